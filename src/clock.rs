@@ -1,0 +1,51 @@
+//! The one door through which time and randomness enter.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use uuid::Uuid;
+
+use crate::event::{EventId, unix_ms};
+
+/// Where the time of an event, its id and the age of things come from.
+///
+/// Waiting is not here: the flusher waits on tokio's clock, which tests pause.
+pub trait Clock: Send + Sync + std::fmt::Debug + 'static {
+    /// The time of day. It may jump, back as well as forward.
+    fn wall(&self) -> SystemTime;
+
+    /// A time that only moves forward, counted from some fixed moment of this process.
+    fn monotonic(&self) -> Duration;
+
+    /// A new id for an event: version 7, so the time of day and 74 random bits.
+    fn event_id(&self) -> EventId {
+        let ms = unix_ms(self.wall());
+        let time = uuid::Timestamp::from_unix(
+            uuid::NoContext,
+            ms / 1000,
+            u32::try_from(ms % 1000).unwrap_or(0) * 1_000_000,
+        );
+        EventId::from_uuid(Uuid::new_v7(time))
+    }
+
+    /// A new id for a queue.
+    fn queue_id(&self) -> Uuid {
+        *self.event_id().as_uuid()
+    }
+}
+
+/// The clock of the system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    fn monotonic(&self) -> Duration {
+        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        START.get_or_init(Instant::now).elapsed()
+    }
+}

@@ -1,0 +1,189 @@
+//! What can go wrong, sorted by what the caller does about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::sink::key::KeyError;
+
+/// Every error of the public API.
+///
+/// There is one kind for each thing a caller would do differently. The text is one line;
+/// [`Error::hint`] says what to do. Neither ever contains a key or the content of an event.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The event is not one JSON value. Nothing was appended. Mend the event.
+    #[error("event is not valid: {reason}")]
+    InvalidEvent {
+        /// What is wrong and where, without any of the content.
+        reason: String,
+    },
+
+    /// The event, or the events of one `append_all` together, are larger than the settings
+    /// allow. Nothing was appended. Split it, or raise the setting named.
+    #[error("event is too large. bytes=`{bytes}`, {setting}=`{max}`")]
+    TooLarge {
+        /// The size that was asked for.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+        /// The setting that holds the limit.
+        setting: &'static str,
+    },
+
+    /// The spool has reached `max_bytes` and its rule is to reject, or the disk is full. Nothing
+    /// was appended. Delivery goes on and makes room.
+    #[error("spool is full ({what}). used_bytes=`{used}`, max_bytes=`{max}`")]
+    Full {
+        /// Which bound was reached.
+        what: &'static str,
+        /// Bytes in use, as counted against the limit.
+        used: u64,
+        /// The limit.
+        max: u64,
+    },
+
+    /// The queue was closed. Nothing was appended. Open it again.
+    #[error("queue is closed")]
+    Closed,
+
+    /// Another process, or another queue in this one, owns the spool. Nothing was touched.
+    #[error("spool is in use by another process. path=`{}`, pid=`{}`", path.display(), pid.map_or_else(|| "unknown".into(), |p| p.to_string()))]
+    InUse {
+        /// The spool.
+        path: PathBuf,
+        /// The process that holds it, as it wrote itself into the lock file.
+        pid: Option<u32>,
+    },
+
+    /// The directory holds something that is not a spool. Nothing was touched.
+    #[error("directory is not empty and not a spool. path=`{}`", path.display())]
+    NotASpool {
+        /// The directory.
+        path: PathBuf,
+    },
+
+    /// The spool was written by a newer everpost. Nothing was touched.
+    #[error("spool has a format this version does not know. path=`{}`, found=`{found}`, supported=`{supported}`", path.display())]
+    FutureFormat {
+        /// The spool, or the file in it.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+        /// The newest version this build reads.
+        supported: u32,
+    },
+
+    /// A file of the spool is damaged in a way that needs a person to decide. Nothing was
+    /// deleted.
+    #[error("spool is damaged: {what}. path=`{}`", path.display())]
+    Damaged {
+        /// What is wrong.
+        what: String,
+        /// The file or directory.
+        path: PathBuf,
+    },
+
+    /// The settings contradict themselves or leave their range; every fault is listed.
+    #[error("settings are not usable: {}", problems.join("; "))]
+    Settings {
+        /// One sentence for each fault, naming the field and its range.
+        problems: Vec<String>,
+    },
+
+    /// The API key cannot be used. See [`KeyError`].
+    #[error(transparent)]
+    Key(#[from] KeyError),
+
+    /// The sink cannot be built as asked: a bad base URL, plain HTTP to another machine, no TLS
+    /// in this build.
+    #[error("sink is not usable: {reason}")]
+    Sink {
+        /// What is wrong, without credentials.
+        reason: String,
+    },
+
+    /// There is no dead letter under this number.
+    #[error("no such dead letter. seq=`{seq}`")]
+    NoSuchLetter {
+        /// The number asked for.
+        seq: u64,
+    },
+
+    /// The disk refused. At `append`: the event is not acknowledged; it may or may not turn up
+    /// after a restart, so append it again under the same id. The queue itself goes on trying.
+    #[error("failed to {action}. path=`{}`", path.display())]
+    Storage {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+
+    /// A part of the queue ended by a panic. What was acknowledged is safe on disk; open the
+    /// queue again.
+    #[error("{part} ended by a panic: {message}")]
+    Panicked {
+        /// Which part.
+        part: &'static str,
+        /// The text of the panic.
+        message: String,
+    },
+}
+
+impl Error {
+    /// What a person can do about it, in one line.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::InvalidEvent { .. } => "an event is one JSON value; mend it and append it again",
+            Self::TooLarge { .. } => "split the event, or raise the setting named",
+            Self::Full { .. } => {
+                "wait until delivery has made room, raise `max_bytes`, or choose \
+                 `OnFull::Block` or `OnFull::DropOldest`"
+            }
+            Self::Closed => "open the queue again; what was acknowledged is still in it",
+            Self::InUse { .. } => "stop the other process, or use a different directory",
+            Self::NotASpool { .. } => "choose an empty directory, or one made by everpost",
+            Self::FutureFormat { .. } => "use the everpost that wrote it, or a newer one",
+            Self::Damaged { .. } => "keep a copy of the directory before anything else",
+            Self::Settings { .. } => "mend the fields named",
+            Self::Key(error) => error.hint(),
+            Self::Sink { .. } => "mend the base URL, or build with a TLS feature",
+            Self::NoSuchLetter { .. } => "list the dead letters to see which there are",
+            Self::Storage { .. } => {
+                "see that the disk is there, writable and has room; then append again"
+            }
+            Self::Panicked { .. } => "open the queue again, and report the text of the panic",
+        }
+    }
+
+    pub(crate) fn storage(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Storage {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// Whether the cause is that the disk, or the quota of the user, has no room left.
+    pub(crate) fn is_out_of_room(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            Self::Storage { source, .. } => {
+                matches!(
+                    source.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                )
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! What the caller appends: an id, a time and opaque JSON bytes.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::Error;
+
+/// The position of an event in its queue: from 1, gap-free, never reused.
+pub type Seq = u64;
+
+/// The identity of an event: made once, stored with it, sent unchanged on every attempt.
+///
+/// A UUID of version 7 unless the caller brings its own, so ids made by one process sort by the
+/// millisecond they were made in. The receiver can recognise a duplicate by it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventId(Uuid);
+
+impl EventId {
+    /// Wraps an id that the caller already has.
+    #[must_use]
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// The UUID itself.
+    #[must_use]
+    pub const fn as_uuid(&self) -> &Uuid {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventId({self})")
+    }
+}
+
+impl FromStr for EventId {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::InvalidEvent`] if the text is not a UUID.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Uuid::parse_str(text)
+            .map(Self)
+            .map_err(|source| Error::InvalidEvent {
+                reason: format!("the id is not a UUID: {source}"),
+            })
+    }
+}
+
+/// One event: an id, the time it happened, and its JSON bytes, which are stored and delivered
+/// exactly as given.
+///
+/// Cloning is cheap: the bytes are shared.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Event {
+    id: EventId,
+    time_ms: u64,
+    json: Bytes,
+}
+
+impl Event {
+    /// An event from JSON text, with a new id and the present time.
+    ///
+    /// The text is checked to be one JSON value and otherwise left alone: neither white space nor
+    /// the order of keys nor the digits of a number change on the way.
+    ///
+    /// # Errors
+    /// [`Error::InvalidEvent`] with the line and column if it is not one JSON value, or nests
+    /// deeper than 127 levels. The text itself is not repeated in the error.
+    pub fn json(json: impl Into<Bytes>) -> Result<Self, Error> {
+        Self::json_with_clock(json, &SystemClock)
+    }
+
+    /// As [`Event::json`], with the caller's clock.
+    ///
+    /// # Errors
+    /// As [`Event::json`].
+    pub fn json_with_clock(json: impl Into<Bytes>, clock: &dyn Clock) -> Result<Self, Error> {
+        let json = json.into();
+        check_json(&json)?;
+        Ok(Self {
+            id: clock.event_id(),
+            time_ms: unix_ms(clock.wall()),
+            json,
+        })
+    }
+
+    /// An event from anything that serialises to JSON, with a new id and the present time.
+    ///
+    /// # Errors
+    /// [`Error::InvalidEvent`] if the value cannot be written as JSON.
+    pub fn from_serialize<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
+        let json = serde_json::to_vec(value).map_err(|source| Error::InvalidEvent {
+            reason: format!("the value does not serialise: {}", json_fault(&source)),
+        })?;
+        Self::json(json)
+    }
+
+    /// The same event under an id of the caller's, so that a repeated append can be recognised.
+    #[must_use]
+    pub fn with_id(mut self, id: EventId) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// The same event at another time. Times before 1970 count as 1970; the resolution is one
+    /// millisecond.
+    #[must_use]
+    pub fn with_time(mut self, time: SystemTime) -> Self {
+        self.time_ms = unix_ms(time);
+        self
+    }
+
+    /// Puts an event together again from what was stored.
+    pub(crate) fn from_parts(id: EventId, time_ms: u64, json: Bytes) -> Self {
+        Self { id, time_ms, json }
+    }
+
+    /// The identity, the same on every attempt.
+    #[must_use]
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// When it happened.
+    #[must_use]
+    pub fn time(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.time_ms)
+    }
+
+    /// When it happened, in milliseconds since 1970.
+    #[must_use]
+    pub fn time_ms(&self) -> u64 {
+        self.time_ms
+    }
+
+    /// The JSON bytes, as given.
+    #[must_use]
+    pub fn json_bytes(&self) -> &Bytes {
+        &self.json
+    }
+}
+
+/// Prints the id, the time and the size, never the content: events are personal data.
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("id", &self.id)
+            .field("time_ms", &self.time_ms)
+            .field("bytes", &self.json.len())
+            .finish()
+    }
+}
+
+/// An event with its place in the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its position.
+    pub seq: Seq,
+    /// The event.
+    pub event: Event,
+}
+
+/// What an append gives back: from here on the event is the queue's responsibility.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// Where the event stands in the queue.
+    pub seq: Seq,
+    /// The id it is stored and sent under.
+    pub id: EventId,
+}
+
+impl Receipt {
+    pub(crate) fn new(seq: Seq, id: EventId) -> Self {
+        Self { seq, id }
+    }
+}
+
+fn check_json(json: &[u8]) -> Result<(), Error> {
+    serde_json::from_slice::<serde::de::IgnoredAny>(json).map_err(|source| {
+        Error::InvalidEvent {
+            reason: format!("not one JSON value: {}", json_fault(&source)),
+        }
+    })?;
+    // A JSON text is UTF-8 throughout; the parser above does not look inside ignored strings.
+    match std::str::from_utf8(json) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(Error::InvalidEvent {
+            reason: format!("not UTF-8 after byte {}", source.valid_up_to()),
+        }),
+    }
+}
+
+/// Says where JSON is wrong without repeating any of it.
+fn json_fault(source: &serde_json::Error) -> String {
+    let kind = match source.classify() {
+        serde_json::error::Category::Eof => "it ends too early",
+        serde_json::error::Category::Syntax => "it breaks the syntax",
+        serde_json::error::Category::Data => "it has a value of the wrong type",
+        serde_json::error::Category::Io => "it could not be written",
+    };
+    format!(
+        "{kind} at line {} column {}",
+        source.line(),
+        source.column()
+    )
+}
+
+/// Milliseconds since 1970; earlier times are 0 and times past the year 584,000,000 are the last.
+pub(crate) fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_kept_to_the_byte() {
+        let text = br#" {"a" : 1.00, "a":2} "#;
+        let event = Event::json(&text[..]).unwrap();
+        assert_eq!(&event.json_bytes()[..], &text[..]);
+    }
+
+    #[test]
+    fn what_is_not_one_json_value_is_refused_without_being_repeated() {
+        for bad in ["", "{", "{} {}", "secret", "{\"a\":}", "[1,]", "\u{feff}{}"] {
+            let error = Event::json(bad.as_bytes().to_vec()).unwrap_err();
+            assert!(
+                matches!(error, Error::InvalidEvent { .. }),
+                "{bad:?}: {error:?}"
+            );
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+        assert!(Event::json(&b"\"\xff\""[..]).is_err(), "not UTF-8");
+        assert!(
+            Event::json("[".repeat(200) + &"]".repeat(200)).is_err(),
+            "too deep"
+        );
+    }
+
+    #[test]
+    fn debug_never_shows_the_content() {
+        let event = Event::json(&br#"{"password":"hunter2"}"#[..]).unwrap();
+        assert!(!format!("{event:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn ids_round_trip_as_text() {
+        let id = Event::json("1").unwrap().id();
+        assert_eq!(id.to_string().parse::<EventId>().unwrap(), id);
+        assert!("no".parse::<EventId>().is_err());
+    }
+}

@@ -1,0 +1,1 @@
+//! Drains the log into the sink.

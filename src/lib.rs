@@ -1,0 +1,24 @@
+//! everpost
+
+pub mod clock;
+mod dead;
+mod error;
+mod event;
+mod flusher;
+mod ledger;
+mod log;
+mod observe;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
+mod settings;
+pub mod sink;
+mod status;
+
+pub use dead::{Cause, DeadLetter};
+pub use error::Error;
+pub use event::{Event, EventId, Receipt, Seq, StoredEvent};
+pub use ledger::{Ledger, Settled};
+pub use settings::{Delivery, Durability, OnFull, Settings};
+pub use sink::botanalytics;
+pub use sink::{Answer, Batch, Outcome, PauseReason, Sink, Verdict};
+pub use status::{Closed, FlusherState, Recovery, SeqRange, Status};

@@ -1,0 +1,1 @@
+//! Where pending events live.

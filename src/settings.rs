@@ -1,0 +1,280 @@
+//! Settings: plain data, checked as a whole when the queue opens.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// When an append says yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Durability {
+    /// Written and fdatasynced: survives a power cut, as far as the disk tells the truth.
+    Synced,
+    /// Written to the operating system: survives the death of the process. A power cut may cost
+    /// what was appended during the last `sync_every`.
+    Written {
+        /// How long written events may wait for their fdatasync.
+        #[serde(with = "humantime_serde")]
+        sync_every: Duration,
+    },
+}
+
+/// What an append does when the spool has reached its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFull {
+    /// Answer with [`Error::Full`] at once.
+    Reject,
+    /// Wait until delivery has made room. Appends keep their order while they wait.
+    Block,
+    /// Give up the oldest pending events, counted under `evicted` and reported.
+    DropOldest,
+}
+
+/// All settings of a queue. Everything is bounded by default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Settings {
+    /// When an append says yes. Default: `Synced`, since that is what people believe they get.
+    pub durability: Durability,
+    /// What happens at the bound. Default: `Reject`, a clear error that the caller sees.
+    pub on_full: OnFull,
+    /// Bytes on disk for the whole spool, dead letters included. Default 1 GiB: weeks of a busy
+    /// bot, and no disk is filled by surprise.
+    pub max_bytes: u64,
+    /// Bytes of JSON in one event. Default 256 KiB; at most a quarter of `journal_bytes`.
+    pub max_event_bytes: u64,
+    /// Events older than this become dead letters with that reason. Default: none, an outage
+    /// costs nothing but time.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Option<Duration>,
+    /// Bytes of each of the three preallocated journal files. Default 4 MiB: a few seconds of
+    /// full speed between recyclings.
+    pub journal_bytes: u64,
+    /// Bytes of the newest events kept in memory before the oldest of them are sealed into a
+    /// chunk. Default 2 MiB; at most `journal_bytes`.
+    pub tail_bytes: u64,
+    /// Uncompressed bytes of one chunk. Default 256 KiB: large enough to compress well, small
+    /// enough to be read for one batch.
+    pub chunk_bytes: u64,
+    /// Bytes at which a segment is full and the next is begun. Default 16 MiB: the unit in which
+    /// disk space comes back.
+    pub segment_bytes: u64,
+    /// Bytes of appends that may wait for the log at once; further callers wait. Default 8 MiB.
+    pub intake_bytes: u64,
+    /// How batches are sent.
+    pub delivery: Delivery,
+}
+
+/// How batches are sent, and what happens when they are not taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// Events in one request. Default 500; the API documents no limit, and a request that is too
+    /// large is divided and the smaller size remembered.
+    pub batch_events: u32,
+    /// Bytes of event JSON in one request; a single larger event is sent alone. Default 1 MiB.
+    pub batch_bytes: u64,
+    /// First wait after a failure. Default 500 ms.
+    #[serde(with = "humantime_serde")]
+    pub backoff_min: Duration,
+    /// Longest wait after failures. Default 60 s.
+    #[serde(with = "humantime_serde")]
+    pub backoff_max: Duration,
+    /// Growth of the wait from failure to failure. Default 2.
+    pub backoff_multiplier: f64,
+    /// Part of each wait that is random, 0 to 1, so that many devices do not return together.
+    /// Default 0.5: from half to one and a half of the wait.
+    pub backoff_jitter: f64,
+    /// Longest `Retry-After` that is obeyed; more counts as this. Default 1 h.
+    #[serde(with = "humantime_serde")]
+    pub retry_after_max: Duration,
+    /// Different events refused in a row, with no delivery between them, that pause delivery
+    /// instead of emptying the queue into the dead letters. Default 16.
+    pub breaker_refusals: u32,
+    /// First wait before a paused queue probes whether the cause has gone. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub probe_min: Duration,
+    /// Longest wait between probes. Default 15 min.
+    #[serde(with = "humantime_serde")]
+    pub probe_max: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Synced,
+            on_full: OnFull::Reject,
+            max_bytes: 1024 * MIB,
+            max_event_bytes: 256 * KIB,
+            max_age: None,
+            journal_bytes: 4 * MIB,
+            tail_bytes: 2 * MIB,
+            chunk_bytes: 256 * KIB,
+            segment_bytes: 16 * MIB,
+            intake_bytes: 8 * MIB,
+            delivery: Delivery::default(),
+        }
+    }
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            batch_events: 500,
+            batch_bytes: MIB,
+            backoff_min: Duration::from_millis(500),
+            backoff_max: Duration::from_secs(60),
+            backoff_multiplier: 2.0,
+            backoff_jitter: 0.5,
+            retry_after_max: Duration::from_secs(3600),
+            breaker_refusals: 16,
+            probe_min: Duration::from_secs(30),
+            probe_max: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+impl Settings {
+    /// Checks all fields together.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with one sentence for each field out of its range.
+    pub fn check(&self) -> Result<(), Error> {
+        let mut problems = Vec::new();
+        let mut within = |name: &str, value: u64, min: u64, max: u64| {
+            if !(min..=max).contains(&value) {
+                problems.push(format!(
+                    "`{name}` is {value} and must be from {min} to {max}"
+                ));
+            }
+        };
+        within("journal_bytes", self.journal_bytes, 16 * KIB, 1024 * MIB);
+        within(
+            "max_event_bytes",
+            self.max_event_bytes,
+            1,
+            self.journal_bytes / 4,
+        );
+        within("tail_bytes", self.tail_bytes, 4 * KIB, self.journal_bytes);
+        within("chunk_bytes", self.chunk_bytes, 4 * KIB, 4 * MIB);
+        within(
+            "segment_bytes",
+            self.segment_bytes,
+            self.chunk_bytes,
+            1024 * MIB,
+        );
+        within("intake_bytes", self.intake_bytes, 64 * KIB, 1024 * MIB);
+        within("max_bytes", self.max_bytes, self.floor_bytes(), u64::MAX);
+        if let Some(max_age) = self.max_age {
+            within("max_age in seconds", max_age.as_secs(), 1, u64::MAX);
+        }
+        if let Durability::Written { sync_every } = self.durability {
+            let ms = u64::try_from(sync_every.as_millis()).unwrap_or(u64::MAX);
+            within("sync_every in milliseconds", ms, 1, 3_600_000);
+        }
+        self.delivery.check(&mut problems);
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Settings { problems })
+        }
+    }
+
+    /// The least `max_bytes` these settings can work within: the journal files, the ballast, the
+    /// state and room for one segment.
+    pub(crate) fn floor_bytes(&self) -> u64 {
+        self.journal_bytes
+            .saturating_mul(3)
+            .saturating_add(self.segment_bytes)
+            .saturating_add(4 * MIB)
+    }
+}
+
+impl Delivery {
+    fn check(&self, problems: &mut Vec<String>) {
+        if !(1..=100_000).contains(&self.batch_events) {
+            problems.push(format!(
+                "`batch_events` is {} and must be from 1 to 100000",
+                self.batch_events
+            ));
+        }
+        if !(1..=1024 * MIB).contains(&self.batch_bytes) {
+            problems.push(format!(
+                "`batch_bytes` is {} and must be from 1 to 1 GiB",
+                self.batch_bytes
+            ));
+        }
+        if !(1.0..=100.0).contains(&self.backoff_multiplier) {
+            problems.push(format!(
+                "`backoff_multiplier` is {} and must be from 1 to 100",
+                self.backoff_multiplier
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.backoff_jitter) {
+            problems.push(format!(
+                "`backoff_jitter` is {} and must be from 0 to 1",
+                self.backoff_jitter
+            ));
+        }
+        if self.breaker_refusals == 0 {
+            problems.push("`breaker_refusals` is 0 and must be at least 1".into());
+        }
+        let mut span = |name: &str, value: Duration, min: Duration| {
+            let max = Duration::from_secs(7 * 24 * 3600);
+            if value < min || value > max {
+                problems.push(format!(
+                    "`{name}` is {value:?} and must be from {min:?} to 7 days"
+                ));
+            }
+        };
+        span("backoff_min", self.backoff_min, Duration::from_millis(1));
+        span("backoff_max", self.backoff_max, self.backoff_min);
+        span(
+            "retry_after_max",
+            self.retry_after_max,
+            Duration::from_secs(1),
+        );
+        span("probe_min", self.probe_min, Duration::from_millis(1));
+        span("probe_max", self.probe_max, self.probe_min);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_usable() {
+        Settings::default().check().unwrap();
+    }
+
+    #[test]
+    fn every_bad_field_is_named_at_once() {
+        let mut settings = Settings {
+            journal_bytes: 1,
+            max_bytes: 5,
+            ..Settings::default()
+        };
+        settings.delivery.batch_events = 0;
+        settings.delivery.backoff_jitter = f64::NAN;
+        settings.delivery.probe_max = Duration::ZERO;
+        let text = settings.check().unwrap_err().to_string();
+        for field in [
+            "journal_bytes",
+            "max_bytes",
+            "batch_events",
+            "backoff_jitter",
+            "probe_max",
+        ] {
+            assert!(text.contains(field), "{field} missing in: {text}");
+        }
+    }
+}

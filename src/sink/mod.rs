@@ -1,0 +1,177 @@
+//! Where batches go, and what the answer means.
+//!
+//! A [`Sink`] delivers one batch at a time and says what came of it in an [`Outcome`]. It knows
+//! nothing of the log; the log knows nothing of it.
+
+pub mod botanalytics;
+pub mod classify;
+pub mod key;
+pub mod message;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::event::StoredEvent;
+
+pub use classify::Classifier;
+
+/// What one request carries: events in `seq` order. Never empty. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    events: Arc<[StoredEvent]>,
+}
+
+impl Batch {
+    /// A batch of these events; `None` if there are none.
+    #[must_use]
+    pub fn new(events: Vec<StoredEvent>) -> Option<Self> {
+        if events.is_empty() {
+            None
+        } else {
+            Some(Self {
+                events: events.into(),
+            })
+        }
+    }
+
+    /// The events, in order.
+    #[must_use]
+    pub fn events(&self) -> &[StoredEvent] {
+        &self.events
+    }
+
+    /// A key that is the same for the same events and differs for any others: a UUID of version
+    /// 5 over their ids. Send it with the request, so that a receiver which keeps such keys can
+    /// tell a repetition.
+    #[must_use]
+    pub fn idempotency_key(&self) -> Uuid {
+        /// Names the space the keys are made in; any fixed UUID would do.
+        const SPACE: Uuid = Uuid::from_u128(0x6576_6572_706f_7374_8000_6261_7463_6800);
+        let ids: Vec<u8> = self
+            .events
+            .iter()
+            .flat_map(|e| *e.event.id().as_uuid().as_bytes())
+            .collect();
+        Uuid::new_v5(&SPACE, &ids)
+    }
+}
+
+/// What the receiver said, kept for the log line, the status and the dead letter.
+///
+/// Texts come from outside: sinks cut them to a bounded length and remove control characters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Answer {
+    /// The HTTP status, if an answer came at all.
+    pub status: Option<u16>,
+    /// The receiver's name for the request.
+    pub request_id: Option<String>,
+    /// The receiver's error texts.
+    pub errors: Vec<String>,
+    /// The receiver's warnings.
+    pub warnings: Vec<String>,
+    /// What else there is to say in one line: "connection refused", "HTML instead of JSON".
+    pub detail: Option<String>,
+}
+
+impl Answer {
+    /// An answer with only a status.
+    #[must_use]
+    pub fn from_status(status: u16) -> Self {
+        Self {
+            status: Some(status),
+            ..Self::default()
+        }
+    }
+
+    /// No answer, only a reason.
+    #[must_use]
+    pub fn from_detail(detail: impl Into<String>) -> Self {
+        Self {
+            detail: Some(detail.into()),
+            ..Self::default()
+        }
+    }
+}
+
+/// What an answer means for the batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What is to be done.
+    pub verdict: Verdict,
+    /// What was said.
+    pub answer: Answer,
+}
+
+impl Outcome {
+    /// Puts the two together.
+    #[must_use]
+    pub fn new(verdict: Verdict, answer: Answer) -> Self {
+        Self { verdict, answer }
+    }
+}
+
+/// What is to be done with a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every event of it was taken.
+    Delivered,
+    /// Send the same batch again later; not before `not_before` from now, if given.
+    Retry {
+        /// The receiver's `Retry-After`.
+        not_before: Option<Duration>,
+    },
+    /// The request was too large: send less at once. A single event is buried.
+    Divide,
+    /// An event in it is refused: find it, set it aside, deliver the others.
+    Poison,
+    /// The fault lies with the token or the address, not with the events: keep everything, wait.
+    Pause(PauseReason),
+}
+
+/// Why delivery waits for a person, or for a probe to succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PauseReason {
+    /// Somebody asked for it. Only `resume` ends it.
+    Requested,
+    /// The key is missing, wrong, expired or lacks a right (401, 402, 403).
+    Credentials,
+    /// The address is wrong or has moved (3xx, 404, 405, 410, 426, 451).
+    Address,
+    /// So many different events were refused in a row that the fault is not theirs.
+    SystemicRejection,
+}
+
+/// Takes batches to a receiver.
+///
+/// The flusher calls [`deliver`](Sink::deliver) for one batch at a time and never for the next
+/// before this one is settled. Report faults as outcomes; a panic ends the flusher (the events
+/// stay).
+pub trait Sink: Send + Sync + 'static {
+    /// Delivers one batch and says what came of it.
+    ///
+    /// Return [`Verdict::Delivered`] only if the receiver has taken every event: on this word the
+    /// events are removed (invariant I6). Set time limits of your own: the flusher waits as long
+    /// as this future does.
+    ///
+    /// # Cancel safety
+    /// The future is dropped when the queue closes at its deadline. The batch is then not
+    /// settled and will be sent again, under the same ids, by the next owner of the spool.
+    fn deliver(&self, batch: &Batch) -> impl Future<Output = Outcome> + Send;
+
+    /// Resolves when something changed that makes a paused delivery worth trying at once, such as
+    /// a new key. The default never does.
+    ///
+    /// # Cancel safety
+    /// It is polled again and again, and dropped in between: a change must not be lost by that.
+    fn changed(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+}

@@ -1,0 +1,125 @@
+//! What can be seen of a queue from outside.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::event::Seq;
+use crate::ledger::Ledger;
+use crate::sink::{Answer, PauseReason};
+
+/// A run of sequence numbers, both ends included.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, serde::Deserialize,
+)]
+pub struct SeqRange {
+    /// The first.
+    pub first: Seq,
+    /// The last; never before the first.
+    pub last: Seq,
+}
+
+impl SeqRange {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.last.saturating_sub(self.first).saturating_add(1)
+    }
+}
+
+/// What the flusher is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FlusherState {
+    /// There is no flusher: the queue was opened without a sink.
+    Absent,
+    /// Nothing waits to be sent.
+    Idle,
+    /// A request is under way.
+    Sending,
+    /// Waiting for a time before the same batch is tried again.
+    BackingOff {
+        /// When it will be tried again, by the wall clock.
+        until: SystemTime,
+        /// How many attempts have failed in a row.
+        attempt: u32,
+        /// What the last of them met.
+        last_error: Answer,
+    },
+    /// Waiting for a person, or for a probe to succeed.
+    Paused {
+        /// Why.
+        reason: PauseReason,
+        /// What the receiver said when it began.
+        last_error: Answer,
+        /// Since when, by the wall clock.
+        since: SystemTime,
+        /// When the next probe goes out; none while paused on request.
+        next_probe: Option<SystemTime>,
+    },
+    /// It ended by a panic. Appends are still safe; open the queue again to deliver.
+    Failed {
+        /// The text of the panic.
+        message: String,
+    },
+    /// The queue is closed.
+    Closed,
+}
+
+/// The whole state of a queue at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// What the flusher is doing, and why.
+    pub flusher: FlusherState,
+    /// The books.
+    pub ledger: Ledger,
+    /// Events that wait; also `ledger.pending()`.
+    pub pending: u64,
+    /// The last settled sequence number.
+    pub cursor: Seq,
+    /// The last sequence number given out.
+    pub last_seq: Seq,
+    /// When the oldest pending event happened; none if nothing waits or it is not known yet.
+    pub oldest_pending: Option<SystemTime>,
+    /// Dead letters held at present.
+    pub dead_letters: u64,
+    /// Bytes on disk, as counted against `max_bytes`.
+    pub disk_bytes: u64,
+    /// The bound on them.
+    pub max_bytes: u64,
+    /// Ranges that damage made unreadable and that the cursor has not passed yet.
+    pub missing: Vec<SeqRange>,
+    /// What the disk refused last, if it has not worked again since.
+    pub storage_fault: Option<String>,
+    /// The last answer of the receiver.
+    pub last_answer: Option<Answer>,
+    /// Requests sent since the queue was opened.
+    pub requests: u64,
+}
+
+/// What opening the spool found and mended. Empty after an orderly close.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Events found in the journal that wait.
+    pub replayed: u64,
+    /// Ranges that were acknowledged once and cannot be read any more. They are counted under
+    /// `lost` when the cursor passes them.
+    pub missing: Vec<SeqRange>,
+    /// What else was odd, one sentence each, for people.
+    pub notes: Vec<String>,
+    /// How long opening took.
+    pub took: Duration,
+}
+
+/// How a queue ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Closed {
+    /// The last status: what remains is in `pending`.
+    pub status: Status,
+    /// Whether everything was delivered before the deadline.
+    pub drained: bool,
+}
