@@ -1,1 +1,114 @@
-//! Where pending events live.
+//! Where pending events live: the contract every log keeps, and the thread that owns one.
+//!
+//! A [`Log`] is synchronous and has one owner, so it needs no locks. [`thread::LogThread`] runs
+//! it away from the async runtime (invariant I9) and gathers waiting appends into one commit.
+//! There are two logs: the one on disk, and [`memory::MemoryLog`], which says in a hundred lines
+//! what the other must do. Both pass `contract.rs`.
+
+pub(crate) mod codec;
+pub(crate) mod memory;
+pub(crate) mod thread;
+
+use crate::dead::DeadLetter;
+use crate::error::Error;
+use crate::event::{Event, Receipt, Seq, StoredEvent};
+use crate::ledger::{Ledger, Settled};
+use crate::status::SeqRange;
+
+pub(crate) use codec::{Memo, PausedMemo};
+
+/// An ordered store of pending events with a cursor, books and dead letters.
+///
+/// Sequence numbers are given from 1 without gaps. Between [`stage`](Log::stage) and
+/// [`commit`](Log::commit) nothing of an append is visible or durable.
+pub(crate) trait Log: Send {
+    /// Takes events as one append: all of them or, at a crash or an error, none. Gives the first
+    /// sequence number. They become visible and durable with the next `commit`.
+    ///
+    /// Under `OnFull::DropOldest` this may move the cursor over the oldest events, booked under
+    /// `evicted`.
+    fn stage(&mut self, events: &[Event]) -> Result<Seq, Error>;
+
+    /// Makes everything staged visible, and durable against the death of the process; with
+    /// `sync` also against a power cut, together with everything committed before (I1).
+    ///
+    /// On an error nothing staged is visible and its sequence numbers are given again.
+    fn commit(&mut self, sync: bool) -> Result<(), Error>;
+
+    /// Whether something committed still waits for its fdatasync.
+    fn is_unsynced(&self) -> bool;
+
+    /// The pending events from `from` on, at most so many and, beyond the first, at most so many
+    /// bytes of JSON (I2).
+    fn read(&mut self, from: Seq, events_max: usize, bytes_max: u64) -> Result<Read, Error>;
+
+    /// Moves the cursor over everything up to `through` and books it (I6, I7). What the cursor
+    /// has passed already is not booked again. Survives the death of the process.
+    fn settle(&mut self, through: Seq, how: Settled) -> Result<(), Error>;
+
+    /// Sets the next event aside: the letter is durable before the cursor passes it (I5). `how`
+    /// is `Dead` or `Expired`. The letter's `seq` must be the cursor's next; one the cursor has
+    /// passed already (evicted meanwhile) is left alone.
+    fn bury(&mut self, letter: &DeadLetter, how: Settled) -> Result<(), Error>;
+
+    /// The dead letters after `after` by sequence number, at most `max`.
+    fn letters(&mut self, after: Seq, max: usize) -> Result<Vec<DeadLetter>, Error>;
+
+    /// The dead letter that stood at `seq`.
+    fn letter(&mut self, seq: Seq) -> Result<Option<DeadLetter>, Error>;
+
+    /// Appends the event of a dead letter anew, under the same id and a new sequence number, and
+    /// removes the letter: a crash in between finishes the work at the next open. Durable.
+    fn retry(&mut self, seq: Seq) -> Result<Receipt, Error>;
+
+    /// Removes a dead letter for ever: the caller's decision, the one way an event leaves
+    /// without having been delivered or booked.
+    fn discard(&mut self, seq: Seq) -> Result<(), Error>;
+
+    /// What the flusher asked to remember.
+    fn memo(&mut self) -> Result<Memo, Error>;
+
+    /// Remembers for the flusher, durably.
+    fn remember(&mut self, memo: &Memo) -> Result<(), Error>;
+
+    /// Where everything stands.
+    fn position(&self) -> Position;
+
+    /// One bounded step of work that can wait: sealing, rolling, deleting. True if there is more.
+    fn tidy(&mut self) -> Result<bool, Error>;
+
+    /// Makes everything durable. The log is not used afterwards.
+    fn close(&mut self) -> Result<(), Error>;
+}
+
+/// What there is to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// Consecutive events, at least one, the first at the number asked for.
+    Events(Vec<StoredEvent>),
+    /// These were damaged; the caller settles them as `Lost`.
+    Missing(SeqRange),
+    /// Nothing there yet.
+    End,
+}
+
+/// Where everything stands: published after each change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The last settled sequence number.
+    pub(crate) cursor: Seq,
+    /// The last committed one.
+    pub(crate) last_seq: Seq,
+    /// The books.
+    pub(crate) ledger: Ledger,
+    /// Dead letters held.
+    pub(crate) dead_letters: u64,
+    /// Bytes on disk as counted against the bound.
+    pub(crate) disk_bytes: u64,
+    /// When the oldest pending event happened, if that is known without reading.
+    pub(crate) oldest_ms: Option<u64>,
+    /// Damaged ranges above the cursor.
+    pub(crate) missing: Vec<SeqRange>,
+    /// What the disk refused last, if it has not worked again since.
+    pub(crate) fault: Option<String>,
+}

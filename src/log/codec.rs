@@ -1,0 +1,200 @@
+//! Bytes on disk: our own versioned envelopes through bincode, events through one door.
+//!
+//! Everything the spool stores passes here, so that the format has one address (`docs/format.md`)
+//! and payload bytes one place to be encrypted or counted. bincode is used with explicit options,
+//! since its free functions accept trailing bytes and its defaults have changed between versions
+//! (bincode 1.3.3 `src/lib.rs`). An envelope is not self-describing: a field is never added to
+//! one, a new version is.
+
+use bincode::Options;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::event::{Event, EventId, Seq, StoredEvent};
+
+/// Bytes that an event costs on disk beside its JSON: id, time and length.
+pub(crate) const EVENT_OVERHEAD_BYTES: u64 = 16 + 8 + 4;
+
+/// Bytes in front of a run of events: first sequence number and count.
+pub(crate) const RUN_OVERHEAD_BYTES: u64 = 8 + 4;
+
+/// Why bytes were not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("bytes do not decode as {0}")]
+pub(crate) struct Undecodable(pub(crate) &'static str);
+
+fn options(limit: u64) -> impl Options {
+    bincode::DefaultOptions::new()
+        .with_fixint_encoding()
+        .with_little_endian()
+        .with_limit(limit)
+        .reject_trailing_bytes()
+}
+
+/// Encodes an envelope. `None` only if it exceeds 64 MiB.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Option<Vec<u8>> {
+    options(64 << 20).serialize(value).ok()
+}
+
+/// Decodes an envelope that must fill `bytes` exactly.
+pub(crate) fn decode<T: DeserializeOwned>(
+    bytes: &[u8],
+    what: &'static str,
+) -> Result<T, Undecodable> {
+    options(bytes.len() as u64)
+        .deserialize(bytes)
+        .map_err(|_| Undecodable(what))
+}
+
+/// The bytes an event takes inside a run.
+pub(crate) fn event_bytes(event: &Event) -> u64 {
+    EVENT_OVERHEAD_BYTES + event.json_bytes().len() as u64
+}
+
+/// Appends one event to a run that is being built.
+///
+/// Written by hand, in the layout bincode would give the same fields, because this is the one
+/// loop every payload byte passes twice: id (16), time in ms (u64), length (u32), JSON.
+pub(crate) fn push_event(out: &mut Vec<u8>, event: &Event) {
+    out.extend_from_slice(event.id().as_uuid().as_bytes());
+    out.extend_from_slice(&event.time_ms().to_le_bytes());
+    // An event is bounded by a quarter of a journal file, itself at most 1 GiB.
+    let len = u32::try_from(event.json_bytes().len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(event.json_bytes());
+}
+
+/// Encodes a run of consecutive events: first sequence number (u64), count (u32), the events.
+pub(crate) fn encode_run<'a>(
+    first: Seq,
+    events: impl ExactSizeIterator<Item = &'a Event> + Clone,
+    out: &mut Vec<u8>,
+) {
+    let bytes: u64 = events.clone().map(event_bytes).sum();
+    out.reserve(usize::try_from(bytes + RUN_OVERHEAD_BYTES).unwrap_or(0));
+    out.extend_from_slice(&first.to_le_bytes());
+    out.extend_from_slice(
+        &u32::try_from(events.len())
+            .unwrap_or(u32::MAX)
+            .to_le_bytes(),
+    );
+    for event in events {
+        push_event(out, event);
+    }
+}
+
+/// Decodes a run that must fill `bytes` exactly. The events share `bytes`.
+pub(crate) fn decode_run(bytes: &Bytes) -> Result<Vec<StoredEvent>, Undecodable> {
+    let bad = || Undecodable("a run of events");
+    let mut rest = bytes.clone();
+    let mut take = |n: usize| -> Result<Bytes, Undecodable> {
+        if rest.len() < n {
+            Err(bad())
+        } else {
+            Ok(rest.split_to(n))
+        }
+    };
+    let first = u64::from_le_bytes(array(&take(8)?).ok_or_else(bad)?);
+    let count = u32::from_le_bytes(array(&take(4)?).ok_or_else(bad)?);
+    // The count is not trusted for the allocation: each event takes at least its overhead.
+    let most = bytes.len() as u64 / EVENT_OVERHEAD_BYTES;
+    if u64::from(count) > most || first == 0 || first.checked_add(u64::from(count)).is_none() {
+        return Err(bad());
+    }
+    let mut events = Vec::with_capacity(count as usize);
+    for seq in first..first + u64::from(count) {
+        let id = EventId::from_uuid(Uuid::from_bytes(array(&take(16)?).ok_or_else(bad)?));
+        let time_ms = u64::from_le_bytes(array(&take(8)?).ok_or_else(bad)?);
+        let len = u32::from_le_bytes(array(&take(4)?).ok_or_else(bad)?);
+        let json = take(len as usize)?;
+        events.push(StoredEvent {
+            seq,
+            event: Event::from_parts(id, time_ms, json),
+        });
+    }
+    if rest.is_empty() {
+        Ok(events)
+    } else {
+        Err(bad())
+    }
+}
+
+/// The first `N` bytes as an array; `None` if there are not exactly that many.
+pub(crate) fn array<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+    bytes.try_into().ok()
+}
+
+/// What the flusher wants to find again after a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Memo {
+    /// Why it is paused, and since when (ms since 1970).
+    pub(crate) paused: Option<PausedMemo>,
+    /// Not before when (ms since 1970) the receiver wants to hear from us again.
+    pub(crate) not_before_ms: Option<u64>,
+    /// The most events in one request that the receiver was found to take.
+    pub(crate) batch_events: Option<u32>,
+}
+
+/// The part of the memo that explains a pause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PausedMemo {
+    pub(crate) reason: crate::sink::PauseReason,
+    pub(crate) answer: crate::sink::Answer,
+    pub(crate) since_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(first: Seq, count: usize) -> Vec<u8> {
+        let events: Vec<Event> = (0..count)
+            .map(|i| Event::json(format!("{{\"n\":{i}}}")).unwrap())
+            .collect();
+        let mut out = Vec::new();
+        encode_run(first, events.iter(), &mut out);
+        out
+    }
+
+    #[test]
+    fn a_run_round_trips_and_fills_its_bytes() {
+        let bytes = Bytes::from(run(7, 3));
+        let events = decode_run(&bytes).unwrap();
+        assert_eq!(events.iter().map(|e| e.seq).collect::<Vec<_>>(), [7, 8, 9]);
+        assert_eq!(&events[2].event.json_bytes()[..], b"{\"n\":2}");
+    }
+
+    #[test]
+    fn no_shortened_or_lengthened_run_is_believed() {
+        let bytes = run(1, 3);
+        for cut in 0..bytes.len() {
+            assert!(
+                decode_run(&Bytes::copy_from_slice(&bytes[..cut])).is_err(),
+                "cut at {cut}"
+            );
+        }
+        let mut long = bytes;
+        long.push(0);
+        assert!(decode_run(&Bytes::from(long)).is_err());
+    }
+
+    #[test]
+    fn a_count_or_number_out_of_range_is_refused_without_allocating() {
+        let mut bytes = run(1, 1);
+        bytes[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(decode_run(&Bytes::from(bytes)).is_err());
+        let mut bytes = run(1, 1);
+        bytes[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(decode_run(&Bytes::from(bytes)).is_err());
+    }
+
+    #[test]
+    fn envelopes_refuse_trailing_bytes() {
+        let mut bytes = encode(&Memo::default()).unwrap();
+        assert_eq!(decode::<Memo>(&bytes, "memo").unwrap(), Memo::default());
+        bytes.push(0);
+        assert!(decode::<Memo>(&bytes, "memo").is_err());
+    }
+}

@@ -1,0 +1,574 @@
+//! The thread that owns a log, and the handle others reach it by.
+//!
+//! Producers put appends into a queue and wait; the thread takes everything that is waiting,
+//! stages it, commits once and answers all (group commit). What waits is bounded in bytes by a
+//! semaphore that producers pass first, so the queue behind it needs no bound of its own, and a
+//! full intake never stands in the way of the flusher's commands, which have their own.
+//!
+//! No file is ever touched on a thread of the async runtime (invariant I9). When nothing waits,
+//! the thread sleeps in the channel and makes no system call.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+use super::{Log, Position};
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::event::{Event, Seq};
+
+/// What one waiting command costs of the intake beside its bytes.
+const COMMAND_BYTES: u64 = 256;
+
+/// Commands other than appends that may wait at once.
+const CONTROLS_MAX: usize = 64;
+
+/// Bytes gathered into one commit at the most; what waits beyond goes into the next.
+const COMMIT_BYTES: u64 = 1 << 20;
+
+type Control = Box<dyn FnOnce(&mut dyn Log) + Send>;
+
+enum Command {
+    Append(Append),
+    Control(Control, OwnedSemaphorePermit),
+    Close(oneshot::Sender<Result<(), Error>>),
+}
+
+struct Append {
+    events: Vec<Event>,
+    bytes: u64,
+    sync: bool,
+    reply: oneshot::Sender<Result<Seq, Error>>,
+    // Given back when the append is answered.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// How the thread waits and groups.
+#[derive(Clone, Debug)]
+pub(crate) struct ThreadSettings {
+    /// Bytes of appends that may wait at once.
+    pub(crate) intake_bytes: u64,
+    /// Whether an append waits when the log is full.
+    pub(crate) block_when_full: bool,
+    /// How long committed events may wait for their fdatasync; none if each commit syncs.
+    pub(crate) sync_every: Option<Duration>,
+}
+
+/// Reaches the log from anywhere. Cloning is cheap. When the last handle is gone, the thread
+/// makes everything durable and ends.
+#[derive(Clone)]
+pub(crate) struct LogHandle {
+    commands: Sender<Command>,
+    intake: Arc<Semaphore>,
+    intake_bytes: u64,
+    controls: Arc<Semaphore>,
+    position: watch::Receiver<Position>,
+    /// The text of the panic the thread ended by, if it did.
+    panic: Arc<OnceLock<String>>,
+    /// Closes when the thread has ended and `panic` is final.
+    ended: watch::Receiver<()>,
+}
+
+impl std::fmt::Debug for LogHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogHandle")
+            .field("position", &*self.position.borrow())
+            .finish()
+    }
+}
+
+impl LogHandle {
+    /// Appends events as one commit and gives the first sequence number.
+    ///
+    /// # Cancel safety
+    /// Dropped before the log took the events up, nothing is appended; after that they are.
+    pub(crate) async fn append(&self, events: Vec<Event>, sync: bool) -> Result<Seq, Error> {
+        let bytes = events.iter().map(super::codec::event_bytes).sum::<u64>();
+        let cost = (bytes + COMMAND_BYTES).min(self.intake_bytes);
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.intake).acquire_many_owned(cost).await;
+        let Ok(permit) = permit else {
+            return Err(self.gone().await);
+        };
+        let (reply, answer) = oneshot::channel();
+        let append = Append {
+            events,
+            bytes,
+            sync,
+            reply,
+            _permit: permit,
+        };
+        self.ask(Command::Append(append), answer).await
+    }
+
+    /// Runs `work` on the log's thread.
+    ///
+    /// # Cancel safety
+    /// Once sent, the work is done even if nobody waits for the answer.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut dyn Log) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = Arc::clone(&self.controls).acquire_owned().await;
+        let Ok(permit) = permit else {
+            return Err(self.gone().await);
+        };
+        let (reply, answer) = oneshot::channel();
+        let control: Control = Box::new(move |log| {
+            // Nobody waiting is no fault: the caller may have been cancelled.
+            let _ = reply.send(work(log));
+        });
+        self.ask(Command::Control(control, permit), answer).await
+    }
+
+    /// Makes everything durable and ends the thread; the spool is free when this returns.
+    /// A second close, and every append after the first, answers [`Error::Closed`].
+    ///
+    /// # Cancel safety
+    /// Once sent, the log closes even if nobody waits.
+    pub(crate) async fn close(&self) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Command::Close(reply), answer).await
+    }
+
+    async fn ask<T>(
+        &self,
+        command: Command,
+        answer: oneshot::Receiver<Result<T, Error>>,
+    ) -> Result<T, Error> {
+        if self.commands.send(command).is_ok()
+            && let Ok(result) = answer.await
+        {
+            return result;
+        }
+        Err(self.gone().await)
+    }
+
+    /// Where everything stands.
+    pub(crate) fn position(&self) -> Position {
+        self.position.borrow().clone()
+    }
+
+    /// Where everything stands, and every change of it.
+    pub(crate) fn changes(&self) -> watch::Receiver<Position> {
+        self.position.clone()
+    }
+
+    /// Why the thread does not answer. Called only when it has ended or is about to.
+    async fn gone(&self) -> Error {
+        while self.ended.clone().changed().await.is_ok() {}
+        match self.panic.get() {
+            Some(message) => Error::Panicked {
+                part: "the log",
+                message: message.clone(),
+            },
+            None => Error::Closed,
+        }
+    }
+}
+
+/// Starts a thread, opens a log on it with `open`, and gives the handle and whatever else `open`
+/// gave.
+///
+/// # Cancel safety
+/// If the future is dropped, the log is opened all the same and closed at once.
+pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
+    settings: ThreadSettings,
+    clock: Arc<dyn Clock>,
+    open: impl FnOnce() -> Result<(L, T), Error> + Send + 'static,
+) -> Result<(LogHandle, T), Error> {
+    let (commands, inbox) = channel();
+    let (publish, position) = watch::channel(Position::default());
+    let (opened, answer) = oneshot::channel();
+    let panic = Arc::new(OnceLock::new());
+    let (ending, ended) = watch::channel(());
+    let handle = LogHandle {
+        commands,
+        intake: Arc::new(Semaphore::new(
+            usize::try_from(settings.intake_bytes).unwrap_or(usize::MAX >> 3),
+        )),
+        intake_bytes: settings.intake_bytes,
+        controls: Arc::new(Semaphore::new(CONTROLS_MAX)),
+        position,
+        panic: Arc::clone(&panic),
+        ended,
+    };
+    let body = move || {
+        let ended = catch_unwind(AssertUnwindSafe(|| match open() {
+            Ok((log, extra)) => {
+                publish.send_replace(log.position());
+                if opened.send(Ok(extra)).is_ok() {
+                    Owner::new(log, settings, clock, publish).run(&inbox);
+                }
+            }
+            Err(error) => drop(opened.send(Err(error))),
+        }));
+        if let Err(payload) = ended {
+            let message = panic_text(payload.as_ref());
+            tracing::error!(
+                message,
+                "the log ended by a panic; what was acknowledged is on disk"
+            );
+            drop(panic.set(message));
+        }
+        drop(inbox);
+        // Whoever waits for an answer learns the reason only after it is known.
+        drop(ending);
+    };
+    std::thread::Builder::new()
+        .name("everpost-log".into())
+        .spawn(body)
+        .map_err(Error::storage("start the log's thread", ""))?;
+    match answer.await {
+        Ok(result) => result.map(|extra| (handle, extra)),
+        Err(_) => Err(handle.gone().await),
+    }
+}
+
+/// The text of a panic.
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no text".to_owned())
+}
+
+/// The state of the thread.
+struct Owner<L> {
+    log: L,
+    settings: ThreadSettings,
+    clock: Arc<dyn Clock>,
+    publish: watch::Sender<Position>,
+    /// Appends that wait for room, oldest first, ahead of everything that comes in.
+    waiting: VecDeque<Append>,
+    /// When the oldest unsynced commit must be synced, on the monotonic clock.
+    sync_at: Option<Duration>,
+    more_to_tidy: bool,
+}
+
+/// What a round takes from the inbox.
+#[derive(Default)]
+struct Round {
+    appends: Vec<Append>,
+    controls: Vec<(Control, OwnedSemaphorePermit)>,
+    close: Option<oneshot::Sender<Result<(), Error>>>,
+    disconnected: bool,
+}
+
+impl<L: Log> Owner<L> {
+    fn new(
+        log: L,
+        settings: ThreadSettings,
+        clock: Arc<dyn Clock>,
+        publish: watch::Sender<Position>,
+    ) -> Self {
+        let waiting = VecDeque::new();
+        Self {
+            log,
+            settings,
+            clock,
+            publish,
+            waiting,
+            sync_at: None,
+            more_to_tidy: true,
+        }
+    }
+
+    fn run(mut self, inbox: &Receiver<Command>) {
+        loop {
+            let round = self.gather(inbox);
+            self.commit(round.appends);
+            for (control, permit) in round.controls {
+                control(&mut self.log);
+                drop(permit);
+                self.more_to_tidy = true;
+            }
+            self.sync_if_due();
+            self.tidy();
+            self.publish();
+            if round.close.is_some() || round.disconnected {
+                return self.close(round.close);
+            }
+        }
+    }
+
+    /// Waits until there is something to do and takes all of it, up to the size of one commit.
+    fn gather(&self, inbox: &Receiver<Command>) -> Round {
+        let mut round = Round::default();
+        let mut bytes = 0;
+        let mut next = self.wait(inbox);
+        loop {
+            match next {
+                Ok(Some(Command::Append(append))) => {
+                    bytes += append.bytes;
+                    round.appends.push(append);
+                }
+                Ok(Some(Command::Control(control, permit))) => {
+                    round.controls.push((control, permit));
+                }
+                Ok(Some(Command::Close(reply))) => {
+                    round.close = Some(reply);
+                    return round;
+                }
+                Ok(None) => return round,
+                Err(Disconnected) => {
+                    round.disconnected = true;
+                    return round;
+                }
+            }
+            if bytes >= COMMIT_BYTES {
+                return round;
+            }
+            next = poll(inbox);
+        }
+    }
+
+    /// The first command, waiting for it as long as nothing else is due.
+    fn wait(&self, inbox: &Receiver<Command>) -> Result<Option<Command>, Disconnected> {
+        if self.more_to_tidy {
+            return poll(inbox);
+        }
+        let Some(sync_at) = self.sync_at else {
+            return inbox.recv().map(Some).map_err(|_| Disconnected);
+        };
+        match inbox.recv_timeout(sync_at.saturating_sub(self.clock.monotonic())) {
+            Ok(command) => Ok(Some(command)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(Disconnected),
+        }
+    }
+
+    /// Stages what waits for room and then what is new, commits once, answers all (I1).
+    fn commit(&mut self, new: Vec<Append>) {
+        let mut staged = Vec::with_capacity(new.len());
+        while let Some(append) = self.waiting.pop_front() {
+            if let Some(blocked) = self.stage(append, &mut staged) {
+                self.waiting.push_front(blocked);
+                break;
+            }
+        }
+        for append in new {
+            // Once one waits, all later ones wait behind it: appends keep their order.
+            if !self.waiting.is_empty() {
+                self.waiting.push_back(append);
+            } else if let Some(blocked) = self.stage(append, &mut staged) {
+                self.waiting.push_back(blocked);
+            }
+        }
+        if staged.is_empty() {
+            return;
+        }
+        let sync = staged.iter().any(|(append, _)| append.sync);
+        let result = self.log.commit(sync);
+        self.more_to_tidy = true;
+        self.schedule_sync();
+        // The position is public before the callers go on, so that they see their own events.
+        self.publish();
+        for (append, first) in staged {
+            let answer = match &result {
+                Ok(()) => Ok(first),
+                Err(error) => Err(same_again(error)),
+            };
+            let _ = append.reply.send(answer);
+        }
+    }
+
+    /// Stages one append; gives it back if it has to wait for room.
+    fn stage(&mut self, append: Append, staged: &mut Vec<(Append, Seq)>) -> Option<Append> {
+        // A caller that went away before its events were taken up appends nothing.
+        if append.reply.is_closed() {
+            return None;
+        }
+        match self.log.stage(&append.events) {
+            Ok(first) => staged.push((append, first)),
+            Err(Error::Full { .. }) if self.settings.block_when_full => return Some(append),
+            Err(error) => drop(append.reply.send(Err(error))),
+        }
+        None
+    }
+
+    fn schedule_sync(&mut self) {
+        if !self.log.is_unsynced() {
+            self.sync_at = None;
+        } else if self.sync_at.is_none() {
+            self.sync_at = self
+                .settings
+                .sync_every
+                .map(|every| self.clock.monotonic() + every);
+        }
+    }
+
+    fn sync_if_due(&mut self) {
+        if self.sync_at.is_some_and(|at| at <= self.clock.monotonic()) {
+            self.sync_at = None;
+            // On a fault the log says so in its position; the next round tries again.
+            let _ = self.log.commit(true);
+            self.schedule_sync();
+        }
+    }
+
+    fn tidy(&mut self) {
+        // A fault here is shown in the position; it is tried again after the next command, not
+        // in a loop.
+        self.more_to_tidy = self.log.tidy().unwrap_or(false);
+    }
+
+    fn publish(&self) {
+        let position = self.log.position();
+        self.publish.send_if_modified(|old| {
+            let changed = *old != position;
+            *old = position;
+            changed
+        });
+    }
+
+    fn close(mut self, reply: Option<oneshot::Sender<Result<(), Error>>>) {
+        for append in self.waiting.drain(..) {
+            let _ = append.reply.send(Err(Error::Closed));
+        }
+        let result = self.log.close();
+        self.publish();
+        // The lock is free before anybody is told that the queue is closed.
+        drop(self.log);
+        if let Some(reply) = reply {
+            let _ = reply.send(result);
+        }
+    }
+}
+
+/// All handles are gone.
+struct Disconnected;
+
+fn poll(inbox: &Receiver<Command>) -> Result<Option<Command>, Disconnected> {
+    match inbox.try_recv() {
+        Ok(command) => Ok(Some(command)),
+        Err(TryRecvError::Empty) => Ok(None),
+        Err(TryRecvError::Disconnected) => Err(Disconnected),
+    }
+}
+
+/// The same error for each caller of one commit; a system error is not cloneable.
+fn same_again(error: &Error) -> Error {
+    match error {
+        Error::Storage {
+            action,
+            path,
+            source,
+        } => {
+            let source = std::io::Error::new(source.kind(), source.to_string());
+            Error::Storage {
+                action,
+                path: path.clone(),
+                source,
+            }
+        }
+        Error::Full { what, used, max } => Error::Full {
+            what,
+            used: *used,
+            max: *max,
+        },
+        other => Error::Panicked {
+            part: "a commit",
+            message: other.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::ledger::Settled;
+    use crate::log::memory::MemoryLog;
+    use crate::settings::{OnFull, Settings};
+
+    async fn open(settings: Settings) -> LogHandle {
+        let threads = ThreadSettings {
+            intake_bytes: settings.intake_bytes,
+            block_when_full: settings.on_full == OnFull::Block,
+            sync_every: None,
+        };
+        let log = move || Ok((MemoryLog::new(&settings), ()));
+        spawn(threads, Arc::new(SystemClock), log).await.unwrap().0
+    }
+
+    fn events(n: usize) -> Vec<Event> {
+        (0..n)
+            .map(|i| Event::json(i.to_string()).unwrap())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn appends_are_numbered_in_order_and_visible_when_answered() {
+        let log = open(Settings::default()).await;
+        assert_eq!(log.append(events(3), true).await.unwrap(), 1);
+        assert_eq!(log.append(events(1), true).await.unwrap(), 4);
+        assert_eq!(log.position().last_seq, 4);
+        log.close().await.unwrap();
+        assert!(matches!(
+            log.append(events(1), true).await,
+            Err(Error::Closed)
+        ));
+        assert!(matches!(log.close().await, Err(Error::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_blocked_append_waits_for_room_and_keeps_its_place() {
+        let log = open(Settings {
+            on_full: OnFull::Block,
+            max_bytes: 2,
+            ..Settings::default()
+        })
+        .await;
+        log.append(events(2), true).await.unwrap();
+        let first = tokio::spawn({
+            let log = log.clone();
+            async move { log.append(events(1), true).await }
+        });
+        tokio::task::yield_now().await;
+        // The log has seen the first when it answers a command that was sent after it.
+        log.run(|_| Ok(())).await.unwrap();
+        assert!(!first.is_finished());
+        let second = tokio::spawn({
+            let log = log.clone();
+            async move { log.append(events(1), true).await }
+        });
+        tokio::task::yield_now().await;
+        log.run(|log| log.settle(2, Settled::Delivered))
+            .await
+            .unwrap();
+        log.run(|_| Ok(())).await.unwrap();
+        assert_eq!(first.await.unwrap().unwrap(), 3);
+        assert_eq!(second.await.unwrap().unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_panic_on_the_thread_is_an_error_for_everyone_and_says_why() {
+        let log = open(Settings::default()).await;
+        let broken: Result<(), Error> = log.run(|_| panic!("boom")).await;
+        assert!(
+            matches!(broken, Err(Error::Panicked { .. } | Error::Closed)),
+            "{broken:?}"
+        );
+        let error = loop {
+            match log.append(events(1), true).await {
+                Err(Error::Closed) => tokio::task::yield_now().await,
+                other => break other.unwrap_err(),
+            }
+        };
+        assert!(error.to_string().contains("boom"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn dropping_the_last_handle_closes_the_log() {
+        let log = open(Settings::default()).await;
+        let mut changes = log.changes();
+        drop(log);
+        while changes.changed().await.is_ok() {}
+    }
+}
