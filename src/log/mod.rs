@@ -6,7 +6,12 @@
 //! what the other must do. Both pass `contract.rs`.
 
 pub(crate) mod codec;
+pub(crate) mod disk;
+pub(crate) mod frame;
+pub(crate) mod journal;
 pub(crate) mod memory;
+pub(crate) mod recovery;
+pub(crate) mod tail;
 pub(crate) mod thread;
 
 use crate::dead::DeadLetter;

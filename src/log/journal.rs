@@ -1,0 +1,555 @@
+//! The journal: a few preallocated files that make appends durable at the speed of the disk.
+//!
+//! The files are written in full with zeroes when they are made and recycled afterwards, so a
+//! commit overwrites blocks that are already allocated and its fdatasync has no metadata to
+//! write. One file is current; frames are gathered in memory, written to it in one piece and
+//! synced. When the next frame does not fit, the file with the oldest content is begun anew.
+//!
+//! The journal knows places, generations and what is synced. It does not know which events are
+//! settled: its owner says up to where they are, and the journal refuses to recycle a file that
+//! holds later ones (I3).
+//!
+//! After a failed write or fdatasync the current file is never trusted again: the system may
+//! have dropped the pages and call the next sync a success. [`Journal::replace_current`] begins
+//! a new file, into which the owner writes again what the failed one held.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::disk::{Disk, DiskFile};
+use super::frame::{self, Frame, FrameWriter, HEADER_BYTES, Kind, Place, Scan};
+use crate::error::Error;
+use crate::event::{Event, Seq};
+use crate::ledger::Ledger;
+
+/// Journal files a spool has: one that is written, one that was, one to go on with.
+pub(crate) const FILES: usize = 3;
+
+/// Bytes a frame with the books takes; room for one is always kept.
+const BOOKS_BYTES: u64 = (HEADER_BYTES + 6 * 8) as u64;
+
+/// One journal file.
+#[derive(Debug)]
+struct JournalFile {
+    number: u32,
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+    len: u64,
+    generation: u64,
+    /// The first and last event in its present use; `None` if there is none.
+    events: Option<(Seq, Seq)>,
+    /// A write or sync of it failed: nothing it says is trusted any more.
+    failed: bool,
+}
+
+/// The files, and where in the current one the next frame goes.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    file_bytes: u64,
+    /// The current file is the last.
+    files: Vec<JournalFile>,
+    writer: FrameWriter,
+    /// The end of what is written to the current file.
+    written: u64,
+    /// The end of what is synced in it.
+    synced: u64,
+    generation_max: u64,
+}
+
+/// What opening the journal found, for recovery to understand.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// All frames to believe, of all files, in the order they were written.
+    pub(crate) frames: Vec<Frame>,
+    /// What was odd, for people.
+    pub(crate) notes: Vec<String>,
+    /// Whether bytes that may have held acknowledged events do not check.
+    pub(crate) suspicious: bool,
+}
+
+impl Journal {
+    /// Makes the files of a new spool.
+    pub(crate) fn create(disk: &dyn Disk, dir: &Path, file_bytes: u64) -> Result<(), Error> {
+        for number in 1..=FILES {
+            let path = file_path(dir, u32::try_from(number).unwrap_or(0));
+            let create = disk.create(&path, file_bytes);
+            create.map_err(Error::storage("make a journal file", &path))?;
+        }
+        disk.sync_dir(dir)
+            .map_err(Error::storage("sync the journal's directory", dir))
+    }
+
+    /// Opens the files and reads their frames. Nothing is written: call
+    /// [`resume`](Self::resume) before anything else.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        file_bytes: u64,
+        queue: Uuid,
+    ) -> Result<(Self, Found), Error> {
+        let mut found = Found::default();
+        let mut files = Vec::new();
+        let mut generation_max = 0;
+        let mut end = 0;
+        let mut last_generation = 0;
+        for (number, path) in list(dir)? {
+            let file = disk
+                .open(&path)
+                .map_err(Error::storage("open a journal file", &path))?;
+            let bytes = file
+                .read_all()
+                .map_err(Error::storage("read a journal file", &path))?;
+            let len = bytes.len() as u64;
+            let scan = frame::scan(&Bytes::from(bytes), queue);
+            note_oddities(&path, &scan, &mut found);
+            generation_max = generation_max.max(scan.generation_max);
+            let generation = scan.generation();
+            if generation >= last_generation {
+                last_generation = generation;
+                end = u64::from(scan.end());
+            }
+            let events = events_of(&scan);
+            found.frames.extend(scan.frames);
+            files.push(JournalFile {
+                number,
+                path,
+                file,
+                len,
+                generation,
+                events,
+                failed: false,
+            });
+        }
+        if files.len() < FILES {
+            found.suspicious = true;
+            found.notes.push(format!(
+                "{} of {FILES} journal files are missing; what was appended last may have been in them",
+                FILES - files.len()
+            ));
+        }
+        found
+            .frames
+            .sort_by_key(|frame| (frame.generation, frame.offset));
+        files.sort_by_key(|file| file.generation);
+        let mut journal = Self {
+            disk,
+            dir: dir.to_owned(),
+            file_bytes,
+            files,
+            writer: FrameWriter::new(queue),
+            written: end,
+            synced: 0,
+            generation_max,
+        };
+        while journal.files.len() < FILES {
+            journal.add_file()?;
+        }
+        // What was read may only have been in the system's memory, left there by a process that
+        // was killed. From here on it is believed, so it has to be durable.
+        journal.written = end;
+        journal.sync()?;
+        Ok((journal, found))
+    }
+
+    /// Goes on in the current file under a new generation, beginning with the books, and syncs.
+    pub(crate) fn resume(&mut self, ledger: Ledger, recyclable: Seq) -> Result<(), Error> {
+        if self.room() < BOOKS_BYTES {
+            self.rotate(ledger, recyclable)?;
+        } else {
+            self.begin_generation();
+            self.writer.books(self.place(), Kind::Checkpoint, ledger);
+        }
+        self.write()?;
+        self.sync()
+    }
+
+    /// Whether a frame of so many bytes fits into the current file behind what is gathered.
+    pub(crate) fn fits(&self, bytes: u64) -> bool {
+        // Room for the books is kept, so that the cursor can always be written before a file is
+        // left.
+        self.room() >= bytes.saturating_add(BOOKS_BYTES)
+    }
+
+    fn room(&self) -> u64 {
+        let len = self.files.last().map_or(0, |file| file.len);
+        len.saturating_sub(self.written)
+            .saturating_sub(self.writer.bytes().len() as u64)
+    }
+
+    /// Gathers a run of events.
+    pub(crate) fn push_events(&mut self, first: Seq, events: &[Event]) {
+        let place = self.place();
+        self.writer.events(place, first, events);
+        let last = first.saturating_add(events.len() as u64).saturating_sub(1);
+        if let Some(file) = self.files.last_mut() {
+            let begin = file.events.map_or(first, |(begin, _)| begin.min(first));
+            file.events = Some((begin, file.events.map_or(last, |(_, end)| end.max(last))));
+        }
+    }
+
+    /// Gathers the books after the cursor moved.
+    pub(crate) fn push_ack(&mut self, ledger: Ledger) {
+        let place = self.place();
+        self.writer.books(place, Kind::Ack, ledger);
+    }
+
+    /// Gathers the note that a dead letter was appended again.
+    pub(crate) fn push_retried(&mut self, letter: Seq) {
+        let place = self.place();
+        self.writer.retried(place, letter);
+    }
+
+    /// Forgets what is gathered.
+    pub(crate) fn discard_gathered(&mut self) {
+        self.writer.clear();
+    }
+
+    /// Whether something written is not synced.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.synced < self.written
+    }
+
+    /// Whether the current file must be replaced before anything else.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.files.last().is_none_or(|file| file.failed)
+    }
+
+    /// Writes what is gathered to the file, in one piece.
+    pub(crate) fn write(&mut self) -> Result<(), Error> {
+        if self.writer.bytes().is_empty() {
+            return Ok(());
+        }
+        let current = trusted(&mut self.files)?;
+        let result = current.file.write_at(self.writer.bytes(), self.written);
+        current.failed |= result.is_err();
+        self.written += self.writer.bytes().len() as u64;
+        self.writer.clear();
+        result.map_err(Error::storage("write to the journal", &current.path))
+    }
+
+    /// Makes what is written durable.
+    pub(crate) fn sync(&mut self) -> Result<(), Error> {
+        if !self.is_unsynced() {
+            return Ok(());
+        }
+        let current = trusted(&mut self.files)?;
+        match current.file.sync_data() {
+            Ok(()) => self.synced = self.written,
+            Err(source) => {
+                current.failed = true;
+                return Err(Error::storage("sync the journal", &current.path)(source));
+            }
+        }
+        Ok(())
+    }
+
+    /// The last event of the file that would be recycled next; 0 if it holds none.
+    pub(crate) fn oldest_last_seq(&self) -> Seq {
+        self.files
+            .first()
+            .and_then(|file| file.events)
+            .map_or(0, |(_, last)| last)
+    }
+
+    /// Writes and syncs the current file and begins the oldest anew, with the books as its first
+    /// frame, which is only gathered: the next write takes it along.
+    ///
+    /// `recyclable` is the last event that is durably settled or sealed: a file with a later one
+    /// is not begun anew (I3).
+    pub(crate) fn rotate(&mut self, ledger: Ledger, recyclable: Seq) -> Result<(), Error> {
+        self.write()?;
+        self.sync()?;
+        self.check_recyclable(recyclable)?;
+        // A file that was replaced and could not be removed is one too many.
+        while self.files.len() > FILES {
+            self.remove_oldest()?;
+            self.check_recyclable(recyclable)?;
+        }
+        // Damaged, or made under other settings.
+        if self
+            .files
+            .first()
+            .is_some_and(|file| file.len != self.file_bytes)
+        {
+            self.remove_oldest()?;
+            self.add_file()?;
+        }
+        self.files.rotate_left(1);
+        self.written = 0;
+        self.synced = 0;
+        self.begin_generation();
+        if let Some(file) = self.files.last_mut() {
+            file.events = None;
+        }
+        self.writer.books(self.place(), Kind::Checkpoint, ledger);
+        Ok(())
+    }
+
+    /// Begins a new file in place of the failed one, with the books as its first, gathered
+    /// frame, and gives the first event that is in no other file: the owner gathers everything
+    /// from there on again, writes and syncs, and then calls
+    /// [`forget_failed`](Self::forget_failed).
+    pub(crate) fn replace_current(&mut self, ledger: Ledger) -> Result<Option<Seq>, Error> {
+        self.writer.clear();
+        let failed = self.files.iter().filter(|file| file.failed);
+        let held = failed
+            .filter_map(|file| file.events)
+            .map(|(first, _)| first)
+            .min();
+        self.add_file()?;
+        self.files.rotate_left(1);
+        self.written = 0;
+        self.synced = 0;
+        self.begin_generation();
+        self.writer.books(self.place(), Kind::Checkpoint, ledger);
+        Ok(held)
+    }
+
+    /// Removes the files that failed: everything they held is durable in the current one.
+    pub(crate) fn forget_failed(&mut self) {
+        let (failed, good) = std::mem::take(&mut self.files)
+            .into_iter()
+            .partition(|f| f.failed);
+        self.files = good;
+        let failed: Vec<JournalFile> = failed;
+        for file in failed {
+            // One that cannot be removed is found again at the next opening, as an old file
+            // whose generation is lower than that of the new one.
+            if let Err(error) = self.disk.remove(&file.path) {
+                let path = file.path.display();
+                tracing::warn!(%error, %path, "failed to remove a journal file that had failed");
+            }
+        }
+    }
+
+    fn check_recyclable(&self, recyclable: Seq) -> Result<(), Error> {
+        if self.oldest_last_seq() <= recyclable {
+            return Ok(());
+        }
+        let what = "the journal cannot be recycled until its events are sealed or delivered";
+        Err(Error::Full {
+            what,
+            used: self.bytes(),
+            max: self.bytes(),
+        })
+    }
+
+    fn remove_oldest(&mut self) -> Result<(), Error> {
+        let oldest = self.files.remove(0);
+        let removed = self.disk.remove(&oldest.path);
+        removed.map_err(Error::storage("remove a journal file", &oldest.path))
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.len).sum()
+    }
+
+    fn add_file(&mut self) -> Result<(), Error> {
+        let number = self.files.iter().map(|file| file.number).max().unwrap_or(0) + 1;
+        let path = file_path(&self.dir, number);
+        let made = self.disk.create(&path, self.file_bytes);
+        let file = made.map_err(Error::storage("make a journal file", &path))?;
+        let synced = self.disk.sync_dir(&self.dir);
+        synced.map_err(Error::storage("sync the journal's directory", &self.dir))?;
+        let len = self.file_bytes;
+        let (generation, events, failed) = (0, None, false);
+        let file = JournalFile {
+            number,
+            path,
+            file,
+            len,
+            generation,
+            events,
+            failed,
+        };
+        self.files.insert(0, file);
+        Ok(())
+    }
+
+    fn begin_generation(&mut self) {
+        self.generation_max += 1;
+        if let Some(file) = self.files.last_mut() {
+            file.generation = self.generation_max;
+        }
+    }
+
+    fn place(&self) -> Place {
+        // A file is at most 1 GiB, so its offsets fit.
+        let offset = |at: u64| u32::try_from(at).unwrap_or(u32::MAX);
+        Place {
+            generation: self.generation_max,
+            buffer_offset: offset(self.written),
+            synced: offset(self.synced),
+        }
+    }
+}
+
+/// The current file, if it has not failed.
+fn trusted(files: &mut [JournalFile]) -> Result<&mut JournalFile, Error> {
+    let failed = |path: PathBuf| Error::Storage {
+        action: "write to the journal",
+        path,
+        source: std::io::Error::other("an earlier write or sync of this file failed"),
+    };
+    match files.last_mut() {
+        Some(file) if !file.failed => Ok(file),
+        Some(file) => Err(failed(file.path.clone())),
+        None => Err(failed(PathBuf::new())),
+    }
+}
+
+fn file_path(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{number:08}.journal"))
+}
+
+/// The journal files in a directory, by number. Other names are left alone.
+fn list(dir: &Path) -> Result<Vec<(u32, PathBuf)>, Error> {
+    let failed = || Error::storage("list the journal", dir);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed())? {
+        let path = entry.map_err(failed())?.path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if let Some(number) = name.strip_suffix(".journal").and_then(|n| n.parse().ok()) {
+            files.push((number, path));
+        }
+    }
+    files.sort_by_key(|(number, _)| *number);
+    Ok(files)
+}
+
+/// The first and last event among the frames of a file.
+fn events_of(scan: &Scan) -> Option<(Seq, Seq)> {
+    let mut range: Option<(Seq, Seq)> = None;
+    for frame in scan
+        .frames
+        .iter()
+        .filter(|frame| frame.kind == Kind::Events)
+    {
+        let number = |at: usize, n: usize| frame.body.get(at..at + n);
+        let first = number(0, 8)
+            .and_then(super::codec::array)
+            .map(u64::from_le_bytes)?;
+        let count = number(8, 4)
+            .and_then(super::codec::array)
+            .map(u32::from_le_bytes)?;
+        let last = first.saturating_add(u64::from(count)).saturating_sub(1);
+        range = Some(range.map_or((first, last), |(a, b)| (a.min(first), b.max(last))));
+    }
+    range
+}
+
+fn note_oddities(path: &Path, scan: &Scan, found: &mut Found) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if scan.used && scan.frames.is_empty() {
+        found.suspicious = true;
+        found
+            .notes
+            .push(format!("journal file {name} holds nothing that checks"));
+    }
+    for offset in &scan.damaged {
+        found.notes.push(format!(
+            "journal file {name} does not check at offset {offset}"
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::disk::RealDisk;
+    use crate::log::frame::Entry;
+
+    const QUEUE: Uuid = Uuid::from_u128(7);
+    const BYTES: u64 = 16 << 10;
+
+    fn open(dir: &Path) -> (Journal, Found) {
+        Journal::open(Arc::new(RealDisk), dir, BYTES, QUEUE).unwrap()
+    }
+
+    fn fresh() -> (tempfile::TempDir, Journal) {
+        let dir = tempfile::tempdir().unwrap();
+        Journal::create(&RealDisk, dir.path(), BYTES).unwrap();
+        let (mut journal, found) = open(dir.path());
+        assert!(found.frames.is_empty() && found.notes.is_empty() && !found.suspicious);
+        journal.resume(Ledger::default(), 0).unwrap();
+        (dir, journal)
+    }
+
+    fn append(journal: &mut Journal, seq: Seq) {
+        journal.push_events(seq, &[Event::json(seq.to_string()).unwrap()]);
+        journal.write().unwrap();
+        journal.sync().unwrap();
+    }
+
+    fn seqs(found: &Found) -> Vec<Seq> {
+        let entries = found.frames.iter().map(|frame| frame.entry().unwrap());
+        entries
+            .flat_map(|entry| match entry {
+                Entry::Events(events) => events.iter().map(|e| e.seq).collect(),
+                _ => Vec::new(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_written_is_found_again_in_order_across_rotations_and_reopenings() {
+        let (dir, mut journal) = fresh();
+        for seq in 1..=20 {
+            append(&mut journal, seq);
+            if seq % 4 == 0 && seq < 12 {
+                journal.rotate(Ledger::default(), 0).unwrap();
+            }
+            if seq % 5 == 0 {
+                journal = open(dir.path()).0;
+                journal.resume(Ledger::default(), 0).unwrap();
+            }
+        }
+        assert_eq!(seqs(&open(dir.path()).1), (1..=20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn i3_a_file_with_an_event_that_is_neither_settled_nor_sealed_is_not_recycled() {
+        let (_dir, mut journal) = fresh();
+        append(&mut journal, 1);
+        journal.rotate(Ledger::default(), 0).unwrap();
+        journal.rotate(Ledger::default(), 0).unwrap();
+        assert!(matches!(
+            journal.rotate(Ledger::default(), 0),
+            Err(Error::Full { .. })
+        ));
+        journal.rotate(Ledger::default(), 1).unwrap();
+    }
+
+    #[test]
+    fn a_file_begun_anew_forgets_its_earlier_use() {
+        let (dir, mut journal) = fresh();
+        append(&mut journal, 1);
+        for _ in 0..FILES {
+            journal.rotate(Ledger::default(), 1).unwrap();
+        }
+        append(&mut journal, 2);
+        assert_eq!(seqs(&open(dir.path()).1), [2]);
+    }
+
+    #[test]
+    fn a_missing_or_overwritten_file_is_noticed_and_made_good() {
+        let (dir, mut journal) = fresh();
+        append(&mut journal, 1);
+        let path = file_path(dir.path(), 1);
+        std::fs::remove_file(path).unwrap();
+        std::fs::write(file_path(dir.path(), 2), vec![7; 100]).unwrap();
+        let (journal, found) = open(dir.path());
+        assert!(found.suspicious);
+        assert_eq!(found.notes.len(), 2, "{:?}", found.notes);
+        assert_eq!(journal.files.len(), FILES);
+    }
+}

@@ -1,0 +1,305 @@
+//! What the journal's frames and the segments' names say together: pure, no file is touched.
+//!
+//! After a crash these can disagree, and this is how each case is settled:
+//!
+//! - The journal holds events that a segment holds too: sealing was done, recycling was not. The
+//!   segment serves them.
+//! - The journal holds events the cursor has passed: they are ignored.
+//! - A run of events begins at or before the last one known: an append failed after a part of it
+//!   was written, and its numbers were given again. The later run counts.
+//! - The books say that fewer events were appended than frames before them hold: likewise, the
+//!   rest was never acknowledged.
+//! - A number above the cursor is in no segment and in no frame: it was acknowledged once and is
+//!   damaged. It is reported with its range and booked under `lost` when the cursor comes to it.
+//!   Recovery does not guess, move the cursor or renumber anything.
+
+use std::collections::BTreeMap;
+
+use super::frame::{Entry, Frame};
+use crate::event::{Event, Seq};
+use crate::ledger::{Ledger, Settled};
+use crate::status::SeqRange;
+
+/// What is to be gone on with.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    /// The books; `appended` counts everything that was found.
+    pub(crate) ledger: Ledger,
+    /// The pending events that are in no segment, without gaps up to the last.
+    pub(crate) tail: Vec<Event>,
+    /// The number of the first of them, or of the next event.
+    pub(crate) tail_first: Seq,
+    /// What is above the cursor and nowhere to be found.
+    pub(crate) missing: Vec<SeqRange>,
+    /// Events that wait beyond a gap in the journal: to be put into a segment, since the tail
+    /// has no gaps. Runs in order.
+    pub(crate) islands: Vec<(Seq, Vec<Event>)>,
+    /// Dead letters that were appended again: they are to be removed.
+    pub(crate) retried: Vec<Seq>,
+    /// What was odd, for people.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Puts the frames, in the order they were written, and the sealed range together.
+pub(crate) fn recover(frames: &[Frame], sealed: Option<SeqRange>) -> Recovered {
+    let mut replay = Replay::default();
+    for frame in frames {
+        replay.apply(frame);
+    }
+    replay.finish(sealed)
+}
+
+#[derive(Debug, Default)]
+struct Replay {
+    ledger: Option<Ledger>,
+    events: BTreeMap<Seq, Event>,
+    last: Seq,
+    retried: Vec<Seq>,
+    notes: Vec<String>,
+}
+
+impl Replay {
+    fn apply(&mut self, frame: &Frame) {
+        match frame.entry() {
+            Some(Entry::Events(events)) => {
+                let Some(first) = events.first().map(|stored| stored.seq) else {
+                    return;
+                };
+                self.truncate(first);
+                for stored in events {
+                    self.last = stored.seq;
+                    self.events.insert(stored.seq, stored.event);
+                }
+            }
+            Some(Entry::Checkpoint(ledger) | Entry::Ack(ledger)) => {
+                self.truncate(ledger.appended + 1);
+                self.last = ledger.appended;
+                // The cursor only moves forward (I6); books from before damage are not older.
+                if self
+                    .ledger
+                    .is_none_or(|old| ledger.settled() >= old.settled())
+                {
+                    self.ledger = Some(ledger);
+                }
+            }
+            Some(Entry::Retried(letter)) => self.retried.push(letter),
+            None => self.notes.push(format!(
+                "a journal frame at offset {} checks but does not decode",
+                frame.offset
+            )),
+        }
+    }
+
+    fn truncate(&mut self, from: Seq) {
+        drop(self.events.split_off(&from));
+    }
+
+    fn finish(mut self, sealed: Option<SeqRange>) -> Recovered {
+        let mut ledger = self.ledger(sealed);
+        ledger.appended = self
+            .last
+            .max(sealed.map_or(0, |s| s.last))
+            .max(ledger.settled());
+        let cursor = ledger.settled();
+        let mut missing = Vec::new();
+        // From the cursor to the first segment, if there is one above it.
+        let mut next = cursor + 1;
+        let mut runs: Vec<(Seq, Vec<Event>)> = Vec::new();
+        let pending = std::mem::take(&mut self.events);
+        let in_segments = |seq: Seq| sealed.is_some_and(|s| (s.first..=s.last).contains(&seq));
+        for (seq, event) in pending
+            .into_iter()
+            .filter(|(seq, _)| *seq > cursor && !in_segments(*seq))
+        {
+            match runs.last_mut() {
+                Some((first, run)) if *first + run.len() as u64 == seq => run.push(event),
+                _ => runs.push((seq, vec![event])),
+            }
+        }
+        let mut covered: Vec<SeqRange> = runs
+            .iter()
+            .map(|(first, run)| SeqRange {
+                first: *first,
+                last: first + run.len() as u64 - 1,
+            })
+            .chain(sealed)
+            .collect();
+        covered.sort();
+        for range in covered {
+            if range.first > next {
+                missing.push(SeqRange {
+                    first: next,
+                    last: range.first - 1,
+                });
+            }
+            next = next.max(range.last + 1);
+        }
+        if next <= ledger.appended {
+            missing.push(SeqRange {
+                first: next,
+                last: ledger.appended,
+            });
+        }
+        // The tail is the run that ends with the last event; earlier runs are islands.
+        let tail = match runs.pop() {
+            Some((first, run)) if first + run.len() as u64 == ledger.appended + 1 => {
+                Some((first, run))
+            }
+            Some(island) => {
+                runs.push(island);
+                None
+            }
+            None => None,
+        };
+        let (tail_first, tail) = tail.unwrap_or((ledger.appended + 1, Vec::new()));
+        let (retried, notes) = (self.retried, self.notes);
+        Recovered {
+            ledger,
+            tail,
+            tail_first,
+            missing,
+            islands: runs,
+            retried,
+            notes,
+        }
+    }
+
+    /// The last books found. If there are none although something is there, what came before it
+    /// is booked as lost: it may have been delivered, but nothing says so.
+    fn ledger(&mut self, sealed: Option<SeqRange>) -> Ledger {
+        if let Some(ledger) = self.ledger {
+            return ledger;
+        }
+        let first_event = self.events.keys().next().copied();
+        let first = first_event
+            .into_iter()
+            .chain(sealed.map(|s| s.first))
+            .min()
+            .unwrap_or(1);
+        let mut ledger = Ledger::default();
+        if first > 1 {
+            ledger.settle(Settled::Lost, first - 1);
+            self.notes.push(format!(
+                "the books are gone; the events 1 to {} are booked as lost, although they may have been delivered",
+                first - 1
+            ));
+        }
+        ledger
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::frame::{FrameWriter, Kind, Place, scan};
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    const QUEUE: Uuid = Uuid::from_u128(1);
+
+    enum Step {
+        Events(Seq, u64),
+        Books(u64, u64),
+        Retried(Seq),
+    }
+    use Step::{Books, Events, Retried};
+
+    fn run(steps: &[Step], sealed: Option<(Seq, Seq)>) -> Recovered {
+        let mut writer = FrameWriter::new(QUEUE);
+        let place = Place {
+            generation: 1,
+            buffer_offset: 0,
+            synced: 0,
+        };
+        for step in steps {
+            match *step {
+                Events(first, count) => {
+                    let events: Vec<Event> = (0..count)
+                        .map(|i| Event::json((first + i).to_string()).unwrap())
+                        .collect();
+                    writer.events(place, first, &events);
+                }
+                Books(appended, delivered) => {
+                    let ledger = Ledger {
+                        appended,
+                        delivered,
+                        ..Ledger::default()
+                    };
+                    writer.books(place, Kind::Ack, ledger);
+                }
+                Retried(seq) => writer.retried(place, seq),
+            }
+        }
+        let frames = scan(&Bytes::copy_from_slice(writer.bytes()), QUEUE).frames;
+        assert_eq!(frames.len(), steps.len());
+        recover(
+            &frames,
+            sealed.map(|(first, last)| SeqRange { first, last }),
+        )
+    }
+
+    fn range(first: Seq, last: Seq) -> SeqRange {
+        SeqRange { first, last }
+    }
+
+    #[test]
+    fn nothing_at_all_is_an_empty_log() {
+        let found = run(&[], None);
+        assert_eq!((found.ledger, found.tail_first), (Ledger::default(), 1));
+        assert!(found.tail.is_empty() && found.missing.is_empty() && found.notes.is_empty());
+    }
+
+    #[test]
+    fn events_above_the_cursor_and_above_what_is_sealed_are_the_tail() {
+        let found = run(&[Books(0, 0), Events(1, 10), Books(10, 2)], Some((1, 6)));
+        assert_eq!((found.tail_first, found.tail.len()), (7, 4));
+        assert_eq!(found.ledger.pending(), 8);
+        assert!(found.missing.is_empty());
+    }
+
+    #[test]
+    fn i2_a_gap_is_reported_with_its_exact_bounds() {
+        let found = run(&[Events(1, 3), Events(6, 2)], None);
+        assert_eq!(found.missing, [range(4, 5)]);
+        assert_eq!((found.tail_first, found.tail.len()), (6, 2));
+        assert_eq!(found.islands.len(), 1);
+        let found = run(&[Books(9, 1), Events(10, 1)], Some((4, 6)));
+        assert_eq!(found.missing, [range(2, 3), range(7, 9)]);
+    }
+
+    #[test]
+    fn a_gap_at_the_very_end_is_reported_too() {
+        let found = run(&[Events(1, 3), Books(5, 1)], None);
+        assert_eq!(found.missing, [range(4, 5)]);
+        assert_eq!(found.ledger.appended, 5);
+        assert_eq!(found.tail_first, 6);
+        assert_eq!(found.islands.len(), 1);
+    }
+
+    #[test]
+    fn numbers_that_were_given_again_belong_to_the_later_run() {
+        let found = run(&[Events(1, 5), Events(3, 1)], None);
+        assert_eq!(found.ledger.appended, 3);
+        assert_eq!(found.tail.len(), 3);
+        let found = run(&[Events(1, 5), Books(2, 0)], None);
+        assert_eq!((found.ledger.appended, found.tail.len()), (2, 2));
+    }
+
+    #[test]
+    fn i6_older_books_never_move_the_cursor_back() {
+        let found = run(&[Events(1, 5), Books(5, 4), Books(5, 2)], None);
+        assert_eq!(found.ledger.settled(), 4);
+    }
+
+    #[test]
+    fn without_books_what_came_before_is_booked_as_lost() {
+        let found = run(&[], Some((11, 20)));
+        assert_eq!((found.ledger.lost, found.ledger.pending()), (10, 10));
+        assert_eq!(found.notes.len(), 1);
+    }
+
+    #[test]
+    fn retried_letters_are_remembered() {
+        assert_eq!(run(&[Events(1, 1), Retried(7)], None).retried, [7]);
+    }
+}
