@@ -6,6 +6,7 @@
 //! what the other must do. Both pass `contract.rs`.
 
 pub(crate) mod codec;
+pub(crate) mod dir;
 pub(crate) mod disk;
 pub(crate) mod frame;
 pub(crate) mod journal;

@@ -1,0 +1,400 @@
+//! The spool directory: who owns it, what it is, and the ballast.
+//!
+//! ```text
+//! lock             held by the owner for as long as it lives; its text is the owner's pid
+//! spool.json       what this directory is: format version and queue id
+//! spool.copy.json  the same again, should the first be damaged
+//! ballast          1 MiB that is given up when opening needs space on a full disk
+//! journal/  segments/  state/  quarantine/
+//! ```
+//!
+//! `spool.json` is written last when a spool is made, after the journal files are durable, so a
+//! directory without it never held an acknowledged event.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::disk::{create_private_dir, private, sync_dir};
+use crate::clock::Clock;
+use crate::error::Error;
+
+/// The newest format of the directory as a whole that this version reads.
+pub(crate) const FORMAT: u32 = 1;
+
+const BALLAST_BYTES: u64 = 1 << 20;
+
+const MARKER: &str = "spool.json";
+const COPY: &str = "spool.copy.json";
+
+/// Names that may stand in a directory whose making was interrupted.
+const OWN_NAMES: [&str; 9] = [
+    "lock",
+    MARKER,
+    COPY,
+    "spool.json.new",
+    "spool.copy.json.new",
+    "ballast",
+    "journal",
+    "segments",
+    "state",
+];
+
+/// A spool directory that this process owns.
+#[derive(Debug)]
+pub(crate) struct SpoolDir {
+    path: PathBuf,
+    queue: Uuid,
+    // The lock is given back when the file is closed.
+    _lock: File,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Marker {
+    everpost_format: u32,
+    queue_id: Uuid,
+}
+
+impl SpoolDir {
+    /// Takes the lock and reads what the directory is; makes a new spool if it is empty or does
+    /// not exist. `make` fills a new spool before it is marked as one.
+    ///
+    /// # Errors
+    /// [`Error::InUse`], [`Error::NotASpool`], [`Error::FutureFormat`], [`Error::Damaged`]:
+    /// nothing was changed. [`Error::Storage`].
+    pub(crate) fn open(
+        path: &Path,
+        clock: &dyn Clock,
+        make: impl FnOnce(&Path) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
+        if !path.is_dir() {
+            if path.exists() {
+                return Err(Error::NotASpool {
+                    path: path.to_owned(),
+                });
+            }
+            create_private_dir(path).map_err(Error::storage("make the spool directory", path))?;
+            if let Some(parent) = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty())
+            {
+                sync_dir(parent)
+                    .map_err(Error::storage("sync the directory above the spool", parent))?;
+            }
+        }
+        let marked = path.join(MARKER).exists() || path.join(COPY).exists();
+        if !marked
+            && names(path)?
+                .iter()
+                .any(|name| !OWN_NAMES.contains(&name.as_str()))
+        {
+            return Err(Error::NotASpool {
+                path: path.to_owned(),
+            });
+        }
+        let lock = lock(path)?;
+        let queue = if marked {
+            read_markers(path)?
+        } else {
+            refuse_unmarked_data(path)?;
+            make(path)?;
+            let queue = clock.queue_id();
+            write_markers(path, queue)?;
+            queue
+        };
+        let dir = Self {
+            path: path.to_owned(),
+            queue,
+            _lock: lock,
+        };
+        dir.restore_ballast();
+        Ok(dir)
+    }
+
+    pub(crate) fn queue(&self) -> Uuid {
+        self.queue
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Gives the ballast up. True if there was any.
+    pub(crate) fn drop_ballast(&self) -> bool {
+        std::fs::remove_file(self.join("ballast")).is_ok()
+    }
+
+    /// Takes the ballast on board again, if there is room for it.
+    pub(crate) fn restore_ballast(&self) {
+        let path = self.join("ballast");
+        if std::fs::metadata(&path).is_ok_and(|meta| meta.len() == BALLAST_BYTES) {
+            return;
+        }
+        let made = private(OpenOptions::new().write(true).create(true).truncate(true))
+            .open(&path)
+            .and_then(|mut file| {
+                file.write_all(&vec![0xba; 1 << 20])
+                    .and_then(|()| file.sync_all())
+            });
+        if made.is_err() {
+            // The disk is full: every byte is needed, and there is nothing to give up later.
+            drop(std::fs::remove_file(&path));
+        }
+    }
+
+    /// Bytes of the ballast as counted against the bound.
+    pub(crate) fn ballast_bytes() -> u64 {
+        BALLAST_BYTES
+    }
+}
+
+fn names(path: &Path) -> Result<Vec<String>, Error> {
+    let failed = || Error::storage("list the spool directory", path);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed())? {
+        names.push(
+            entry
+                .map_err(failed())?
+                .file_name()
+                .to_string_lossy()
+                .into_owned(),
+        );
+    }
+    Ok(names)
+}
+
+/// Takes the lock and writes this process's pid into it.
+fn lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join("lock");
+    let failed = || Error::storage("lock the spool", &path);
+    // Opened without truncation: until the lock is ours, the pid in it is somebody else's.
+    let mut options = OpenOptions::new();
+    let mut file = private(options.read(true).write(true).create(true).truncate(false))
+        .open(&path)
+        .map_err(failed())?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            // Best effort: some systems do not let a locked file be read.
+            let pid = file
+                .read_to_string(&mut text)
+                .ok()
+                .and_then(|_| text.trim().parse().ok());
+            return Err(Error::InUse {
+                path: dir.to_owned(),
+                pid,
+            });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed()(source)),
+    }
+    let pid = std::process::id().to_string();
+    file.set_len(0)
+        .and_then(|()| file.seek(SeekFrom::Start(0)))
+        .and_then(|_| file.write_all(pid.as_bytes()))
+        .map_err(failed())?;
+    Ok(file)
+}
+
+fn read_markers(dir: &Path) -> Result<Uuid, Error> {
+    let first = read_marker(&dir.join(MARKER));
+    let (marker, mend) = match first {
+        Ok(marker) => (marker, false),
+        Err(_) => (
+            read_marker(&dir.join(COPY)).map_err(|what| Error::Damaged {
+                what: format!("neither {MARKER} nor {COPY} can be read: {what}"),
+                path: dir.to_owned(),
+            })?,
+            true,
+        ),
+    };
+    if marker.everpost_format != FORMAT {
+        let found = marker.everpost_format;
+        return Err(Error::FutureFormat {
+            path: dir.to_owned(),
+            found,
+            supported: FORMAT,
+        });
+    }
+    if mend || read_marker(&dir.join(COPY)).is_err() {
+        tracing::warn!(path = %dir.display(), "one of the two spool markers was damaged or missing; written again");
+        write_markers(dir, marker.queue_id)?;
+    }
+    Ok(marker.queue_id)
+}
+
+fn read_marker(path: &Path) -> Result<Marker, String> {
+    let text = std::fs::read(path).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&text).map_err(|error| error.to_string())
+}
+
+fn write_markers(dir: &Path, queue_id: Uuid) -> Result<(), Error> {
+    let marker = Marker {
+        everpost_format: FORMAT,
+        queue_id,
+    };
+    let text = serde_json::to_string_pretty(&marker).unwrap_or_default() + "\n";
+    // The copy first: once the marker itself is there, both are.
+    for name in [COPY, MARKER] {
+        let (new, path) = (dir.join(format!("{name}.new")), dir.join(name));
+        let mut options = OpenOptions::new();
+        private(options.write(true).create(true).truncate(true))
+            .open(&new)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())
+                    .and_then(|()| file.sync_all())
+            })
+            .and_then(|()| std::fs::rename(&new, &path))
+            .and_then(|()| sync_dir(dir))
+            .map_err(Error::storage("mark the spool", &path))?;
+    }
+    Ok(())
+}
+
+/// Without a marker there can be no acknowledged event, unless somebody removed the markers.
+/// Data is then left untouched: without the queue id nothing in it can be checked.
+fn refuse_unmarked_data(dir: &Path) -> Result<(), Error> {
+    let failed = |path: &PathBuf| Error::storage("look into an unfinished spool", path.clone());
+    let journal = dir.join("journal");
+    let mut with_data = dir
+        .join("segments")
+        .read_dir()
+        .is_ok_and(|mut dir| dir.next().is_some());
+    if journal.is_dir() {
+        for entry in std::fs::read_dir(&journal).map_err(failed(&journal))? {
+            let path = entry.map_err(failed(&journal))?.path();
+            let bytes = std::fs::read(&path).map_err(failed(&path))?;
+            with_data |= bytes.iter().any(|byte| *byte != 0);
+        }
+    }
+    if with_data {
+        let what = format!("there is data but neither {MARKER} nor {COPY}");
+        return Err(Error::Damaged {
+            what,
+            path: dir.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    fn open(path: &Path) -> Result<SpoolDir, Error> {
+        SpoolDir::open(path, &SystemClock, |path| {
+            std::fs::create_dir_all(path.join("journal")).unwrap();
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_new_directory_becomes_a_spool_and_keeps_its_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/spool");
+        let id = open(&path).unwrap().queue();
+        assert_eq!(open(&path).unwrap().queue(), id);
+        assert_eq!(
+            std::fs::metadata(path.join("ballast")).unwrap().len(),
+            BALLAST_BYTES
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_spool_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("spool");
+        let _spool = open(&path).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o700);
+        for name in ["lock", MARKER, COPY, "ballast"] {
+            assert_eq!(mode(&path.join(name)), 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_second_owner_is_told_the_pid_of_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path()).unwrap();
+        let error = open(dir.path()).unwrap_err();
+        let Error::InUse { pid, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(pid, Some(std::process::id()));
+        drop(first);
+        open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_with_other_things_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("thesis.txt"), "precious").unwrap();
+        assert!(matches!(open(dir.path()), Err(Error::NotASpool { .. })));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let file = dir.path().join("thesis.txt");
+        assert!(matches!(open(&file), Err(Error::NotASpool { .. })));
+    }
+
+    #[test]
+    fn an_interrupted_making_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("journal")).unwrap();
+        std::fs::write(dir.path().join("journal/00000001.journal"), [0; 64]).unwrap();
+        open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn data_without_a_marker_is_refused_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).unwrap());
+        std::fs::write(dir.path().join("journal/00000001.journal"), [7; 64]).unwrap();
+        std::fs::remove_file(dir.path().join(MARKER)).unwrap();
+        drop(open(dir.path()).unwrap());
+        std::fs::remove_file(dir.path().join(MARKER)).unwrap();
+        std::fs::remove_file(dir.path().join(COPY)).unwrap();
+        assert!(matches!(open(dir.path()), Err(Error::Damaged { .. })));
+        assert!(dir.path().join("journal/00000001.journal").exists());
+    }
+
+    #[test]
+    fn a_damaged_marker_is_mended_from_its_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = open(dir.path()).unwrap().queue();
+        for name in [MARKER, COPY] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+            assert_eq!(open(dir.path()).unwrap().queue(), id);
+        }
+    }
+
+    #[test]
+    fn a_future_format_is_refused_untouched() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = open(dir.path()).unwrap().queue();
+        let text = format!("{{\"everpost_format\":2,\"queue_id\":\"{id}\",\"more\":true}}");
+        for name in [MARKER, COPY] {
+            std::fs::write(dir.path().join(name), &text).unwrap();
+        }
+        let error = open(dir.path()).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::FutureFormat {
+                    found: 2,
+                    supported: 1,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join(MARKER)).unwrap(),
+            text
+        );
+    }
+}
