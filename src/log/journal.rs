@@ -204,11 +204,6 @@ impl Journal {
         self.writer.retried(place, letter);
     }
 
-    /// Forgets what is gathered.
-    pub(crate) fn discard_gathered(&mut self) {
-        self.writer.clear();
-    }
-
     /// Whether something written is not synced.
     pub(crate) fn is_unsynced(&self) -> bool {
         self.synced < self.written
@@ -217,6 +212,11 @@ impl Journal {
     /// Whether the current file must be replaced before anything else.
     pub(crate) fn is_failed(&self) -> bool {
         self.files.last().is_none_or(|file| file.failed)
+    }
+
+    /// The error of a current file that failed.
+    pub(crate) fn distrust(&mut self) -> Result<(), Error> {
+        trusted(&mut self.files).map(|_| ())
     }
 
     /// Writes what is gathered to the file, in one piece.

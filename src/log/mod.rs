@@ -6,12 +6,17 @@
 //! what the other must do. Both pass `contract.rs`.
 
 pub(crate) mod codec;
+#[cfg(test)]
+mod contract;
 pub(crate) mod dir;
 pub(crate) mod disk;
 pub(crate) mod frame;
 pub(crate) mod journal;
 pub(crate) mod memory;
+#[cfg(test)]
+mod model_tests;
 pub(crate) mod recovery;
+pub(crate) mod spool;
 pub(crate) mod tail;
 pub(crate) mod thread;
 

@@ -1,0 +1,384 @@
+//! The handle that programs hold, and how it is opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::clock::{Clock, SystemClock};
+use crate::dead::DeadLetters;
+use crate::error::Error;
+use crate::event::{Event, Receipt, Seq};
+use crate::flusher::{self, FlusherHandle, FlusherView};
+use crate::log::Position;
+use crate::log::disk::RealDisk;
+use crate::log::spool::SpoolLog;
+use crate::log::thread::{self, LogHandle, ThreadSettings};
+use crate::settings::{Durability, OnFull, Settings};
+use crate::sink::Sink;
+use crate::status::{Closed, FlusherState, Recovery, Status};
+
+/// A durable queue: append now, deliver when the network returns.
+///
+/// Cloning is cheap and every clone is the same queue. When the last clone is dropped, delivery
+/// stops, everything acknowledged is safe on disk, and the next opening goes on from there;
+/// dropping never blocks. [`close`](Queue::close) does the same in an orderly way and says what
+/// remains.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let spool = dir.path().join("spool");
+/// use everpost::{Event, Queue};
+///
+/// let queue = Queue::builder(&spool).open().await?;
+/// let receipt = queue.append(Event::json(r#"{"text":"hello"}"#)?).await?;
+/// assert_eq!(receipt.seq, 1); // from here on a power cut cannot take it
+/// assert_eq!(queue.status().pending, 1);
+/// queue.close(std::time::Duration::ZERO).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Queue {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    log: LogHandle,
+    flusher: Option<FlusherHandle>,
+    recovery: Recovery,
+    sync: bool,
+    max_bytes: u64,
+    /// `close` has begun: nothing more is taken in.
+    closing: AtomicBool,
+}
+
+type Start = Box<dyn FnOnce(&Handle, LogHandle, &Settings, Arc<dyn Clock>) -> FlusherHandle + Send>;
+
+/// Opens a [`Queue`]. Made by [`Queue::builder`].
+#[must_use = "a builder does nothing until it is opened"]
+pub struct QueueBuilder {
+    path: PathBuf,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    start: Option<Start>,
+}
+
+impl std::fmt::Debug for QueueBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("QueueBuilder")
+            .field("path", &self.path)
+            .field("settings", &self.settings)
+            .field("has_sink", &self.start.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl QueueBuilder {
+    /// The settings; [`Settings::default`] otherwise.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Where events go. Without a sink the queue keeps them for a later owner of the spool.
+    pub fn sink<S: Sink>(mut self, sink: S) -> Self {
+        self.start = Some(Box::new(move |runtime, log, settings, clock| {
+            let (delivery, max_age) = (settings.delivery.clone(), settings.max_age);
+            // The flusher publishes its end, so nobody needs to join it.
+            flusher::spawn(runtime, Arc::new(sink), log, delivery, max_age, clock).0
+        }));
+        self
+    }
+
+    /// Where the time and the ids come from; the system's clock otherwise.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the spool, making it if it does not exist, and starts delivery.
+    ///
+    /// How long that takes does not depend on how much is waiting. What was found and mended is
+    /// in [`Queue::recovery`].
+    ///
+    /// # Errors
+    /// [`Error::Settings`]; [`Error::InUse`], [`Error::NotASpool`], [`Error::FutureFormat`] and
+    /// [`Error::Damaged`], after which nothing was touched; [`Error::Storage`];
+    /// [`Error::Sink`] if there is a sink and no tokio runtime to deliver on.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the spool is closed again in the background.
+    pub async fn open(self) -> Result<Queue, Error> {
+        let start = match (self.start, Handle::try_current()) {
+            (None, _) => None,
+            (Some(start), Ok(runtime)) => Some((start, runtime)),
+            (Some(_), Err(_)) => {
+                let reason = "delivery needs a tokio runtime, and there is none here".to_owned();
+                return Err(Error::Sink { reason });
+            }
+        };
+        let settings = self.settings;
+        let threads = ThreadSettings {
+            intake_bytes: settings.intake_bytes,
+            block_when_full: settings.on_full == OnFull::Block,
+            sync_every: match settings.durability {
+                Durability::Synced => None,
+                Durability::Written { sync_every } => Some(sync_every),
+            },
+        };
+        let sync = settings.durability == Durability::Synced;
+        let max_bytes = settings.max_bytes;
+        let (path, clock) = (self.path, Arc::clone(&self.clock));
+        let opening = settings.clone();
+        let open = move || SpoolLog::open(&path, opening, clock, Arc::new(RealDisk));
+        let (log, recovery) = thread::spawn(threads, Arc::clone(&self.clock), open).await?;
+        let flusher =
+            start.map(|(start, runtime)| start(&runtime, log.clone(), &settings, self.clock));
+        let closing = AtomicBool::new(false);
+        Ok(Queue { shared: Arc::new(Shared { log, flusher, recovery, sync, max_bytes, closing }) })
+    }
+
+    /// As [`open`](Self::open), for programs without an async runtime; blocks the thread.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); with a sink it must be called inside a tokio runtime.
+    pub fn open_blocking(self) -> Result<Queue, Error> {
+        block_on(self.open())
+    }
+}
+
+impl Queue {
+    /// Begins to open the spool in this directory.
+    pub fn builder(spool: impl Into<PathBuf>) -> QueueBuilder {
+        QueueBuilder {
+            path: spool.into(),
+            settings: Settings::default(),
+            clock: Arc::new(SystemClock),
+            start: None,
+        }
+    }
+
+    /// Appends one event. When this returns `Ok`, the event is as safe as the settings'
+    /// [`Durability`] says: by default, on disk.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::Full`], [`Error::Closed`]: nothing was appended.
+    /// [`Error::Storage`]: the disk refused; the event is not acknowledged and may or may not be
+    /// there after a restart.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the event was either appended or not, and nobody says which.
+    /// Append it again under the same id; a duplicate can then be told by it.
+    pub async fn append(&self, event: Event) -> Result<Receipt, Error> {
+        let id = event.id();
+        let seq = self.take_in(vec![event]).await?;
+        Ok(Receipt::new(seq, id))
+    }
+
+    async fn take_in(&self, events: Vec<Event>) -> Result<Seq, Error> {
+        if self.shared.closing.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        self.shared.log.append(events, self.shared.sync).await
+    }
+
+    /// Appends several events as one commit: in this order, next to each other, and, should the
+    /// process die, all of them or none. Together they must fit half a journal file.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append), for all of them together.
+    ///
+    /// # Cancel safety
+    /// As [`append`](Self::append), for all of them together.
+    pub async fn append_all(
+        &self,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Result<Vec<Receipt>, Error> {
+        let events: Vec<Event> = events.into_iter().collect();
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<_> = events.iter().map(Event::id).collect();
+        let first = self.take_in(events).await?;
+        Ok((first..).zip(ids).map(|(seq, id)| Receipt::new(seq, id)).collect())
+    }
+
+    /// As [`append`](Self::append), for code that is not async; blocks the thread until the
+    /// event is safe. Works anywhere, but holds up whatever else the thread should do.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_blocking(&self, event: Event) -> Result<Receipt, Error> {
+        block_on(self.append(event))
+    }
+
+    /// As [`append_all`](Self::append_all), for code that is not async; blocks the thread.
+    ///
+    /// # Errors
+    /// As [`append_all`](Self::append_all).
+    pub fn append_all_blocking(
+        &self,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Result<Vec<Receipt>, Error> {
+        block_on(self.append_all(events))
+    }
+
+    /// What the queue is doing at this moment. Touches no file.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.watch().current()
+    }
+
+    /// Follows the status as it changes.
+    #[must_use]
+    pub fn watch(&self) -> StatusWatch {
+        StatusWatch {
+            positions: self.shared.log.changes(),
+            views: self.shared.flusher.as_ref().map(FlusherHandle::views),
+            max_bytes: self.shared.max_bytes,
+        }
+    }
+
+    /// What opening the spool found and mended.
+    #[must_use]
+    pub fn recovery(&self) -> &Recovery {
+        &self.shared.recovery
+    }
+
+    /// The events that were set aside.
+    #[must_use]
+    pub fn dead_letters(&self) -> DeadLetters {
+        DeadLetters::new(self.shared.log.clone())
+    }
+
+    /// Tries again now what waits for a time, or probes what is paused by the receiver. Useful
+    /// when the program learns that the network is back. Does nothing to a queue that was paused
+    /// on request.
+    pub fn wake(&self) {
+        if let Some(flusher) = &self.shared.flusher {
+            flusher.wake();
+        }
+    }
+
+    /// Stops delivery after the request in flight, until [`resume`](Self::resume), also across
+    /// restarts. Appends go on.
+    pub fn pause(&self) {
+        if let Some(flusher) = &self.shared.flusher {
+            flusher.pause();
+        }
+    }
+
+    /// Ends a pause, whatever its reason, and tries at once.
+    pub fn resume(&self) {
+        if let Some(flusher) = &self.shared.flusher {
+            flusher.resume();
+        }
+    }
+
+    /// Ends the queue in an orderly way: takes nothing more in, makes everything durable, goes on delivering until
+    /// nothing is pending or the deadline is over, gives the spool back and says what remains.
+    /// What remains is delivered after the next opening.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if it was closed before. [`Error::Panicked`] if delivery had ended by a
+    /// panic; the spool is closed all the same. [`Error::Storage`] if the last sync failed; what
+    /// was acknowledged at [`Durability::Synced`] is safe even then.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped the queue is left as it is, at the worst with delivery ended;
+    /// call it again.
+    pub async fn close(&self, deadline: Duration) -> Result<Closed, Error> {
+        self.shared.closing.store(true, Ordering::Release);
+        let delivery = match &self.shared.flusher {
+            Some(flusher) => flusher.close(deadline).await,
+            None => Ok(false),
+        };
+        self.shared.log.close().await?;
+        delivery?;
+        let status = self.status();
+        Ok(Closed { drained: status.pending == 0, status })
+    }
+}
+
+/// Follows the [`Status`] of a queue. Made by [`Queue::watch`]. Does not keep the queue open.
+#[derive(Clone, Debug)]
+pub struct StatusWatch {
+    positions: watch::Receiver<Position>,
+    views: Option<watch::Receiver<FlusherView>>,
+    max_bytes: u64,
+}
+
+impl StatusWatch {
+    /// The status at this moment.
+    #[must_use]
+    pub fn current(&self) -> Status {
+        let position = self.positions.borrow().clone();
+        let view = self.views.as_ref().map(|views| views.borrow().clone());
+        let (flusher, last_answer, requests) = match view {
+            Some(view) => (view.state, view.last_answer, view.requests),
+            None => (FlusherState::Absent, None, 0),
+        };
+        Status {
+            flusher,
+            ledger: position.ledger,
+            pending: position.ledger.pending(),
+            cursor: position.cursor,
+            last_seq: position.last_seq,
+            oldest_pending: position.oldest_ms.map(|ms| UNIX_EPOCH + Duration::from_millis(ms)),
+            dead_letters: position.dead_letters,
+            disk_bytes: position.disk_bytes,
+            max_bytes: self.max_bytes,
+            missing: position.missing,
+            storage_fault: position.fault,
+            last_answer,
+            requests,
+        }
+    }
+
+    /// Waits until something has changed since the last call; `false` once the queue has ended
+    /// and nothing changes any more.
+    ///
+    /// # Cancel safety
+    /// No change is lost if the future is dropped.
+    pub async fn changed(&mut self) -> bool {
+        match &mut self.views {
+            Some(views) => tokio::select! {
+                changed = self.positions.changed() => changed.is_ok() || views.changed().await.is_ok(),
+                changed = views.changed() => changed.is_ok() || self.positions.changed().await.is_ok(),
+            },
+            None => self.positions.changed().await.is_ok(),
+        }
+    }
+
+    /// Waits until the status is as `wanted`; gives it, or `None` if the queue ended before.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if the future is dropped.
+    pub async fn wait_for(&mut self, mut wanted: impl FnMut(&Status) -> bool) -> Option<Status> {
+        loop {
+            // Marked as seen before it is looked at, so that no change slips in between.
+            self.positions.mark_unchanged();
+            if let Some(views) = &mut self.views {
+                views.mark_unchanged();
+            }
+            let status = self.current();
+            if wanted(&status) {
+                return Some(status);
+            }
+            if !self.changed().await {
+                return None;
+            }
+        }
+    }
+}
+
+/// Runs a future to its end on this thread, also inside a runtime: without the runtime's budget,
+/// which would otherwise never be refilled here.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    pollster::block_on(tokio::task::unconstrained(future))
+}
