@@ -153,7 +153,7 @@ mod tests {
             let expected = match status {
                 200..=299 => Rule::Deliver,
                 300..=399 => ADDRESS,
-                401 | 402 | 403 => CREDENTIALS,
+                401..=403 => CREDENTIALS,
                 404 | 405 | 407 | 410 | 426 | 451 => ADDRESS,
                 408 | 421 | 423 | 425 | 429 => Rule::Retry,
                 413 | 414 | 431 => Rule::Divide,
