@@ -298,6 +298,8 @@ fn fault(error: reqwest::Error, key: &str) -> String {
     match kind {
         Some(kind) => kind.to_string(),
         None if error.is_dns() => answer::clean(&format!("name lookup failed: {deepest}"), key),
+        // TLS says here what it dislikes about the other side.
+        None if error.is_connect() => answer::clean(&format!("connecting failed: {deepest}"), key),
         None => answer::clean(&deepest, key),
     }
 }
