@@ -4,7 +4,7 @@ use everpost::botanalytics::{Builder, Proxy};
 use everpost::{Sink, Verdict};
 
 use crate::server::{Reply, Server, json, reply};
-use crate::set_up::{ADDRESS, IMPATIENT, RETRY, ask, batch, builder, detail};
+use crate::set_up::{ADDRESS, IMPATIENT, PATIENT, PROMPT, RETRY, ask, batch, builder, detail};
 
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_the_key_goes_nowhere_else() {
@@ -62,9 +62,12 @@ async fn a_huge_body_is_read_to_a_bound() {
         assert_eq!(outcome.verdict, Verdict::Delivered);
         assert_eq!(outcome.answer.request_id.as_deref(), request_id, "{blanks}");
     }
+
+    // What never ends is left when there is enough of it, long before patience runs out.
     let mut endless = b"HTTP/1.1 500 Oops\r\nContent-Length: 100000000\r\n\r\n".to_vec();
-    endless.resize(8 * 1024 * 1024, b'x');
-    let outcome = ask(Reply::Bytes(endless)).await;
+    endless.resize(128 * 1024, b'x');
+    let asking = tokio::time::timeout(PROMPT, ask(Reply::Hang(endless)));
+    let outcome = asking.await.unwrap();
     assert_eq!(outcome.verdict, RETRY);
     assert!(detail(&outcome).len() < 600, "{}", detail(&outcome).len());
 }
@@ -111,10 +114,16 @@ async fn faults_of_the_network_are_tried_again_and_named() {
 
 #[tokio::test]
 async fn silence_ends_at_the_time_limit() {
-    for set in [Builder::request_timeout, Builder::read_timeout] {
+    let limits: [fn(Builder) -> Builder; 2] = [
+        |set_up| set_up.request_timeout(IMPATIENT).read_timeout(PATIENT),
+        |set_up| set_up.request_timeout(PATIENT).read_timeout(IMPATIENT),
+    ];
+    for limit in limits {
         let server = Server::start(vec![Reply::Hang(vec![])]).await;
-        let sink = set(builder(server.base_url()), IMPATIENT).build().unwrap();
-        let outcome = sink.deliver(&batch(&["1"])).await;
+        let sink = limit(builder(server.base_url())).build().unwrap();
+        let batch = batch(&["1"]);
+        let delivery = tokio::time::timeout(PROMPT, sink.deliver(&batch));
+        let outcome = delivery.await.unwrap();
         assert_eq!(outcome.verdict, RETRY);
         assert_eq!(detail(&outcome), "no answer in time");
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use everpost::botanalytics::{KeyError, KeySource};
+use everpost::botanalytics::{Botanalytics, KeyError, KeySource};
 use everpost::sink::classify::{Classifier, Rule};
 use everpost::{Error, Sink, Verdict};
 
@@ -13,7 +13,7 @@ use crate::set_up::{ADDRESS, CREDENTIALS, RETRY, Standing, ask, batch, builder, 
 async fn the_request_is_as_documented_to_the_byte() {
     let server = Server::start(vec![json("200 OK", r#"{"request_id":"r-1"}"#)]).await;
     let sink = builder(server.base_url() + "/").build().unwrap();
-    let batch = batch(&[r#" {"b":1.00,"a":"é"} "#, "{}"]);
+    let batch = batch(&[r#" {"b":1.00,"a":"\u00e9"} "#, "{}"]);
     let outcome = sink.deliver(&batch).await;
     assert_eq!(outcome.verdict, Verdict::Delivered);
     assert_eq!(outcome.answer.status, Some(200));
@@ -21,7 +21,7 @@ async fn the_request_is_as_documented_to_the_byte() {
 
     let requests = server.requests();
     let (head, body) = &requests[0];
-    let expected = r#"{"messages":[{"message": {"b":1.00,"a":"é"} },{"message":{}}]}"#;
+    let expected = r#"{"messages":[{"message": {"b":1.00,"a":"\u00e9"} },{"message":{}}]}"#;
     assert_eq!(std::str::from_utf8(body).unwrap(), expected);
     let mut lines: Vec<&str> = head.trim_end().split("\r\n").collect();
     assert_eq!(lines.remove(0), "POST /v2/messages HTTP/1.1");
@@ -164,5 +164,63 @@ fn what_cannot_work_is_refused_when_the_sink_is_built() {
             matches!(&error, Error::Key(found) if *found == expected),
             "{error:?}"
         );
+    }
+}
+
+/// A process cannot safely change its own environment, so this test runs itself again in another.
+#[test]
+fn the_environment_is_read_as_documented() {
+    const CHILD: &str = "EVERPOST_TEST_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        println!("{:?}", Botanalytics::from_env());
+        return;
+    }
+    let key = key();
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+    let cases: [Case<'_>; 6] = [
+        (
+            &[
+                ("BA_API_KEY", &key),
+                ("BA_BASE_URL", "http://localhost:1/v9"),
+                ("BA_REQUEST_TIMEOUT", "1500"),
+            ],
+            &["http://localhost:1/v9/messages", "request: 1.5s"],
+        ),
+        (
+            &[
+                ("BA_API_KEY", &key),
+                ("BA_BASE_URL", ""),
+                ("BA_REQUEST_TIMEOUT", ""),
+            ],
+            &[
+                "https://api.beta.botanalytics.co/v2/messages",
+                "request: 30s",
+            ],
+        ),
+        (&[], &["NotSet", "BA_API_KEY"]),
+        (&[("BA_API_KEY", "")], &["Key(Empty)"]),
+        (
+            &[("BA_API_KEY", &key), ("BA_REQUEST_TIMEOUT", "30s")],
+            &["BA_REQUEST_TIMEOUT", "milliseconds"],
+        ),
+        (
+            &[("BA_API_KEY", &key), ("BA_REQUEST_TIMEOUT", "0")],
+            &["time limit is zero"],
+        ),
+    ];
+    for (variables, expected) in cases {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "--nocapture"]);
+        child.arg("requests::the_environment_is_read_as_documented");
+        for name in ["BA_API_KEY", "BA_BASE_URL", "BA_REQUEST_TIMEOUT"] {
+            child.env_remove(name);
+        }
+        child.env(CHILD, "1").envs(variables.iter().copied());
+        let output = child.output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        for part in expected {
+            assert!(shown.contains(part), "{part} missing in: {shown}");
+        }
+        assert!(!shown.contains("eyJ"), "{shown}");
     }
 }

@@ -71,7 +71,7 @@ impl Server {
                         let _ = stream.shutdown().await;
                     }
                     Reply::Hang(bytes) => {
-                        stream.write_all(&bytes).await.unwrap();
+                        let _ = stream.write_all(&bytes).await;
                         held.push(stream);
                     }
                     Reply::Reset => stream.set_zero_linger().unwrap(),

@@ -17,6 +17,8 @@ pub(crate) const ADDRESS: Verdict = Verdict::Pause(PauseReason::Address);
 
 /// Long enough for a busy machine, short enough that a hang fails the test.
 pub(crate) const PATIENT: Duration = Duration::from_secs(20);
+/// Less than any patience that is not looked at, so that running into one of those is seen.
+pub(crate) const PROMPT: Duration = Duration::from_secs(4);
 /// What a test waits where waiting is what it looks at.
 pub(crate) const IMPATIENT: Duration = Duration::from_millis(200);
 

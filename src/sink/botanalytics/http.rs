@@ -23,7 +23,7 @@ const CLIENT_ID: HeaderName = HeaderName::from_static("x-botanalytics-client-id"
 const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-botanalytics-client-version");
 
 /// How long the body of an answer is waited for once its status is known. The status has decided
-/// by then, so the body is worth little patience.
+/// by then, so the body is worth little patience. The limits of the request hold beside this.
 const BODY_PATIENCE: Duration = Duration::from_secs(5);
 
 fn unusable(reason: impl Into<String>) -> Error {
@@ -185,7 +185,7 @@ impl Http {
         let not_before = text(&RETRY_AFTER).and_then(|value| retry_after(&value, now()));
         let content_type = text(&CONTENT_TYPE).unwrap_or_default();
         let location = text(&LOCATION);
-        let body = first_bytes(&mut response, BODY_PATIENCE.min(self.limits.request)).await;
+        let body = first_bytes(&mut response).await;
 
         let (kind, mut answer) = answer::read(status, &content_type, &body, key.expose());
         if let (300..=399, Some(location)) = (status, location) {
@@ -229,7 +229,7 @@ fn headers(client_id: Option<&(String, String)>) -> Result<HeaderMap, Error> {
 
 /// The first part of the body, as much of it as comes in time. A body that is cut short, late or
 /// endless is no fault of the delivery: the status has said what became of the events.
-async fn first_bytes(response: &mut Response, patience: Duration) -> Vec<u8> {
+async fn first_bytes(response: &mut Response) -> Vec<u8> {
     let mut body = Vec::new();
     let reading = async {
         while body.len() < BODY_BYTES_MAX {
@@ -243,7 +243,7 @@ async fn first_bytes(response: &mut Response, patience: Duration) -> Vec<u8> {
         }
     };
     // Running out of patience leaves what has come so far.
-    let _ = tokio::time::timeout(patience, reading).await;
+    let _ = tokio::time::timeout(BODY_PATIENCE, reading).await;
     body
 }
 
