@@ -1,1 +1,319 @@
 //! The Botanalytics API.
+//!
+//! One request carries one batch: `POST {base}/messages` with the key of the channel, each event
+//! in a wrapper of its own, its bytes unchanged. What the answer means is decided by a
+//! [`Classifier`].
+//!
+//! | setting | default | environment | why |
+//! | --- | --- | --- | --- |
+//! | key | none | `BA_API_KEY` | one key per channel, so one sink per channel |
+//! | base URL | [`BASE_URL`] | `BA_BASE_URL` | the documented host; HTTPS, or HTTP to this machine |
+//! | request timeout | 30 s | `BA_REQUEST_TIMEOUT`, in milliseconds | what the official SDKs say they use |
+//! | connect timeout | 10 s | | a dead network is noticed before the request's time is over |
+//! | read timeout | the request timeout | | the longest silence on an open connection |
+//! | proxy | [`Proxy::Environment`] | `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` | where a proxy is the only way out, nothing else works; TLS hides the key from it |
+//!
+//! # What is never done
+//! Redirects are not followed, requests are not repeated here, loopback is not proxied, and the
+//! key is written nowhere.
+
+mod answer;
+mod http;
+mod request;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::http::{Address, Http};
+use super::key::KeyRing;
+use super::{Answer, Batch, Classifier, Outcome, PauseReason, Sink, Verdict};
+use crate::clock::{Clock, SystemClock};
+use crate::error::Error;
+
+pub use super::key::{Key, KeyError, KeyHandle, KeySource};
+pub use super::message;
+
+/// The documented address of the API.
+pub const BASE_URL: &str = "https://api.beta.botanalytics.co/v2";
+
+/// How a request reaches the API. Requests to this machine never go through a proxy.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum Proxy {
+    /// As `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` of the environment say, in either case. The
+    /// settings of the operating system are not read.
+    #[default]
+    Environment,
+    /// Straight to the API, whatever the environment says.
+    None,
+    /// Through the HTTP proxy at this URL, which may carry a user and a password.
+    Url(String),
+}
+
+/// Never shows the URL, since it may carry a password.
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Environment => "Environment",
+            Self::None => "None",
+            Self::Url(_) => "Url(..)",
+        })
+    }
+}
+
+/// The time limits of a request.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    request: Duration,
+    connect: Duration,
+    read: Duration,
+}
+
+/// Delivers to the Botanalytics API.
+///
+/// It needs a tokio runtime with I/O and time enabled. Cloning is cheap; clones share the key and
+/// the connections.
+///
+/// ```no_run
+/// use everpost::botanalytics::Botanalytics;
+///
+/// # fn main() -> Result<(), everpost::Error> {
+/// let sink = Botanalytics::from_env()?;
+/// // Later, while it delivers: put a new key in place.
+/// sink.key_handle().replace("header.payload.signature")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Botanalytics {
+    http: Http,
+    ring: Arc<KeyRing>,
+    classifier: Arc<Classifier>,
+    clock: Arc<dyn Clock>,
+    patience: Duration,
+}
+
+impl Botanalytics {
+    /// A sink with the defaults and this key.
+    ///
+    /// # Errors
+    /// As [`Builder::build`].
+    pub fn new(key: KeySource) -> Result<Self, Error> {
+        Self::builder(key).build()
+    }
+
+    /// A sink as `BA_API_KEY`, `BA_BASE_URL` and `BA_REQUEST_TIMEOUT` (milliseconds) say. The
+    /// first is required. The other variables of the official SDKs are not read.
+    ///
+    /// # Errors
+    /// As [`Builder::from_env`] and [`Builder::build`].
+    pub fn from_env() -> Result<Self, Error> {
+        Builder::from_env()?.build()
+    }
+
+    /// Begins to set up a sink.
+    pub fn builder(key: KeySource) -> Builder {
+        Builder {
+            key,
+            base_url: BASE_URL.to_owned(),
+            channel: None,
+            request_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            read_timeout: None,
+            proxy: Proxy::Environment,
+            client_id: None,
+            classifier: Classifier::default(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// A handle that replaces the key while the sink runs.
+    #[must_use]
+    pub fn key_handle(&self) -> KeyHandle {
+        KeyHandle::new(Arc::clone(&self.ring))
+    }
+}
+
+impl Sink for Botanalytics {
+    /// Sends the batch in one request and reads the answer.
+    ///
+    /// A key that has expired, or that its file or function no longer gives, pauses without any
+    /// request. No answer at all, for whatever reason, means to try again; so does HTML under a
+    /// status of success, since that is not the API.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection. The receiver may have taken the batch by then.
+    async fn deliver(&self, batch: &Batch) -> Outcome {
+        match self.ring.present(self.patience).await {
+            Ok(key) => {
+                let now = || self.clock.wall();
+                self.http.send(batch, &key, &self.classifier, now).await
+            }
+            Err(error) => Outcome::new(
+                Verdict::Pause(PauseReason::Credentials),
+                Answer::from_detail(error.to_string()),
+            ),
+        }
+    }
+
+    /// Resolves once for each key put in place through a [`KeyHandle`] that no request has used
+    /// yet. A new content of a file or a new answer of a function does not: the next probe sees
+    /// it.
+    ///
+    /// # Cancel safety
+    /// A replacement is never lost by dropping the future.
+    async fn changed(&self) {
+        self.ring.changed().await;
+    }
+}
+
+/// Sets up a [`Botanalytics`] sink. Nothing is checked before [`build`](Builder::build).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    key: KeySource,
+    base_url: String,
+    channel: Option<String>,
+    request_timeout: Duration,
+    connect_timeout: Duration,
+    read_timeout: Option<Duration>,
+    proxy: Proxy,
+    client_id: Option<(String, String)>,
+    classifier: Classifier,
+    clock: Arc<dyn Clock>,
+}
+
+impl Builder {
+    /// Begins with `BA_API_KEY`, `BA_BASE_URL` and `BA_REQUEST_TIMEOUT` (milliseconds). What is
+    /// set here afterwards wins over them. Variables that are empty count as not set.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] if `BA_REQUEST_TIMEOUT` is not a number or a variable is not UTF-8.
+    pub fn from_env() -> Result<Self, Error> {
+        let mut builder = Botanalytics::builder(KeySource::env());
+        if let Some(base_url) = variable("BA_BASE_URL")? {
+            builder = builder.base_url(base_url);
+        }
+        if let Some(text) = variable("BA_REQUEST_TIMEOUT")? {
+            let ms = text.trim().parse().map_err(|_| Error::Sink {
+                reason: "`BA_REQUEST_TIMEOUT` is not a number of milliseconds".to_owned(),
+            })?;
+            builder = builder.request_timeout(Duration::from_millis(ms));
+        }
+        Ok(builder)
+    }
+
+    /// Where the key comes from.
+    pub fn key(mut self, key: KeySource) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// The address up to and including the version, with or without a final `/`. HTTPS, or plain
+    /// HTTP to `localhost`, `127.0.0.0/8` or `::1`.
+    pub fn base_url(mut self, base_url: impl Into<String>) -> Self {
+        self.base_url = base_url.into();
+        self
+    }
+
+    /// The channel the events belong to, such as `universal`; a key of any other is then refused.
+    /// By default every channel will do.
+    pub fn channel(mut self, channel: impl Into<String>) -> Self {
+        self.channel = Some(channel.into());
+        self
+    }
+
+    /// How long a whole request may take, from connecting to the end of the answer.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// How long connecting may take, TLS included.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long the other side may be silent, whether before its answer or in the midst of it.
+    pub fn read_timeout(mut self, timeout: Duration) -> Self {
+        self.read_timeout = Some(timeout);
+        self
+    }
+
+    /// Whether requests go through a proxy.
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = proxy;
+        self
+    }
+
+    /// Sends `X-Botanalytics-Client-Id` and `X-Botanalytics-Client-Version`. The official SDKs
+    /// name themselves there (`node`, `python`); no list of accepted values is documented, and
+    /// everpost is neither, so by default the headers are absent.
+    pub fn client_id(mut self, id: impl Into<String>, version: impl Into<String>) -> Self {
+        self.client_id = Some((id.into(), version.into()));
+        self
+    }
+
+    /// What each status means.
+    pub fn classifier(mut self, classifier: Classifier) -> Self {
+        self.classifier = classifier;
+        self
+    }
+
+    /// The clock that the expiry of the key and the dates of `Retry-After` are held against.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Checks everything, reads the key once (on this thread) and makes the sink. Nothing is
+    /// sent.
+    ///
+    /// An expired key is no error here, because the clock may be wrong and the events must be
+    /// taken all the same; delivery pauses then.
+    ///
+    /// # Errors
+    /// [`Error::Key`] if there is no usable key. [`Error::Sink`] if the base URL is not usable
+    /// (see [`Builder::base_url`]), needs TLS that this build lacks, or a time limit is zero.
+    pub fn build(self) -> Result<Botanalytics, Error> {
+        let limits = Limits {
+            request: self.request_timeout,
+            connect: self.connect_timeout,
+            read: self.read_timeout.unwrap_or(self.request_timeout),
+        };
+        for (name, limit) in [
+            ("request_timeout", limits.request),
+            ("connect_timeout", limits.connect),
+            ("read_timeout", limits.read),
+        ] {
+            if limit.is_zero() {
+                return Err(Error::Sink {
+                    reason: format!("time limit is zero. setting=`{name}`"),
+                });
+            }
+        }
+        let address = Address::from_base(&self.base_url)?;
+        let http = Http::new(address, limits, &self.proxy, self.client_id.as_ref())?;
+        let ring = KeyRing::open(self.key, self.channel, Arc::clone(&self.clock))?;
+        Ok(Botanalytics {
+            http,
+            ring: Arc::new(ring),
+            classifier: Arc::new(self.classifier),
+            clock: self.clock,
+            patience: limits.request,
+        })
+    }
+}
+
+fn variable(name: &str) -> Result<Option<String>, Error> {
+    match std::env::var(name) {
+        Ok(text) if text.trim().is_empty() => Ok(None),
+        Ok(text) => Ok(Some(text)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => Err(Error::Sink {
+            reason: format!("environment variable is not UTF-8. variable=`{name}`"),
+        }),
+    }
+}

@@ -1,5 +1,238 @@
 //! What a status means: a pure table that users can change.
+//!
+//! The table follows one thought: what is the event's fault sets the event aside, what is the
+//! receiver's or the network's is tried again, and what is the token's or the address's waits for
+//! a person with everything kept.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::PauseReason;
+
+/// What one status means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// The receiver has taken every event.
+    Deliver,
+    /// Send the same batch again later.
+    Retry,
+    /// The request was too large: send less at once.
+    Divide,
+    /// An event in it is refused: find it and set it aside.
+    Poison,
+    /// The fault lies with the token or the address: keep everything, wait.
+    Pause(PauseReason),
+}
 
 /// What each status means for a batch.
-#[derive(Clone, Debug, Default)]
-pub struct Classifier;
+///
+/// A plain value: clone it, compare it, keep it among the settings, change single statuses. The
+/// default is this table.
+///
+/// | status | rule |
+/// | --- | --- |
+/// | 2xx | [`Deliver`](Rule::Deliver) |
+/// | 5xx, 408, 421, 423, 425, 429 | [`Retry`](Rule::Retry) |
+/// | 413, 414, 431 | [`Divide`](Rule::Divide) |
+/// | 401, 402, 403 | [`Pause`](Rule::Pause) for [`PauseReason::Credentials`] |
+/// | 3xx, 404, 405, 407, 410, 426, 451 | [`Pause`](Rule::Pause) for [`PauseReason::Address`] |
+/// | every other 4xx, 400, 409 and 422 among them | [`Poison`](Rule::Poison) |
+/// | anything else | [`Retry`](Rule::Retry), since it says nothing about the events |
+///
+/// ```
+/// use everpost::sink::classify::{Classifier, Rule};
+///
+/// // A receiver that answers 409 to an event it already has.
+/// let classifier = Classifier::default().with(409, Rule::Deliver);
+/// assert_eq!(classifier.rule(409), Rule::Deliver);
+/// assert_eq!(classifier.rule(503), Rule::Retry);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Classifier {
+    table: Table,
+    overrides: BTreeMap<u16, Rule>,
+}
+
+/// The rules that hold where nothing is overridden.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Table {
+    #[default]
+    Considerate,
+    Strict,
+}
+
+impl Classifier {
+    /// The literal rule: every 4xx is poison, 401, 404 and 413 included, and every 5xx is tried
+    /// again. A 3xx pauses, since it is neither.
+    ///
+    /// A wrong token or a wrong address then empties the queue into the dead letters, until the
+    /// breaker of the flusher stops it.
+    #[must_use]
+    pub fn strict() -> Self {
+        Self {
+            table: Table::Strict,
+            overrides: BTreeMap::new(),
+        }
+    }
+
+    /// The same table with another rule for one status. Statuses outside 100 to 999 never come.
+    #[must_use]
+    pub fn with(mut self, status: u16, rule: Rule) -> Self {
+        self.overrides.remove(&status);
+        if self.rule(status) != rule {
+            self.overrides.insert(status, rule);
+        }
+        self
+    }
+
+    /// What this status means.
+    #[must_use]
+    pub fn rule(&self, status: u16) -> Rule {
+        match (self.overrides.get(&status), self.table) {
+            (Some(rule), _) => *rule,
+            (None, Table::Considerate) => considerate(status),
+            (None, Table::Strict) => strict(status),
+        }
+    }
+}
+
+fn considerate(status: u16) -> Rule {
+    match status {
+        200..=299 => Rule::Deliver,
+        408 | 421 | 423 | 425 | 429 => Rule::Retry,
+        413 | 414 | 431 => Rule::Divide,
+        401..=403 => Rule::Pause(PauseReason::Credentials),
+        // 407 comes from a proxy on the way, so the way is wrong and not the key.
+        300..=399 | 404 | 405 | 407 | 410 | 426 | 451 => Rule::Pause(PauseReason::Address),
+        400..=499 => Rule::Poison,
+        _ => Rule::Retry,
+    }
+}
+
+fn strict(status: u16) -> Rule {
+    match status {
+        200..=299 => Rule::Deliver,
+        300..=399 => Rule::Pause(PauseReason::Address),
+        400..=499 => Rule::Poison,
+        _ => Rule::Retry,
+    }
+}
+
+/// How long a `Retry-After` header asks to wait, counted from `now`.
+///
+/// Whole seconds or an HTTP date. A date in the past is no wait at all; more seconds than a
+/// `u64` holds count as `u64::MAX`; anything else is `None`. The flusher clamps what comes out.
+#[must_use]
+pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    const CREDENTIALS: Rule = Rule::Pause(PauseReason::Credentials);
+    const ADDRESS: Rule = Rule::Pause(PauseReason::Address);
+
+    #[test]
+    fn every_status_has_the_documented_rule() {
+        let classifier = Classifier::default();
+        for status in 100..=999 {
+            let expected = match status {
+                200..=299 => Rule::Deliver,
+                300..=399 => ADDRESS,
+                401..=403 => CREDENTIALS,
+                404 | 405 | 407 | 410 | 426 | 451 => ADDRESS,
+                408 | 421 | 423 | 425 | 429 => Rule::Retry,
+                413 | 414 | 431 => Rule::Divide,
+                400 | 406 | 409 | 411 | 412 | 415..=420 | 422 | 424 | 427 | 428 | 430 => {
+                    Rule::Poison
+                }
+                432..=450 | 452..=499 => Rule::Poison,
+                _ => Rule::Retry,
+            };
+            assert_eq!(classifier.rule(status), expected, "status {status}");
+        }
+    }
+
+    #[test]
+    fn the_strict_table_takes_classes_literally() {
+        let classifier = Classifier::strict();
+        for status in 100..=999 {
+            let expected = match status / 100 {
+                2 => Rule::Deliver,
+                3 => ADDRESS,
+                4 => Rule::Poison,
+                _ => Rule::Retry,
+            };
+            assert_eq!(classifier.rule(status), expected, "status {status}");
+        }
+    }
+
+    #[test]
+    fn an_override_changes_its_status_alone_and_can_be_taken_back() {
+        let changed = Classifier::default().with(404, Rule::Poison);
+        assert_eq!(changed.rule(404), Rule::Poison);
+        for status in (100..=999).filter(|s| *s != 404) {
+            assert_eq!(changed.rule(status), Classifier::default().rule(status));
+        }
+        assert_ne!(changed, Classifier::default());
+        assert_eq!(changed.with(404, ADDRESS), Classifier::default());
+    }
+
+    #[test]
+    fn a_classifier_round_trips_as_data() {
+        let classifier = Classifier::strict()
+            .with(401, CREDENTIALS)
+            .with(409, Rule::Deliver);
+        let text = serde_json::to_string(&classifier).unwrap();
+        assert_eq!(
+            text,
+            r#"{"table":"strict","overrides":{"401":{"pause":"credentials"},"409":"deliver"}}"#
+        );
+        assert_eq!(
+            serde_json::from_str::<Classifier>(&text).unwrap(),
+            classifier
+        );
+        assert_eq!(
+            serde_json::from_str::<Classifier>("{}").unwrap(),
+            Classifier::default()
+        );
+    }
+
+    #[test]
+    fn retry_after_reads_seconds_and_dates() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let cases = [
+            ("0", Some(0)),
+            (" 120 ", Some(120)),
+            ("99999999999999999999999999", Some(u64::MAX)),
+            ("Sun, 06 Nov 1994 08:49:40 GMT", Some(3)),
+            ("Sunday, 06-Nov-94 08:49:40 GMT", Some(3)),
+            ("Sun Nov  6 08:49:40 1994", Some(3)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(252_618_189_022)),
+            ("", None),
+            ("-5", None),
+            ("1.5", None),
+            ("soon", None),
+            ("Sun, 99 Nov 1994 08:49:40 GMT", None),
+        ];
+        for (value, seconds) in cases {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(retry_after(value, now), expected, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Reading what came back: pure, and trusting nothing of it.
+
+use serde_json::Value;
+
+use super::super::Answer;
+
+/// Bytes of a body that are read; the rest is left unread.
+pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Characters of one text that are kept.
+const TEXT_CHARS_MAX: usize = 500;
+/// Texts of one list that are kept.
+const TEXTS_MAX: usize = 20;
+
+/// What the body of an answer turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    Json,
+    /// A page for people: whoever sent it, it was not the API.
+    Html,
+    /// Nothing, or something cut short or foreign.
+    Other,
+}
+
+/// Reads a body into an answer. `key` is struck out wherever it appears.
+pub(super) fn read(status: u16, content_type: &str, body: &[u8], key: &str) -> (Body, Answer) {
+    let mut answer = Answer::from_status(status);
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if let Ok(Value::Object(fields)) = serde_json::from_str::<Value>(text) {
+        answer.request_id = fields
+            .get("request_id")
+            .and_then(|id| texts(id, key).into_iter().next());
+        answer.errors = fields
+            .get("errors")
+            .map(|list| texts(list, key))
+            .unwrap_or_default();
+        answer.warnings = fields
+            .get("warnings")
+            .map(|list| texts(list, key))
+            .unwrap_or_default();
+        return (Body::Json, answer);
+    }
+    if text.starts_with('<') || is_html(content_type) {
+        answer.detail = Some("HTML instead of JSON, a captive portal or a proxy?".to_owned());
+        return (Body::Html, answer);
+    }
+    if !text.is_empty() {
+        answer.detail = Some(format!("not JSON: {}", clean(text, key)));
+    }
+    (Body::Other, answer)
+}
+
+fn is_html(content_type: &str) -> bool {
+    let mime = content_type.split(';').next().unwrap_or_default().trim();
+    mime.eq_ignore_ascii_case("text/html") || mime.eq_ignore_ascii_case("application/xhtml+xml")
+}
+
+/// A list of texts as documented; one text alone and other shapes are taken as they are.
+fn texts(value: &Value, key: &str) -> Vec<String> {
+    let one = |value: &Value| match value {
+        Value::String(text) => clean(text, key),
+        other => clean(&other.to_string(), key),
+    };
+    match value {
+        Value::Null => Vec::new(),
+        Value::Array(list) => list.iter().take(TEXTS_MAX).map(one).collect(),
+        value => vec![one(value)],
+    }
+}
+
+/// A foreign text made fit for a log line: the key struck out, control characters turned into
+/// blanks, cut to a bounded length.
+pub(super) fn clean(text: &str, key: &str) -> String {
+    // The key goes first, so that no cut can leave a part of it.
+    let text = if key.is_empty() {
+        text.to_owned()
+    } else {
+        text.replace(key, "[key]")
+    };
+    text.chars()
+        .map(|c| if is_printable(c) { c } else { ' ' })
+        .take(TEXT_CHARS_MAX)
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+/// Control characters and those that turn the direction of writing can forge what a log shows.
+fn is_printable(c: char) -> bool {
+    let turns = matches!(
+        c,
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    !c.is_control() && !turns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &str = "application/json";
+
+    #[test]
+    fn the_documented_answer_is_read() {
+        let body = br#"{"request_id":"r-1","warnings":["late","odd"],"errors":["bad"]}"#;
+        let (kind, answer) = read(201, JSON, body, "k");
+        assert_eq!(kind, Body::Json);
+        assert_eq!(answer.status, Some(201));
+        assert_eq!(answer.request_id.as_deref(), Some("r-1"));
+        assert_eq!(answer.warnings, ["late", "odd"]);
+        assert_eq!(answer.errors, ["bad"]);
+        assert_eq!(answer.detail, None);
+    }
+
+    #[test]
+    fn other_shapes_are_tolerated() {
+        let cases: [(&str, &[&str]); 6] = [
+            (r#"{"errors":"one"}"#, &["one"]),
+            (r#"{"errors":[1,{"a":"b"}]}"#, &["1", r#"{"a":"b"}"#]),
+            (r#"{"errors":{"a":"b"}}"#, &[r#"{"a":"b"}"#]),
+            (r#"{"errors":null}"#, &[]),
+            (r#"{}"#, &[]),
+            (r#"{"errors":[]}"#, &[]),
+        ];
+        for (body, expected) in cases {
+            let (kind, answer) = read(400, JSON, body.as_bytes(), "k");
+            assert_eq!(kind, Body::Json, "{body}");
+            assert_eq!(answer.errors, expected, "{body}");
+        }
+        let (_, answer) = read(200, JSON, br#"{"request_id":7}"#, "k");
+        assert_eq!(answer.request_id.as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn html_is_known_by_its_type_or_its_first_character() {
+        let page = b"\xef\xbb\xbf\n <!doctype html><p>Log in".as_slice();
+        for (content_type, body, expected) in [
+            (JSON, page, Body::Html),
+            ("", page, Body::Html),
+            ("Text/HTML; charset=utf-8", b"Log in".as_slice(), Body::Html),
+            ("text/html", b"".as_slice(), Body::Html),
+            ("application/xhtml+xml", b"".as_slice(), Body::Html),
+            // A server that names the type wrongly is still the API.
+            (
+                "text/html",
+                br#"{"request_id":"r-1"}"#.as_slice(),
+                Body::Json,
+            ),
+            (JSON, b"".as_slice(), Body::Other),
+            (JSON, br#"{"request_i"#.as_slice(), Body::Other),
+            (JSON, b"\xff\xfe\x00".as_slice(), Body::Other),
+            (JSON, b"[]".as_slice(), Body::Other),
+        ] {
+            let (kind, _) = read(200, content_type, body, "k");
+            assert_eq!(kind, expected, "{content_type} {body:?}");
+        }
+    }
+
+    #[test]
+    fn texts_are_cut_cleaned_and_counted() {
+        let long = "x".repeat(5_000);
+        let many = vec![format!("a\u{1b}[31m\r\nb\u{202e}{long}"); 50];
+        let body = serde_json::to_vec(&serde_json::json!({ "errors": many })).unwrap();
+        let (_, answer) = read(400, JSON, &body, "k");
+        assert_eq!(answer.errors.len(), 20);
+        for text in answer.errors {
+            assert!(text.chars().count() <= 500, "{}", text.len());
+            assert!(text.starts_with("a [31m  b x"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_key_is_struck_out_even_where_a_text_is_cut() {
+        let key = "aaaa.bbbb.cccc";
+        let text = format!("{}Bearer {key}", "x".repeat(485));
+        let body = serde_json::to_vec(&serde_json::json!({
+            "request_id": key, "errors": [text], "warnings": [{ key: 1 }]
+        }))
+        .unwrap();
+        let (_, answer) = read(400, JSON, &body, key);
+        assert!(!format!("{answer:?}").contains("aaaa"), "{answer:?}");
+        let (_, answer) = read(400, "text/plain", format!("got {key}").as_bytes(), key);
+        assert_eq!(answer.detail.as_deref(), Some("not JSON: got [key]"));
+    }
+}

@@ -1,0 +1,413 @@
+//! The way to the API: the only file that names the HTTP client.
+
+use std::error::Error as _;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+use std::{fmt, io};
+
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
+use reqwest::{Client, Response, Url};
+
+use super::super::classify::{Classifier, Rule, retry_after};
+use super::super::key::Key;
+use super::super::{Answer, Batch, Outcome, PauseReason, Verdict};
+use super::answer::{self, BODY_BYTES_MAX, Body};
+use super::{Limits, Proxy, request};
+use crate::error::Error;
+
+const USER_AGENT: &str = concat!("everpost/", env!("CARGO_PKG_VERSION"));
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const CLIENT_ID: HeaderName = HeaderName::from_static("x-botanalytics-client-id");
+const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-botanalytics-client-version");
+
+/// How long the body of an answer is waited for once its status is known. The status has decided
+/// by then, so the body is worth little patience. The limits of the request hold beside this.
+const BODY_PATIENCE: Duration = Duration::from_secs(5);
+
+fn unusable(reason: impl Into<String>) -> Error {
+    Error::Sink {
+        reason: reason.into(),
+    }
+}
+
+/// Where requests go: `{base without trailing /}/messages`, checked.
+#[derive(Clone)]
+pub(super) struct Address {
+    url: Url,
+    is_loopback: bool,
+}
+
+impl Address {
+    /// # Errors
+    /// [`Error::Sink`] if the base is no URL, carries credentials, a query or a fragment, is
+    /// plain HTTP to another machine, or needs TLS that this build does not have.
+    pub(super) fn from_base(base: &str) -> Result<Self, Error> {
+        let joined = format!("{}/messages", base.trim().trim_end_matches('/'));
+        // The URL itself stays out of these texts until it is known to carry no credentials.
+        let url = Url::parse(&joined)
+            .map_err(|source| unusable(format!("base URL cannot be read: {source}")))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(unusable("base URL carries credentials"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(unusable("base URL carries a query or a fragment"));
+        }
+        let host = url.host_str().unwrap_or_default();
+        let is_loopback = is_loopback(host);
+        match url.scheme() {
+            "https" if !cfg!(any(feature = "rustls", feature = "native-tls")) => {
+                return Err(unusable(
+                    "https needs TLS, and this build has none: enable the feature `rustls` or \
+                     `native-tls` of everpost",
+                ));
+            }
+            "http" if !is_loopback => {
+                return Err(unusable(format!(
+                    "plain HTTP would send the key in clear; use https. host=`{host}`"
+                )));
+            }
+            "https" | "http" => {}
+            scheme => {
+                return Err(unusable(format!(
+                    "base URL is neither https nor http. scheme=`{scheme}`"
+                )));
+            }
+        }
+        Ok(Self { url, is_loopback })
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.url.as_str())
+    }
+}
+
+/// Whether a host is this machine by its name alone, without asking anybody.
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The client with everything that is the same for each request.
+#[derive(Clone)]
+pub(super) struct Http {
+    client: Client,
+    address: Address,
+    limits: Limits,
+}
+
+impl Http {
+    pub(super) fn new(
+        address: Address,
+        limits: Limits,
+        proxy: &Proxy,
+        client_id: Option<&(String, String)>,
+    ) -> Result<Self, Error> {
+        let builder = Client::builder()
+            .user_agent(USER_AGENT)
+            .default_headers(headers(client_id)?)
+            .timeout(limits.request)
+            .connect_timeout(limits.connect)
+            .read_timeout(limits.read)
+            // A redirect would take the key to an address nobody chose, and 301 and 302 turn the
+            // POST into a GET without the events.
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            // Repeating is the flusher's decision alone.
+            .retry(reqwest::retry::never())
+            .https_only(address.url.scheme() == "https");
+        let builder = match proxy {
+            // What is meant for this machine must not leave it.
+            _ if address.is_loopback => builder.no_proxy(),
+            Proxy::Environment => builder,
+            Proxy::None => builder.no_proxy(),
+            Proxy::Url(url) => {
+                let proxy = reqwest::Proxy::all(url.as_str())
+                    .map_err(|_| unusable("URL of the proxy cannot be read"))?;
+                builder.no_proxy().proxy(proxy)
+            }
+        };
+        let client = builder.build().map_err(|error| {
+            unusable(format!("HTTP client cannot be built: {}", fault(error, "")))
+        })?;
+        Ok(Self {
+            client,
+            address,
+            limits,
+        })
+    }
+
+    /// Sends a batch and reads the answer.
+    pub(super) async fn send(
+        &self,
+        batch: &Batch,
+        key: &Key,
+        classifier: &Classifier,
+        now: impl Fn() -> SystemTime,
+    ) -> Outcome {
+        let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", key.expose())) else {
+            // A key that was parsed holds nothing that a header cannot carry.
+            let answer = Answer::from_detail("key cannot be sent in a header");
+            return Outcome::new(Verdict::Pause(PauseReason::Credentials), answer);
+        };
+        bearer.set_sensitive(true);
+        let response = self
+            .client
+            .post(self.address.url.clone())
+            .header(AUTHORIZATION, bearer)
+            .header(CONTENT_TYPE, "application/json")
+            .header(IDEMPOTENCY_KEY, batch.idempotency_key().to_string())
+            .body(request::body(batch))
+            .send()
+            .await;
+        match response {
+            Ok(response) => self.read(response, key, classifier, now).await,
+            Err(error) => no_answer(error, key),
+        }
+    }
+
+    async fn read(
+        &self,
+        mut response: Response,
+        key: &Key,
+        classifier: &Classifier,
+        now: impl Fn() -> SystemTime,
+    ) -> Outcome {
+        let status = response.status().as_u16();
+        let text = |name: &HeaderName| -> Option<String> {
+            let value = response.headers().get(name)?;
+            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        let not_before = text(&RETRY_AFTER).and_then(|value| retry_after(&value, now()));
+        let content_type = text(&CONTENT_TYPE).unwrap_or_default();
+        let location = text(&LOCATION);
+        let body = first_bytes(&mut response).await;
+
+        let (kind, mut answer) = answer::read(status, &content_type, &body, key.expose());
+        if let (300..=399, Some(location)) = (status, location) {
+            answer.detail = Some(not_followed(&location, key));
+        }
+        let verdict = match classifier.rule(status) {
+            // Whoever answers a POST of JSON with a page for people is not the API, so nobody
+            // has taken the events.
+            Rule::Deliver if kind == Body::Html => Verdict::Retry { not_before },
+            Rule::Deliver => Verdict::Delivered,
+            Rule::Retry => Verdict::Retry { not_before },
+            Rule::Divide => Verdict::Divide,
+            Rule::Poison => Verdict::Poison,
+            Rule::Pause(reason) => Verdict::Pause(reason),
+        };
+        Outcome::new(verdict, answer)
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http")
+            .field("address", &self.address)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+fn headers(client_id: Option<&(String, String)>) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    if let Some((id, version)) = client_id {
+        for (name, value) in [(CLIENT_ID, id), (CLIENT_VERSION, version)] {
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| unusable(format!("client id cannot be sent. header=`{name}`")))?;
+            headers.insert(name, value);
+        }
+    }
+    Ok(headers)
+}
+
+/// The first part of the body, as much of it as comes in time. A body that is cut short, late or
+/// endless is no fault of the delivery: the status has said what became of the events.
+async fn first_bytes(response: &mut Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    let reading = async {
+        while body.len() < BODY_BYTES_MAX {
+            match response.chunk().await {
+                Ok(Some(chunk)) => {
+                    let room = BODY_BYTES_MAX - body.len();
+                    body.extend(chunk.iter().take(room));
+                }
+                Ok(None) | Err(_) => break,
+            }
+        }
+    };
+    // Running out of patience leaves what has come so far.
+    let _ = tokio::time::timeout(BODY_PATIENCE, reading).await;
+    body
+}
+
+/// Where a redirect points, without what may be secret in it.
+fn not_followed(location: &str, key: &Key) -> String {
+    let bare = location.split(['?', '#']).next().unwrap_or_default();
+    let bare = match bare.rsplit_once('@') {
+        Some((_, host)) => host,
+        None => bare,
+    };
+    format!(
+        "redirect not followed. location=`{}`",
+        answer::clean(bare, key.expose())
+    )
+}
+
+/// No answer came. Whatever the reason, the events are not at fault, and they may even have
+/// arrived: the same batch is sent again.
+fn no_answer(error: reqwest::Error, key: &Key) -> Outcome {
+    let detail = fault(error, key.expose());
+    // A proxy that wants a login refuses the tunnel before there is any answer of the API, so
+    // its 407 arrives as this text (hyper-util 0.1.21 src/client/legacy/connect/proxy/tunnel.rs).
+    let verdict = if detail.contains("proxy authorization required") {
+        Verdict::Pause(PauseReason::Address)
+    } else {
+        Verdict::Retry { not_before: None }
+    };
+    Outcome::new(verdict, Answer::from_detail(detail))
+}
+
+/// What went wrong on the way, in one short line without the URL.
+fn fault(error: reqwest::Error, key: &str) -> String {
+    let error = error.without_url();
+    if error.is_timeout() {
+        let what = if error.is_connect() {
+            "connecting took too long"
+        } else {
+            "no answer in time"
+        };
+        return what.to_owned();
+    }
+    let mut kind = None;
+    let mut deepest = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            kind = known(io.kind()).or(kind);
+        }
+        deepest = cause.to_string();
+        source = cause.source();
+    }
+    match kind {
+        Some(kind) => kind.to_string(),
+        None if error.is_dns() => answer::clean(&format!("name lookup failed: {deepest}"), key),
+        // TLS says here what it dislikes about the other side.
+        None if error.is_connect() => answer::clean(&format!("connecting failed: {deepest}"), key),
+        None => answer::clean(&deepest, key),
+    }
+}
+
+/// The kinds of I/O error whose name says more than the text of their cause.
+fn known(kind: io::ErrorKind) -> Option<io::ErrorKind> {
+    use io::ErrorKind as Kind;
+    let speaks = matches!(
+        kind,
+        Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::NotConnected
+            | Kind::BrokenPipe
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown
+            | Kind::AddrNotAvailable
+            | Kind::UnexpectedEof
+    );
+    speaks.then_some(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_is_joined_once() {
+        for base in [
+            "http://localhost:8080/v2",
+            "http://localhost:8080/v2/",
+            " http://localhost:8080/v2//\n",
+        ] {
+            let address = Address::from_base(base).unwrap();
+            assert_eq!(address.url.as_str(), "http://localhost:8080/v2/messages");
+        }
+        let bare = Address::from_base("http://127.0.0.1").unwrap();
+        assert_eq!(bare.url.as_str(), "http://127.0.0.1/messages");
+    }
+
+    #[test]
+    fn plain_http_goes_to_this_machine_only() {
+        for host in [
+            "localhost",
+            "LOCALHOST:1",
+            "127.0.0.1",
+            "127.9.9.9:80",
+            "[::1]:80",
+        ] {
+            let address = Address::from_base(&format!("http://{host}/v2")).unwrap();
+            assert!(address.is_loopback, "{host}");
+        }
+        for host in [
+            "api.beta.botanalytics.co",
+            "localhost.example.com",
+            "127.0.0.1.example.com",
+            "example.com:127",
+            "192.168.0.1",
+            "0.0.0.0",
+            "[::]",
+            "[2001:db8::1]",
+        ] {
+            let error = Address::from_base(&format!("http://{host}/v2")).unwrap_err();
+            assert!(error.to_string().contains("plain HTTP"), "{host}: {error}");
+        }
+    }
+
+    #[test]
+    fn odd_bases_are_refused_without_repeating_credentials() {
+        for base in [
+            "",
+            "localhost",
+            "/v2",
+            "ftp://localhost",
+            "file:///tmp",
+            "http://user:hunter2@localhost/",
+            "http://hunter2@localhost/",
+            "http://localhost/?key=hunter2",
+            "http://localhost/#hunter2",
+            "http://:hunter2@/",
+            "http://[::1/hunter2",
+        ] {
+            let error = Address::from_base(base).unwrap_err();
+            assert!(matches!(error, Error::Sink { .. }), "{base}: {error:?}");
+            assert!(!error.to_string().contains("hunter2"), "{base}: {error}");
+        }
+    }
+
+    #[test]
+    fn https_needs_a_build_with_tls() {
+        let address = Address::from_base("https://api.beta.botanalytics.co/v2");
+        if cfg!(any(feature = "rustls", feature = "native-tls")) {
+            assert!(!address.unwrap().is_loopback);
+        } else {
+            assert!(address.unwrap_err().to_string().contains("`rustls`"));
+        }
+    }
+
+    #[test]
+    fn a_location_loses_what_may_be_secret() {
+        let key = Key::parse(format!("a.{}.c", "eyJjaGFubmVsIjoiYyJ9")).unwrap();
+        let shown = not_followed("https://me:pw@portal.example/login?token=s#x", &key);
+        assert_eq!(
+            shown,
+            "redirect not followed. location=`portal.example/login`"
+        );
+        let shown = not_followed(&format!("https://x/{}", key.expose()), &key);
+        assert_eq!(shown, "redirect not followed. location=`https://x/[key]`");
+    }
+}

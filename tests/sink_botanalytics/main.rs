@@ -1,0 +1,12 @@
+//! The shipped sink against real sockets.
+
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
+mod requests;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod set_up;
