@@ -43,9 +43,9 @@
 //!
 //! | what is wrong | answer |
 //! |---|---|
+//! | the body is larger than [`max_body_bytes`](Builder::max_body_bytes) | 413 |
 //! | another path | 404 |
 //! | another method | 405 |
-//! | the body is larger than [`max_body_bytes`](Builder::max_body_bytes) | 413 |
 //! | no key, or one that is not accepted (any longer) | 401 |
 //! | not JSON, by its content type or by its bytes | 400 |
 //! | not a list of messages, or an empty one | 400 |
@@ -53,9 +53,9 @@
 //! | one message that is not as its channel documents it | 400 |
 //! | one message that a rule of the test rejects ([`reject_when`](Sandbox::reject_when)) | 400 |
 //!
-//! (Too large a body is found first, whatever the path.) Each of these is answered with
-//! `{"errors":["..."]}`, and then nothing of the batch was taken. Everything else is answered with
-//! 200 and `{"request_id":"r-<number of the request>"}`, and all of it was taken.
+//! Each of these is answered with `{"errors":["..."]}`, and then nothing of the batch was taken.
+//! Everything else is answered with 200 and `{"request_id":"r-<number of the request>"}`, and all
+//! of it was taken.
 //!
 //! Where the documentation is silent, the sandbox is generous: unknown fields and empty lists are
 //! accepted, `content` and `event` may both be there or neither, and the message may be nested
@@ -119,7 +119,6 @@ use shared::Shared;
 /// The sandbox has stopped, so what was waited for will not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("sandbox has stopped")]
-#[non_exhaustive]
 pub struct Stopped;
 
 /// A running sandbox; see the [module](self).
