@@ -1,0 +1,184 @@
+//! What the handle, the listener and the connections of one sandbox have in common.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use hyper::http::request;
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+
+use super::contract::count_messages;
+use super::fault::Fault;
+use super::keys::Keys;
+use super::record::{Accepted, Record, Stats};
+use crate::clock::Clock;
+
+/// A rule of the user's: the error text for a message that is to be refused.
+pub(super) type RejectRule = Arc<dyn Fn(&Value) -> Option<String> + Send + Sync>;
+
+/// Headers that carry credentials and are therefore not recorded.
+const SECRET_HEADERS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
+
+/// What the builder settles once and for all.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) channel: String,
+    pub(super) id_pointer: String,
+    pub(super) max_body_bytes: usize,
+    pub(super) max_events: usize,
+    pub(super) keep_bodies: bool,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// What changes as requests come and tests speak. One lock holds it, so that the order of
+/// acceptances is one for all.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) script: VecDeque<Fault>,
+    pub(super) sticky: Option<Fault>,
+    pub(super) keys: Keys,
+    pub(super) reject: Option<RejectRule>,
+    pub(super) record: Record,
+}
+
+/// The counters, and whether more can come.
+#[derive(Clone, Copy, Default)]
+pub(super) struct News {
+    pub(super) stats: Stats,
+    pub(super) stopped: bool,
+}
+
+/// A request and the fault it is to meet.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) number: u64,
+    pub(super) fault: Fault,
+}
+
+pub(super) struct Shared {
+    pub(super) rules: Rules,
+    state: Mutex<State>,
+    news: watch::Sender<News>,
+    /// Wakes the requests that hang.
+    pub(super) release: Notify,
+}
+
+impl Shared {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            state: Mutex::default(),
+            news: watch::Sender::default(),
+            release: Notify::new(),
+        }
+    }
+
+    /// Looks at the state. A panic elsewhere while it was locked leaves it usable: every change
+    /// to it is a push or a count.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and tells those who wait. The news are sent under the lock, so that
+    /// they never go back.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let result = change(&mut state);
+        let mut stats = state.record.stats();
+        stats.script_left = u64::try_from(state.script.len()).unwrap_or(u64::MAX);
+        self.news.send_modify(|news| news.stats = stats);
+        result
+    }
+
+    pub(super) fn news(&self) -> watch::Receiver<News> {
+        self.news.subscribe()
+    }
+
+    /// Says that no request will come any more.
+    pub(super) fn stop(&self) {
+        self.news.send_modify(|news| news.stopped = true);
+    }
+
+    /// A request begins: it gets its number and its fault.
+    pub(super) fn begin(&self) -> Turn {
+        self.change(|state| {
+            let fault = state
+                .script
+                .pop_front()
+                .or_else(|| state.sticky.clone())
+                .unwrap_or(Fault::None);
+            let number = state.record.begin(fault.clone());
+            Turn { number, fault }
+        })
+    }
+
+    /// Notes the head of a request.
+    pub(super) fn note_head(&self, number: u64, head: &request::Parts) {
+        let headers = head
+            .headers
+            .iter()
+            .filter(|(name, _)| !SECRET_HEADERS.contains(&name.as_str()))
+            .map(|(name, value)| {
+                let value = String::from_utf8_lossy(value.as_bytes());
+                (name.as_str().to_owned(), value.into_owned())
+            })
+            .collect();
+        let authorized = self.admits(head);
+        if let Some(exchange) = self.state().record.exchange(number) {
+            exchange.method = head.method.to_string();
+            exchange.path = head.uri.to_string();
+            exchange.headers = headers;
+            exchange.authorized = authorized;
+        }
+    }
+
+    /// Notes the body of a request; `None` if it was too large to keep.
+    pub(super) fn note_body(&self, number: u64, body_bytes: u64, body: Option<&Bytes>) {
+        let events = body.and_then(count_messages).unwrap_or(0);
+        if let Some(exchange) = self.state().record.exchange(number) {
+            exchange.body_bytes = body_bytes;
+            exchange.events = events;
+            exchange.body = body.filter(|_| self.rules.keep_bodies).cloned();
+        }
+    }
+
+    /// Whether the request carries a key that is accepted now.
+    pub(super) fn admits(&self, head: &request::Parts) -> bool {
+        let header = head.headers.get(hyper::header::AUTHORIZATION);
+        let header = header.and_then(|value| value.to_str().ok());
+        self.state().keys.admit(header, self.rules.clock.wall())
+    }
+
+    pub(super) fn accept(&self, number: u64, events: Vec<Accepted>) {
+        self.change(|state| state.record.accept(number, events));
+    }
+
+    pub(super) fn answer(&self, number: u64, status: u16) {
+        self.change(|state| state.record.answer(number, status));
+    }
+
+    /// Counts a request as hanging for as long as the guard lives.
+    pub(super) fn hang(&self) -> Hanging<'_> {
+        self.change(|state| state.record.hang());
+        Hanging(self)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request that hangs.
+pub(super) struct Hanging<'a>(&'a Shared);
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        self.0.change(|state| state.record.end_hang());
+    }
+}

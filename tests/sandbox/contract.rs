@@ -1,0 +1,270 @@
+//! What is accepted, what is refused, and in which words.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use everpost::clock::Clock;
+use everpost::sandbox::Sandbox;
+use serde_json::json;
+
+use super::raw::{Client, batch, post, post_with, send};
+
+const NOT_JSON: &str = "Request payloads must be in JSON format.";
+const NOT_ALLOWED: &str = "Request is missing a valid Authorization header.";
+
+#[tokio::test]
+async fn a_good_batch_is_taken_and_answered_with_a_request_id() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let response = send(&sandbox, &batch(&["a", "b"])).await;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.body, r#"{"request_id":"r-1"}"#);
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    assert_eq!(sandbox.ids(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_usual_client_is_served_on_a_connection_it_keeps() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for n in 1..=3 {
+        let response = client
+            .post(format!("{}/messages", sandbox.base_url()))
+            .bearer_auth(sandbox.key())
+            .header("content-type", "application/json; charset=utf-8")
+            .body(batch(&[&n.to_string()]))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 200);
+        let body = response.text().await.unwrap();
+        assert_eq!(body, format!(r#"{{"request_id":"r-{n}"}}"#));
+    }
+    sandbox.check_order(["1", "2", "3"]).unwrap();
+}
+
+#[tokio::test]
+async fn events_are_kept_to_the_byte() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let events = [
+        "{\"timestamp\" : 1.0e3,\n \"z\":1, \"a\":1.10, \"id\":\"\\u0061\"}",
+        r#"{"timestamp":1,"a":1,"a":2,"big":123456789012345678901234567890}"#,
+    ];
+    let body = format!(
+        "{{ \"other\":[], \"messages\" : [ {{\"message\": {} }},{{\"x\":1,\"message\":{}}} ]}}",
+        events[0], events[1]
+    );
+    let response = send(&sandbox, &body).await;
+    assert_eq!(response.status, 200, "{}", response.body);
+    let accepted = sandbox.accepted();
+    assert_eq!(accepted.len(), 2);
+    for (accepted, event) in accepted.iter().zip(events) {
+        assert_eq!(accepted.json(), Some(event.as_bytes()));
+        assert_eq!(accepted.request(), 1);
+    }
+    assert_eq!(accepted[0].id(), Some("a"));
+    assert_eq!(accepted[1].id(), None);
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_refused() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let mut client = Client::connect(&sandbox).await;
+    for path in ["/", "/messages", "/v2", "/v2/messages/", "/v2/v2/messages"] {
+        let request = post(&sandbox, &batch(&["a"])).replacen("/v2/messages", path, 1);
+        let response = client.ask(request).await;
+        assert_eq!(response.status, 404, "{path}");
+        assert_eq!(response.errors(), ["Resource does not exist."]);
+    }
+    for method in ["GET", "PUT", "DELETE"] {
+        let request = post(&sandbox, &batch(&["a"])).replacen("POST", method, 1);
+        let response = client.ask(request).await;
+        assert_eq!(response.status, 405, "{method}");
+        assert_eq!(response.errors(), ["Method is not allowed."]);
+        assert_eq!(response.header("allow"), Some("POST"));
+    }
+    assert_eq!(sandbox.stats().accepted, 0);
+}
+
+#[tokio::test]
+async fn bodies_that_are_not_a_batch_are_refused() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let not_a_list = "messages must be a list of objects with a message each";
+    for (body, text) in [
+        ("", NOT_JSON),
+        ("{", NOT_JSON),
+        ("hello", NOT_JSON),
+        (r#"{"messages":[]} {}"#, NOT_JSON),
+        (
+            r#"{"messages":[{"message":{"timestamp":1e999}}]}"#,
+            NOT_JSON,
+        ),
+        ("[]", not_a_list),
+        ("{}", not_a_list),
+        (r#"{"messages":{}}"#, not_a_list),
+        (r#"{"messages":[1]}"#, not_a_list),
+        (r#"{"messages":[{"event":{}}]}"#, not_a_list),
+        (r#"{"messages":[]}"#, "messages must not be empty"),
+        (
+            r#"{"messages":[{"message":1}]}"#,
+            "message must be an object",
+        ),
+        (
+            r#"{"messages":[{"message":[]}]}"#,
+            "message must be an object",
+        ),
+    ] {
+        let response = send(&sandbox, body).await;
+        assert_eq!(response.status, 400, "{body}");
+        assert_eq!(response.errors(), [text], "{body}");
+    }
+    assert_eq!(sandbox.stats().accepted, 0);
+}
+
+#[tokio::test]
+async fn the_content_type_must_be_json() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let mut client = Client::connect(&sandbox).await;
+    for (content_type, status) in [
+        ("text/plain", 400),
+        ("application/jsonx", 400),
+        ("", 400),
+        ("APPLICATION/JSON ; charset=utf-8", 200),
+    ] {
+        let request = post_with(sandbox.key(), content_type, &batch(&["a"]));
+        let response = client.ask(request).await;
+        assert_eq!(response.status, status, "{content_type}");
+        if status == 400 {
+            assert_eq!(response.errors(), [NOT_JSON]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_bad_message_refuses_its_whole_batch_in_both_nestings() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let good = json!({"message": {"id": "good", "timestamp": 1}});
+    for (bad, text) in [
+        (
+            json!({"timestamp": 1, "content": {"texts": [{}]}}),
+            "message.content.texts[0].text is required",
+        ),
+        (
+            json!({"message": {"timestamp": 1, "content": {"texts": [{}]}}}),
+            "message.message.content.texts[0].text is required",
+        ),
+        (
+            json!({"sender": {"type": "user"}}),
+            "message.timestamp is required",
+        ),
+    ] {
+        let body = json!({"messages": [good, {"message": bad}, good]});
+        let response = send(&sandbox, &body.to_string()).await;
+        assert_eq!(response.status, 400);
+        assert_eq!(response.errors(), [text]);
+    }
+    assert_eq!(sandbox.stats().accepted, 0);
+    let nested = json!({"messages": [{"message": {"id": "n", "message": {"timestamp": 1}}}]});
+    assert_eq!(send(&sandbox, &nested.to_string()).await.status, 200);
+    assert_eq!(sandbox.ids(), ["n"]);
+}
+
+#[tokio::test]
+async fn other_channels_take_any_object_and_have_their_ids_elsewhere() {
+    let sandbox = Sandbox::builder()
+        .channel("microsoft-bot-framework")
+        .id_pointer("/activity/id")
+        .start()
+        .await
+        .unwrap();
+    let body = json!({"messages": [{"message": {"activity": {"id": "a1"}}}, {"message": {}}]});
+    assert_eq!(send(&sandbox, &body.to_string()).await.status, 200);
+    assert_eq!(sandbox.stats().accepted, 2);
+    assert_eq!(sandbox.ids(), ["a1"]);
+}
+
+#[tokio::test]
+async fn a_rule_of_the_test_refuses_what_it_names() {
+    let sandbox = Sandbox::start().await.unwrap();
+    sandbox.reject_when(|message| (message["id"] == "bad").then(|| "no such user".to_owned()));
+    let response = send(&sandbox, &batch(&["a", "bad"])).await;
+    assert_eq!(response.status, 400);
+    assert_eq!(response.errors(), ["no such user"]);
+    assert_eq!(send(&sandbox, &batch(&["a"])).await.status, 200);
+    sandbox.reject_nothing();
+    assert_eq!(send(&sandbox, &batch(&["bad"])).await.status, 200);
+    assert_eq!(sandbox.ids(), ["a", "bad"]);
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_read_to_its_end_and_refused() {
+    let one = batch(&["a"]);
+    let sandbox = Sandbox::builder()
+        .max_body_bytes(one.len())
+        .max_events(1)
+        .start()
+        .await
+        .unwrap();
+    let mut client = Client::connect(&sandbox).await;
+    let huge = " ".repeat(5_000_000) + &one;
+    let response = client.ask(post(&sandbox, &huge)).await;
+    assert_eq!(response.status, 413);
+    let text = format!("Request has more than {} bytes.", one.len());
+    assert_eq!(response.errors(), [text]);
+    assert_eq!(client.ask(post(&sandbox, &one)).await.status, 200);
+
+    let sandbox = Sandbox::builder().max_events(1).start().await.unwrap();
+    let response = send(&sandbox, &batch(&["a", "b"])).await;
+    assert_eq!(response.status, 413);
+    assert_eq!(response.errors(), ["Request has more than 1 messages."]);
+    assert_eq!(sandbox.stats().accepted, 0);
+}
+
+#[tokio::test]
+async fn only_keys_that_are_accepted_open_the_door() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let second = sandbox.issue_key();
+    assert_ne!(second, sandbox.key());
+    sandbox.accept_key("plain");
+    let mut client = Client::connect(&sandbox).await;
+    let body = batch(&["a"]);
+    for key in [sandbox.key(), &second, "plain"] {
+        let request = post_with(key, "application/json", &body);
+        assert_eq!(client.ask(&request).await.status, 200);
+        assert!(sandbox.revoke_key(key));
+        let response = client.ask(&request).await;
+        assert_eq!(response.status, 401);
+        assert_eq!(response.errors(), [NOT_ALLOWED]);
+        assert!(!sandbox.revoke_key(key));
+    }
+    let none = "POST /v2/messages HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
+    let response = client.ask(none).await;
+    assert_eq!(response.status, 401);
+    assert_eq!(response.errors(), [NOT_ALLOWED]);
+}
+
+#[tokio::test]
+async fn an_expired_key_is_refused_by_the_clock_given() {
+    #[derive(Debug)]
+    struct Stopped;
+    impl Clock for Stopped {
+        fn wall(&self) -> SystemTime {
+            UNIX_EPOCH + Duration::from_secs(1000)
+        }
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+    let sandbox = Sandbox::builder().clock(Stopped).start().await.unwrap();
+    for (seconds, status) in [(999, 401), (1000, 401), (1001, 200)] {
+        let key = sandbox.issue_key_until(UNIX_EPOCH + Duration::from_secs(seconds));
+        let mut client = Client::connect(&sandbox).await;
+        let request = post_with(&key, "application/json", &batch(&["a"]));
+        assert_eq!(client.ask(request).await.status, status, "{seconds}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_the_users_replaces_the_one_made_up() {
+    let sandbox = Sandbox::builder().key("mine").start().await.unwrap();
+    assert_eq!(sandbox.key(), "mine");
+    assert_eq!(send(&sandbox, &batch(&["a"])).await.status, 200);
+}
