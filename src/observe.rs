@@ -3,8 +3,145 @@
 //! WARN: odd, but nothing is lost. ERROR: something was lost, set aside, or a person must act.
 //! INFO: it is well again. DEBUG: each attempt. Never a key, never the content of an event.
 
+use std::time::Duration;
+
+use crate::dead::{Cause, DeadLetter};
 use crate::error::Error;
+use crate::event::Seq;
+use crate::sink::{Answer, Batch, PauseReason, Verdict};
 use crate::status::SeqRange;
+
+/// DEBUG: a request goes out.
+pub(crate) fn sending(batch: &Batch) {
+    let (first, last) = bounds(batch);
+    tracing::debug!(
+        first,
+        last,
+        events = batch.events().len(),
+        "sending a batch"
+    );
+}
+
+/// DEBUG: an answer that is not a delivery.
+pub(crate) fn not_taken(verdict: Verdict, answer: &Answer) {
+    tracing::debug!(
+        ?verdict,
+        status = answer.status,
+        request_id = answer.request_id,
+        errors = ?answer.errors,
+        detail = answer.detail,
+        "a batch was not taken"
+    );
+}
+
+/// DEBUG: a batch was delivered. WARN if the receiver had something to say about it.
+pub(crate) fn delivered(events: usize, answer: &Answer) {
+    let (status, request_id) = (answer.status, answer.request_id.as_deref());
+    if answer.warnings.is_empty() {
+        tracing::debug!(events, status, request_id, "a batch was delivered");
+    } else {
+        tracing::warn!(events, status, request_id, warnings = ?answer.warnings,
+            "a batch was delivered, with warnings");
+    }
+}
+
+/// WARN: delivery fails and will be tried again and again.
+pub(crate) fn backing_off(wait: Duration, answer: &Answer) {
+    tracing::warn!(
+        ?wait,
+        status = answer.status,
+        errors = ?answer.errors,
+        detail = answer.detail,
+        "delivery fails; backing off, everything is kept"
+    );
+}
+
+/// INFO: the receiver answers again.
+pub(crate) fn backing_off_ended(attempts: u32) {
+    tracing::info!(attempts, "delivery works again");
+}
+
+/// WARN: requests were too large and are made smaller.
+pub(crate) fn divided(batch_events: usize) {
+    tracing::warn!(
+        batch_events,
+        "a batch is too large; sending fewer events at once"
+    );
+}
+
+/// ERROR: delivery waits for a person. INFO if one has asked for it.
+pub(crate) fn paused(reason: PauseReason, answer: &Answer) {
+    if reason == PauseReason::Requested {
+        tracing::info!("delivery is paused on request, until it is resumed");
+    } else {
+        tracing::error!(
+            ?reason,
+            status = answer.status,
+            errors = ?answer.errors,
+            detail = answer.detail,
+            "delivery is paused; everything is kept, somebody must act"
+        );
+    }
+}
+
+/// INFO: a pause has ended.
+pub(crate) fn resumed(reason: PauseReason) {
+    tracing::info!(?reason, "delivery goes on after a pause");
+}
+
+/// ERROR: an event was set aside.
+pub(crate) fn buried(letter: &DeadLetter) {
+    let cause: Cause = letter.cause;
+    tracing::error!(
+        seq = letter.seq,
+        id = %letter.event.id(),
+        ?cause,
+        attempts = letter.attempts,
+        status = letter.answer.status,
+        errors = ?letter.answer.errors,
+        detail = letter.answer.detail,
+        "an event was set aside as a dead letter"
+    );
+}
+
+/// ERROR: the cursor passed events that damage made unreadable.
+pub(crate) fn lost(first: Seq, last: Seq) {
+    tracing::error!(first, last, "events were lost to damage on disk");
+}
+
+/// WARN: the disk refused the flusher.
+pub(crate) fn flusher_storage_fault(error: &Error, wait: Duration) {
+    tracing::warn!(%error, ?wait, source = error_source(error),
+        "the flusher cannot use the log; trying again, nothing is sent twice for it");
+}
+
+/// INFO: the disk works for the flusher again.
+pub(crate) fn flusher_storage_works() {
+    tracing::info!("the flusher can use the log again");
+}
+
+/// WARN: the flusher's state would not survive a restart. Delivery goes on without.
+pub(crate) fn memo_not_kept(error: &Error) {
+    tracing::warn!(%error, source = error_source(error),
+        "the state of the flusher cannot be remembered for a restart; trying again");
+}
+
+/// ERROR: the flusher or the sink panicked.
+pub(crate) fn flusher_panicked(message: &str) {
+    tracing::error!(
+        message,
+        "the flusher ended by a panic; pending events are kept on disk"
+    );
+}
+
+fn bounds(batch: &Batch) -> (Option<Seq>, Option<Seq>) {
+    let events = batch.events();
+    (events.first().map(|e| e.seq), events.last().map(|e| e.seq))
+}
+
+fn error_source(error: &Error) -> Option<String> {
+    std::error::Error::source(error).map(ToString::to_string)
+}
 
 /// Opening found events that were acknowledged and cannot be read any more.
 pub(crate) fn damage_found(range: SeqRange) {
@@ -20,4 +157,3 @@ pub(crate) fn evicted(range: SeqRange) {
 pub(crate) fn storage_fault(error: &Error) {
     let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     tracing::error!(%error, source, hint = error.hint(), "the disk refused");
-}

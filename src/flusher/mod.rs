@@ -1,1 +1,179 @@
-//! Drains the log into the sink.
+//! Drains the log into the sink: in order, one request at a time, for as long as it takes.
+//!
+//! - `machine.rs` decides; it takes in the receiver's answers in `verdict.rs`, the log's in
+//!   `storage.rs` and people's wishes in `orders.rs`; its inputs and actions are in `step.rs`. All
+//!   of it is pure.
+//! - `bisect.rs` finds the refused event in a batch, `backoff.rs` says how long to wait,
+//!   `limit.rs` how many events a request takes. Pure as well.
+//! - `task.rs` carries out what was decided: the one task and its one `select!`.
+//! - This file is the handle.
+//!
+//! What is certain about a batch in flight when the process ends: it is not settled, and the next
+//! owner of the spool sends it again under the same ids (promise 3).
+
+mod backoff;
+mod bisect;
+mod limit;
+mod machine;
+mod orders;
+mod step;
+mod storage;
+mod task;
+mod verdict;
+
+#[cfg(test)]
+mod machine_tests;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod script;
+#[cfg(test)]
+mod task_tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::log::thread::LogHandle;
+use crate::settings::Delivery;
+use crate::sink::{Answer, Sink};
+use crate::status::FlusherState;
+
+/// No close waits longer; tokio's clock holds no more than about 30 years.
+const DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The flusher as seen from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FlusherView {
+    /// What it is doing, and why.
+    pub(crate) state: FlusherState,
+    /// The receiver's last answer.
+    pub(crate) last_answer: Option<Answer>,
+    /// Requests sent since it was started.
+    pub(crate) requests: u64,
+    /// Whether nothing was left to deliver when it closed; false before.
+    pub(crate) drained: bool,
+}
+
+impl FlusherView {
+    fn has_ended(&self) -> bool {
+        matches!(
+            self.state,
+            FlusherState::Closed | FlusherState::Failed { .. }
+        )
+    }
+}
+
+/// What was asked of the flusher. Only the newest of each kind counts, so this takes no room.
+#[derive(Clone, Debug, Default)]
+struct Orders {
+    wakes: u64,
+    resumes: u64,
+    /// Counts pauses since the last resume, which takes them back.
+    pauses: u64,
+    close: Option<Instant>,
+}
+
+/// Reaches the flusher from anywhere. Cloning is cheap.
+///
+/// When the last handle is dropped, the flusher ends without sending more; a request in flight is
+/// dropped. This does not block.
+#[derive(Clone, Debug)]
+pub(crate) struct FlusherHandle {
+    orders: watch::Sender<Orders>,
+    view: watch::Receiver<FlusherView>,
+}
+
+impl FlusherHandle {
+    /// Ends the present wait and tries now: after a failure, or during a pause that probes. A
+    /// pause that was asked for goes on.
+    pub(crate) fn wake(&self) {
+        self.orders.send_modify(|orders| orders.wakes += 1);
+    }
+
+    /// Stops delivery until [`resume`](Self::resume). A request in flight is let finish first.
+    /// The pause outlives a restart.
+    pub(crate) fn pause(&self) {
+        self.orders.send_modify(|orders| orders.pauses += 1);
+    }
+
+    /// Ends a pause of any kind and tries now; refusals are counted from zero again.
+    pub(crate) fn resume(&self) {
+        self.orders.send_modify(|orders| {
+            orders.resumes += 1;
+            orders.pauses = 0;
+        });
+    }
+
+    /// The flusher at this moment.
+    pub(crate) fn view(&self) -> FlusherView {
+        self.view.borrow().clone()
+    }
+
+    /// The flusher and every change of it.
+    pub(crate) fn views(&self) -> watch::Receiver<FlusherView> {
+        self.view.clone()
+    }
+
+    /// Drains the log until `deadline` from now, ends the flusher, and says whether nothing is
+    /// left. A flusher that waits after a failure tries once more at once; it ends early if it is
+    /// paused, or if its next try would come after the deadline. A request in flight at the
+    /// deadline is dropped and its batch stays. A second call waits for the same end.
+    ///
+    /// # Errors
+    /// [`Error::Panicked`] if the flusher, the sink or the log panicked, now or earlier.
+    ///
+    /// # Cancel safety
+    /// Once polled, the flusher closes even if nobody waits.
+    pub(crate) async fn close(&self, deadline: Duration) -> Result<bool, Error> {
+        let by = Instant::now() + deadline.min(DEADLINE_MAX);
+        self.orders.send_modify(|orders| {
+            orders.close = Some(orders.close.map_or(by, |old| old.min(by)));
+        });
+        let mut view = self.view.clone();
+        // The task publishes its end before it drops the channel, however it ends.
+        let _ = view.wait_for(FlusherView::has_ended).await;
+        let view = view.borrow();
+        match &view.state {
+            FlusherState::Failed { message } => Err(Error::Panicked {
+                part: "the flusher",
+                message: message.clone(),
+            }),
+            _ => Ok(view.drained),
+        }
+    }
+}
+
+/// Starts a flusher on `runtime`, which must have its time driver enabled. It begins to deliver
+/// at once.
+///
+/// The join handle is only for waiting: it ends when the flusher has, and never with an error
+/// unless the runtime itself ends. Dropping it changes nothing.
+pub(crate) fn spawn<S: Sink>(
+    runtime: &Handle,
+    sink: Arc<S>,
+    log: LogHandle,
+    settings: Delivery,
+    max_age: Option<Duration>,
+    clock: Arc<dyn Clock>,
+) -> (FlusherHandle, JoinHandle<()>) {
+    let (orders, inbox) = watch::channel(Orders::default());
+    let (publish, view) = watch::channel(FlusherView {
+        state: FlusherState::Idle,
+        last_answer: None,
+        requests: 0,
+        drained: false,
+    });
+    let machine = machine::Machine::new(settings, max_age);
+    let task = task::Task::new(sink, log, clock, machine, inbox, publish);
+    (
+        FlusherHandle { orders, view },
+        runtime.spawn(task.guarded()),
+    )
+}

@@ -1,0 +1,383 @@
+//! Decides what the flusher does: state and input to state and action.
+//!
+//! Nothing here waits, sleeps, touches a file or reads a clock, so every path is tested without a
+//! runtime. The task (`task.rs`) carries out one [`Action`] at a time and reports what came of it
+//! as the next [`Input`]; what a person or the sink wants comes as an input at any time. The
+//! inputs are taken in by `verdict.rs`, `storage.rs` and `orders.rs`; this file holds the state and
+//! chooses the next action.
+//!
+//! What comes first when nothing is under way, in [`Machine::advance`]:
+//!
+//! 1. The deadline of a close ends everything.
+//! 2. What is owed to the log, a settle or a bury. If the disk refuses, this alone is tried again,
+//!    even during a pause; the batch is not sent again for it.
+//! 3. The memo, if it differs from what was remembered last. If the disk refuses, delivery goes on.
+//! 4. A pause or a wait.
+//! 5. The next part of the plan; if there is none, the next batch; if there is none, rest.
+//!
+//! Waits are counted on the monotonic clock (`Now::mono`). The wall clock is only shown, and
+//! asked for the age of events.
+
+use std::time::{Duration, SystemTime};
+
+use super::backoff::Backoff;
+use super::bisect::Plan;
+use super::limit::Limit;
+use super::step::{Action, Due, Entry, Input, Now};
+use super::storage::Trouble;
+use crate::dead::{Cause, DeadLetter};
+use crate::event::Seq;
+use crate::ledger::Settled;
+use crate::log::Memo;
+use crate::observe;
+use crate::settings::Delivery;
+use crate::sink::{Answer, PauseReason};
+use crate::status::FlusherState;
+
+#[derive(Debug)]
+pub(super) enum State {
+    Idle,
+    Sending,
+    BackingOff { until: Due, last_error: Answer },
+    Paused(Pause),
+    Failed(String),
+    Closed,
+}
+
+#[derive(Debug)]
+pub(super) struct Pause {
+    pub(super) reason: PauseReason,
+    pub(super) last_error: Answer,
+    pub(super) since: SystemTime,
+    /// None if only a person ends it.
+    pub(super) next_probe: Option<Due>,
+}
+
+/// The action that is under way.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    Log,
+    Send,
+    Remember(Memo),
+}
+
+/// The flusher's mind.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(super) delivery: Delivery,
+    max_age: Option<Duration>,
+    pub(super) state: State,
+    pub(super) job: Option<Job>,
+    pub(super) plan: Plan,
+    pub(super) entry: Option<Entry>,
+    pub(super) backoff: Backoff,
+    pub(super) probes: Backoff,
+    pub(super) storage: Backoff,
+    pub(super) trouble: Option<Trouble>,
+    /// Different events refused in a row.
+    pub(super) refusals: u32,
+    pub(super) limit: Limit,
+    pub(super) not_before_ms: Option<u64>,
+    /// What the log holds; none until it was asked.
+    pub(super) remembered: Option<Memo>,
+    pub(super) remember_again: Option<Due>,
+    /// A resume that came before the memo was read holds against what the memo says.
+    pub(super) resumed_early: bool,
+    /// A pause that came while a request was under way; it begins after the answer.
+    pub(super) pause_wanted: bool,
+    /// Somebody asked to try now while a request was under way; if it fails, one follows at once.
+    pub(super) nudged: bool,
+    closing: Option<Duration>,
+    cursor: Seq,
+    pub(super) last_seq: Seq,
+    /// The log had nothing although `last_seq` was this: it is not asked again before that moves.
+    pub(super) end_seen: Option<Seq>,
+    timer: Option<Duration>,
+    dry: bool,
+    pub(super) last_sent: Option<Duration>,
+    pub(super) last_answer: Option<Answer>,
+    requests: u64,
+}
+
+impl Machine {
+    pub(crate) fn new(delivery: Delivery, max_age: Option<Duration>) -> Self {
+        let (min, max) = (delivery.backoff_min, delivery.backoff_max);
+        let (multiplier, jitter) = (delivery.backoff_multiplier, delivery.backoff_jitter);
+        Self {
+            max_age,
+            state: State::Idle,
+            job: None,
+            plan: Plan::default(),
+            entry: None,
+            backoff: Backoff::new(min, max, multiplier, jitter),
+            probes: Backoff::new(delivery.probe_min, delivery.probe_max, 2.0, jitter),
+            storage: Backoff::new(min, max, multiplier, jitter),
+            trouble: None,
+            refusals: 0,
+            limit: Limit::new(delivery.batch_events),
+            delivery,
+            not_before_ms: None,
+            remembered: None,
+            remember_again: None,
+            resumed_early: false,
+            pause_wanted: false,
+            nudged: false,
+            closing: None,
+            cursor: 0,
+            last_seq: 0,
+            end_seen: None,
+            timer: None,
+            dry: false,
+            last_sent: None,
+            last_answer: None,
+            requests: 0,
+        }
+    }
+
+    /// Takes one input and gives the action to begin, if there is one. After [`Action::End`]
+    /// there is no other.
+    pub(crate) fn step(&mut self, input: Input, now: &Now) -> Option<Action> {
+        self.cursor = self.cursor.max(now.cursor);
+        self.last_seq = self.last_seq.max(now.last_seq);
+        self.timer = None;
+        self.dry = false;
+        match input {
+            Input::Recalled(result) => self.recalled(result, now),
+            Input::Found(result) => self.found(result, now),
+            Input::Answered(outcome) => {
+                self.job = None;
+                self.answered(outcome, now);
+            }
+            Input::Stored(result) => self.stored(result, now),
+            Input::Remembered(result) => self.remembered(result, now),
+            Input::Tick => {}
+            Input::Changed => self.changed(now),
+            Input::Wake => self.wake(now),
+            Input::Pause => self.pause_on_request(now),
+            Input::Resume => self.resume(now),
+            Input::Close(by) => {
+                self.closing = Some(self.closing.map_or(by, |old| old.min(by)));
+                self.try_now(now);
+            }
+            Input::Abandoned => return self.end(),
+        }
+        self.advance(now)
+    }
+
+    /// When the next [`Input::Tick`] is wanted, on the monotonic clock.
+    pub(crate) fn wake_at(&self) -> Option<Duration> {
+        match (self.timer, self.closing) {
+            (Some(timer), Some(by)) => Some(timer.min(by)),
+            (timer, by) => timer.or(by),
+        }
+    }
+
+    /// Whether a change of the log's position is worth an [`Input::Tick`].
+    pub(crate) fn is_dry(&self) -> bool {
+        self.dry
+    }
+
+    /// Whether [`Input::Changed`] would make a difference.
+    pub(crate) fn listens(&self) -> bool {
+        let State::Paused(pause) = &self.state else {
+            return false;
+        };
+        let earliest = self.earliest_probe();
+        let later = pause.next_probe.is_some_and(|due| due.at > earliest);
+        later && self.job.is_none() && self.trouble.is_none() && !self.dry
+    }
+
+    /// What the flusher is doing, for people.
+    pub(crate) fn state(&self) -> FlusherState {
+        let backing_off = |due: &Due, attempt, last_error: &Answer| FlusherState::BackingOff {
+            until: due.wall,
+            attempt,
+            last_error: last_error.clone(),
+        };
+        match (&self.state, &self.trouble) {
+            (State::Closed, _) => FlusherState::Closed,
+            (State::Failed(message), _) => FlusherState::Failed {
+                message: message.clone(),
+            },
+            (State::Paused(pause), _) => FlusherState::Paused {
+                reason: pause.reason,
+                last_error: pause.last_error.clone(),
+                since: pause.since,
+                next_probe: pause.next_probe.map(|due| due.wall),
+            },
+            (_, Some(trouble)) => {
+                backing_off(&trouble.until, self.storage.attempts(), &trouble.last_error)
+            }
+            (State::BackingOff { until, last_error }, None) => {
+                backing_off(until, self.backoff.attempts(), last_error)
+            }
+            (State::Idle, None) => FlusherState::Idle,
+            (State::Sending, None) => FlusherState::Sending,
+        }
+    }
+
+    /// The receiver's last answer.
+    pub(crate) fn last_answer(&self) -> Option<&Answer> {
+        self.last_answer.as_ref()
+    }
+
+    /// Requests sent.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Whether nothing is left to deliver.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.remembered.is_some() && self.entry.is_none() && self.last_seq <= self.cursor
+    }
+
+    fn advance(&mut self, now: &Now) -> Option<Action> {
+        let due = self.closing.is_some_and(|by| by <= now.mono);
+        if due || matches!(self.state, State::Closed | State::Failed(_)) {
+            return self.end();
+        }
+        if self.job.is_some() {
+            return None;
+        }
+        let Some(remembered) = &self.remembered else {
+            return self.ask_log(Action::Recall, now);
+        };
+        if let Some(entry) = &self.entry {
+            let entry = entry.clone();
+            return self.ask_log(Action::Store(entry), now);
+        }
+        if self.remember_again.is_none_or(|due| due.at <= now.mono) {
+            self.remember_again = None;
+            let memo = self.memo();
+            if memo != *remembered {
+                self.job = Some(Job::Remember(memo.clone()));
+                return Some(Action::Remember(memo));
+            }
+        }
+        match &self.state {
+            State::Paused(_) if self.closing.is_some() => self.end(),
+            State::Paused(pause) => match pause.next_probe {
+                None => self.rest(),
+                Some(probe) if probe.at > now.mono => self.wait(probe.at),
+                Some(_) => self.go_on(now),
+            },
+            State::BackingOff { until, .. } if until.at > now.mono => self.wait(until.at),
+            _ => self.go_on(now),
+        }
+    }
+
+    /// Sends the next part of the plan, or finds a new one.
+    fn go_on(&mut self, now: &Now) -> Option<Action> {
+        self.plan.skip_through(self.cursor);
+        if self.plan.is_empty() {
+            return self.read(now);
+        }
+        // A probe of a receiver that refuses everything is one event, and it stays in the queue.
+        let systemic = self.is_paused_for(PauseReason::SystemicRejection);
+        self.plan.open();
+        self.plan
+            .narrow(if systemic { 1 } else { self.limit.events() });
+        let expired = self
+            .plan
+            .front()
+            .position(|item| self.is_expired(item.stored.event.time(), now));
+        match expired {
+            Some(0) => {
+                self.expire_first(now);
+                return self.advance(now);
+            }
+            Some(at) => self.plan.narrow(at),
+            None => {}
+        }
+        let batch = self.plan.send(now.wall)?;
+        observe::sending(&batch);
+        if !matches!(self.state, State::Paused(_)) {
+            self.state = State::Sending;
+        }
+        self.job = Some(Job::Send);
+        self.nudged = false;
+        self.last_sent = Some(now.mono);
+        self.requests = self.requests.saturating_add(1);
+        Some(Action::Send(batch))
+    }
+
+    fn read(&mut self, now: &Now) -> Option<Action> {
+        if self.last_seq > self.cursor && self.end_seen != Some(self.last_seq) {
+            let read = Action::Read {
+                from: self.cursor.saturating_add(1),
+                events_max: self.limit.events(),
+                bytes_max: self.delivery.batch_bytes,
+            };
+            return self.ask_log(read, now);
+        }
+        if self.closing.is_some() {
+            return self.end();
+        }
+        if !matches!(self.state, State::Paused(_)) {
+            self.state = State::Idle;
+        }
+        self.dry = true;
+        self.rest()
+    }
+
+    fn ask_log(&mut self, action: Action, now: &Now) -> Option<Action> {
+        match &self.trouble {
+            Some(trouble) if trouble.until.at > now.mono => self.wait(trouble.until.at),
+            _ => {
+                self.job = Some(Job::Log);
+                Some(action)
+            }
+        }
+    }
+
+    /// Nothing to do until then. If a close would be over by that time, there is no point in
+    /// waiting for it.
+    fn wait(&mut self, until: Duration) -> Option<Action> {
+        if self.closing.is_some_and(|by| by <= until) {
+            return self.end();
+        }
+        self.rest();
+        self.timer = Some(self.timer.map_or(until, |timer| timer.min(until)));
+        None
+    }
+
+    /// Nothing to do until something happens.
+    fn rest(&mut self) -> Option<Action> {
+        self.timer = self.remember_again.map(|due| due.at);
+        None
+    }
+
+    fn end(&mut self) -> Option<Action> {
+        if !matches!(self.state, State::Failed(_)) {
+            self.state = State::Closed;
+        }
+        Some(Action::End)
+    }
+
+    fn is_expired(&self, time: SystemTime, now: &Now) -> bool {
+        self.max_age
+            .is_some_and(|max| now.wall.duration_since(time).unwrap_or_default() > max)
+    }
+
+    fn expire_first(&mut self, now: &Now) {
+        let Some(item) = self.plan.take_first() else {
+            return;
+        };
+        // The last word on an event that was never sent is none.
+        let answer = item.sent.and(self.last_answer.clone()).unwrap_or_default();
+        let letter = DeadLetter {
+            seq: item.stored.seq,
+            event: item.stored.event,
+            cause: Cause::Expired,
+            answer,
+            attempts: item.attempts,
+            first_attempt: item.sent.map_or(now.wall, |(first, _)| first),
+            last_attempt: now.wall,
+        };
+        self.entry = Some(Entry::Bury(Box::new(letter), Settled::Expired));
+    }
+
+    pub(super) fn is_paused_for(&self, reason: PauseReason) -> bool {
+        matches!(&self.state, State::Paused(pause) if pause.reason == reason)
+    }
+}

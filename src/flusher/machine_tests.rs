@@ -1,0 +1,746 @@
+//! Every path of the machine, without a runtime.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::script::*;
+use super::step::Input;
+use crate::dead::Cause;
+use crate::error::Error;
+use crate::event::unix_ms;
+use crate::ledger::Settled;
+use crate::log::{Log, Memo, PausedMemo};
+use crate::settings::Delivery;
+use crate::sink::{Answer, PauseReason, Verdict};
+use crate::status::{FlusherState, SeqRange};
+
+use Next::{End, Send, Wait};
+
+fn rig(count: u64) -> Rig {
+    Rig::new(count, steady(), None)
+}
+
+fn wait(seconds: u64) -> Next {
+    Wait(Some(secs(seconds)))
+}
+
+fn retry_after(seconds: u64) -> Verdict {
+    Verdict::Retry {
+        not_before: Some(secs(seconds)),
+    }
+}
+
+#[track_caller]
+fn assert_paused(rig: &Rig, expected: PauseReason) {
+    let state = rig.machine.state();
+    assert!(
+        matches!(&state, FlusherState::Paused { reason, .. } if *reason == expected),
+        "{state:?}"
+    );
+}
+
+#[track_caller]
+fn assert_backing_off(rig: &Rig, expected: u32) {
+    let state = rig.machine.state();
+    assert!(
+        matches!(&state, FlusherState::BackingOff { attempt, .. } if *attempt == expected),
+        "{state:?}"
+    );
+}
+
+#[test]
+fn an_empty_queue_asks_once_and_rests() {
+    let mut rig = rig(0);
+    assert_eq!(rig.start(), Wait(None));
+    assert_eq!(rig.machine.state(), FlusherState::Idle);
+    assert!(rig.machine.is_dry());
+    assert_eq!(rig.step(Input::Tick), Wait(None));
+    rig.log.stage(&events(2)).unwrap();
+    rig.log.commit(true).unwrap();
+    assert_eq!(rig.step(Input::Tick), Send(vec![1, 2]));
+    assert_eq!(rig.machine.state(), FlusherState::Sending);
+    assert_eq!(rig.answer(DELIVERED), Wait(None));
+    assert_eq!(rig.log.position().ledger.delivered, 2);
+    assert_eq!(
+        rig.memo_writes(),
+        0,
+        "an untroubled queue remembers nothing"
+    );
+}
+
+#[test]
+fn batches_follow_each_other_and_each_is_settled_before_the_next() {
+    let mut rig = Rig::new(
+        7,
+        Delivery {
+            batch_events: 3,
+            ..steady()
+        },
+        None,
+    );
+    assert_eq!(rig.start(), Send(vec![1, 2, 3]));
+    assert_eq!(rig.log.position().cursor, 0);
+    assert_eq!(rig.answer(DELIVERED), Send(vec![4, 5, 6]));
+    assert_eq!(rig.log.position().cursor, 3);
+    assert_eq!(rig.answer(DELIVERED), Send(vec![7]));
+    assert_eq!(rig.answer(DELIVERED), Wait(None));
+}
+
+#[test]
+fn failures_are_retried_with_the_same_batch_without_a_limit() {
+    let mut rig = rig(2);
+    rig.start();
+    let mut waits = Vec::new();
+    for attempt in 1..=5_000 {
+        rig.answer(RETRY);
+        assert_backing_off(&rig, attempt);
+        let (wait, next) = rig.elapse();
+        assert_eq!(next, Send(vec![1, 2]));
+        waits.push(wait.as_millis());
+    }
+    assert_eq!(
+        waits[..9],
+        [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]
+    );
+    assert!(waits[9..].iter().all(|wait| *wait == 60_000));
+    assert!(rig.now.mono > secs(3 * 24 * 3600), "three days have passed");
+    assert_eq!(rig.answer(DELIVERED), Wait(None));
+    assert!(rig.letters().is_empty());
+    // After a success the waits begin anew.
+    rig.log.stage(&events(1)).unwrap();
+    rig.log.commit(true).unwrap();
+    rig.step(Input::Tick);
+    rig.answer(RETRY);
+    assert_eq!(rig.elapse().0.as_millis(), 500);
+}
+
+#[test]
+fn retry_after_is_a_floor_clamped_and_remembered_if_long() {
+    // The wait asked for, the wait kept, whether a restart must know of it.
+    for (asked, kept, written) in [
+        (0, 500, false),
+        (3, 3_000, false),
+        (120, 120_000, true),
+        (u64::MAX, 3_600_000, true),
+    ] {
+        let mut rig = rig(1);
+        rig.start();
+        rig.answer(retry_after(asked));
+        assert_eq!(rig.log.memo().unwrap().not_before_ms.is_some(), written);
+        assert_eq!(rig.elapse(), (Duration::from_millis(kept), Send(vec![1])));
+        rig.answer(DELIVERED);
+        assert_eq!(rig.log.memo().unwrap(), Memo::default(), "and forgotten");
+    }
+}
+
+#[test]
+fn retry_after_outlives_a_restart_and_a_jump_of_the_wall_clock() {
+    let mut rig = rig(1);
+    rig.start();
+    rig.answer(retry_after(120));
+    rig.pass(secs(20));
+    assert_eq!(rig.restart(steady()), wait(100));
+    assert_backing_off(&rig, 0);
+    // Years back: no longer than the longest wait there is.
+    rig.now.wall -= secs(10 * 365 * 24 * 3600);
+    assert_eq!(rig.restart(steady()), wait(3600));
+    // Years forward: the time has come.
+    rig.now.wall += secs(20 * 365 * 24 * 3600);
+    assert_eq!(rig.restart(steady()), Send(vec![1]));
+}
+
+#[test]
+fn a_jump_of_the_wall_clock_changes_no_wait() {
+    let mut rig = rig(1);
+    rig.start();
+    rig.answer(retry_after(60));
+    rig.now.wall -= secs(1_000_000);
+    assert_eq!(rig.step(Input::Tick), wait(60));
+    rig.now.wall += secs(9_000_000);
+    assert_eq!(rig.step(Input::Tick), wait(60));
+    rig.pass(secs(60));
+    assert_eq!(rig.step(Input::Tick), Send(vec![1]));
+}
+
+#[test]
+fn waking_ends_a_wait_and_counts_for_a_request_under_way() {
+    let mut rig = rig(1);
+    rig.start();
+    assert_eq!(rig.answer(RETRY), Wait(Some(Duration::from_millis(500))));
+    assert_eq!(rig.step(Input::Wake), Send(vec![1]));
+    rig.step(Input::Wake);
+    assert_eq!(
+        rig.answer(RETRY),
+        Send(vec![1]),
+        "the wake came too late for the first"
+    );
+    assert_eq!(rig.answer(RETRY), wait(2), "and counts once");
+}
+
+#[test]
+fn one_poison_event_is_buried_and_its_neighbours_are_delivered_in_order() {
+    let mut rig = rig(500);
+    let next = rig.start();
+    rig.pass(secs(1));
+    let end = rig.drain(next, refuse(&[137]));
+    assert_eq!(end, Wait(None));
+    assert!(rig.sent.len() <= 1 + 19, "{} requests", rig.sent.len());
+    let ledger = rig.log.position().ledger;
+    assert_eq!(
+        (ledger.delivered, ledger.dead, ledger.pending()),
+        (499, 1, 0)
+    );
+    let letter = rig.letters().remove(0);
+    assert_eq!((letter.seq, letter.cause), (137, Cause::Refused));
+    assert_eq!(letter.answer.status, Some(400));
+    assert!(letter.attempts >= 2);
+    assert_eq!(letter.first_attempt, UNIX_EPOCH + NOON);
+    assert_eq!(letter.last_attempt, UNIX_EPOCH + NOON + secs(1));
+    assert_eq!(rig.sent.last().unwrap().last(), Some(&500));
+    assert!(rig.sent.contains(&vec![137]), "it was refused alone");
+}
+
+#[test]
+fn a_failure_amid_a_search_keeps_the_plan_and_sends_the_same_part() {
+    let mut rig = rig(8);
+    rig.start();
+    let half = rig.answer(Verdict::Poison);
+    assert_eq!(half, Send(vec![1, 2, 3, 4]));
+    rig.answer(RETRY);
+    assert_eq!(rig.elapse().1, half);
+    rig.answer(DENIED);
+    assert_paused(&rig, PauseReason::Credentials);
+    assert_eq!(rig.step(Input::Resume), half);
+    rig.step(Input::Pause);
+    assert_eq!(rig.answer(DELIVERED), Wait(None));
+    assert_eq!(rig.log.position().cursor, 4);
+    // The second half is known to be refused, so it is split without being sent.
+    assert_eq!(rig.step(Input::Resume), Send(vec![5, 6]));
+}
+
+#[test]
+fn a_request_too_large_is_halved_and_the_size_remembered() {
+    let mut rig = rig(16);
+    let next = rig.start();
+    let end = rig.drain(next, |seqs| {
+        if seqs.len() > 5 {
+            Verdict::Divide
+        } else {
+            DELIVERED
+        }
+    });
+    assert_eq!(end, Wait(None));
+    let sizes: Vec<usize> = rig.sent.iter().map(Vec::len).collect();
+    assert_eq!(
+        sizes,
+        [16, 8, 4, 4, 4, 4],
+        "what is known is not tried again"
+    );
+    assert_eq!(rig.log.position().ledger.delivered, 16);
+    assert_eq!(rig.log.memo().unwrap().batch_events, Some(4));
+    rig.log.stage(&events(9)).unwrap();
+    rig.log.commit(true).unwrap();
+    assert_eq!(rig.restart(steady()), Send(vec![17, 18, 19, 20]));
+}
+
+#[test]
+fn an_event_too_large_alone_is_buried_and_the_others_keep_their_size() {
+    let mut rig = rig(8);
+    let next = rig.start();
+    rig.drain(next, |seqs| {
+        if seqs.contains(&6) {
+            Verdict::Divide
+        } else {
+            DELIVERED
+        }
+    });
+    let ledger = rig.log.position().ledger;
+    assert_eq!((ledger.delivered, ledger.dead), (7, 1));
+    let letter = rig.letters().remove(0);
+    assert_eq!((letter.seq, letter.cause), (6, Cause::TooLarge));
+    assert_eq!(rig.log.memo().unwrap().batch_events, None);
+}
+
+#[test]
+fn the_breaker_keeps_the_event_that_completes_the_number() {
+    let mut rig = Rig::new(
+        9,
+        Delivery {
+            breaker_refusals: 3,
+            ..steady()
+        },
+        None,
+    );
+    let next = rig.start();
+    let end = rig.drain(next, |_| Verdict::Poison);
+    assert_eq!(end, wait(30));
+    assert_paused(&rig, PauseReason::SystemicRejection);
+    assert_eq!(rig.log.position().ledger.dead, 2, "the third stays");
+    // Refused again, it is still not buried, and the probes become rare.
+    assert_eq!(rig.elapse().1, Send(vec![3]));
+    rig.answer(Verdict::Poison);
+    assert_eq!(rig.elapse(), (secs(60), Send(vec![3])));
+    rig.answer(Verdict::Divide);
+    assert_eq!(rig.elapse(), (secs(120), Send(vec![3])));
+    assert_eq!(rig.log.position().ledger.dead, 2);
+    // Another process does not bury it either.
+    assert_eq!(
+        rig.restart(Delivery {
+            breaker_refusals: 3,
+            ..steady()
+        }),
+        Send(vec![3])
+    );
+    rig.answer(Verdict::Poison);
+    assert_paused(&rig, PauseReason::SystemicRejection);
+    assert_eq!(rig.log.position().ledger.dead, 2);
+    // A delivery shows that the receiver is well again.
+    assert_eq!(rig.elapse().1, Send(vec![3]));
+    let next = rig.answer(DELIVERED);
+    assert_eq!(rig.machine.state(), FlusherState::Sending);
+    let next = rig.drain(next, refuse(&[5]));
+    assert_eq!(next, Wait(None));
+    assert_eq!(
+        rig.log.position().ledger.dead,
+        3,
+        "one is not the third in a row"
+    );
+}
+
+#[test]
+fn a_person_who_resumes_after_the_breaker_starts_the_count_anew() {
+    let mut rig = Rig::new(
+        4,
+        Delivery {
+            breaker_refusals: 2,
+            ..steady()
+        },
+        None,
+    );
+    let next = rig.start();
+    rig.drain(next, |_| Verdict::Poison);
+    assert_eq!(rig.log.position().ledger.dead, 1);
+    let next = rig.step(Input::Resume);
+    rig.drain(next, |_| Verdict::Poison);
+    assert_eq!(rig.log.position().ledger.dead, 2);
+    assert_paused(&rig, PauseReason::SystemicRejection);
+}
+
+#[test]
+fn a_delivery_between_refusals_keeps_the_breaker_shut() {
+    let mut rig = Rig::new(
+        40,
+        Delivery {
+            breaker_refusals: 2,
+            ..steady()
+        },
+        None,
+    );
+    let next = rig.start();
+    let odd: Vec<u64> = (1..=40).filter(|seq| seq % 2 == 1).collect();
+    assert_eq!(rig.drain(next, refuse(&odd)), Wait(None));
+    let ledger = rig.log.position().ledger;
+    assert_eq!((ledger.delivered, ledger.dead), (20, 20));
+}
+
+#[test]
+fn wrong_credentials_keep_everything_and_are_probed_ever_more_slowly() {
+    let mut rig = rig(3);
+    rig.start();
+    assert_eq!(rig.answer(DENIED), wait(30));
+    let since = UNIX_EPOCH + NOON;
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        let state = rig.machine.state();
+        let FlusherState::Paused {
+            reason,
+            last_error,
+            since: began,
+            next_probe,
+        } = state
+        else {
+            panic!("{state:?}");
+        };
+        assert_eq!((reason, began), (PauseReason::Credentials, since));
+        assert_eq!(last_error.status, Some(401));
+        assert_eq!(
+            next_probe.map(unix_ms),
+            rig.machine
+                .wake_at()
+                .map(|at| { unix_ms(UNIX_EPOCH + NOON + at) })
+        );
+        let (wait, next) = rig.elapse();
+        assert_eq!(next, Send(vec![1, 2, 3]));
+        waits.push(wait.as_secs());
+        // A probe that fails in another way says nothing about the key.
+        rig.answer(if waits.len() % 2 == 0 { RETRY } else { DENIED });
+    }
+    assert_eq!(waits, [30, 60, 120, 240, 480, 900, 900, 900]);
+    rig.elapse();
+    rig.answer(DELIVERED);
+    assert_eq!(rig.machine.state(), FlusherState::Idle);
+    assert_eq!(rig.log.position().ledger.delivered, 3);
+    assert_eq!(rig.log.memo().unwrap(), Memo::default());
+}
+
+#[test]
+fn a_change_or_a_wake_probes_at_once_and_a_resume_ends_the_pause() {
+    for (input, paused) in [
+        (Input::Changed, true),
+        (Input::Wake, true),
+        (Input::Resume, false),
+    ] {
+        let mut rig = rig(1);
+        rig.start();
+        rig.answer(DENIED);
+        rig.pass(secs(1));
+        assert!(rig.machine.listens());
+        let what = format!("{input:?}");
+        assert_eq!(rig.step(input), Send(vec![1]), "{what}");
+        let is_paused = matches!(rig.machine.state(), FlusherState::Paused { .. });
+        assert_eq!(is_paused, paused, "{what}");
+        assert_eq!(rig.answer(DELIVERED), Wait(None));
+    }
+}
+
+#[test]
+fn a_sink_that_announces_changes_without_end_makes_no_storm() {
+    let mut rig = rig(1);
+    rig.start();
+    rig.answer(DENIED);
+    assert!(rig.machine.listens());
+    assert_eq!(
+        rig.step(Input::Changed),
+        Wait(Some(Duration::from_millis(500)))
+    );
+    assert!(!rig.machine.listens());
+    assert_eq!(rig.elapse().1, Send(vec![1]));
+}
+
+#[test]
+fn a_resume_during_a_probe_with_the_old_key_is_not_lost() {
+    let mut rig = rig(1);
+    rig.start();
+    rig.answer(DENIED);
+    rig.elapse();
+    rig.step(Input::Resume);
+    assert_eq!(rig.answer(DENIED), Send(vec![1]));
+}
+
+#[test]
+fn another_reason_replaces_the_first_and_the_beginning_stays() {
+    let mut rig = rig(1);
+    rig.start();
+    rig.answer(DENIED);
+    rig.elapse();
+    rig.answer(Verdict::Pause(PauseReason::Address));
+    let state = rig.machine.state();
+    assert!(
+        matches!(state, FlusherState::Paused { reason: PauseReason::Address, since, .. }
+            if since == UNIX_EPOCH + NOON)
+    );
+}
+
+#[test]
+fn a_probe_that_is_judged_by_its_events_ends_the_pause() {
+    for verdict in [Verdict::Poison, Verdict::Divide] {
+        let mut rig = rig(4);
+        rig.start();
+        rig.answer(DENIED);
+        rig.elapse();
+        assert_eq!(rig.answer(verdict), Send(vec![1, 2]));
+        assert_eq!(rig.machine.state(), FlusherState::Sending);
+    }
+}
+
+#[test]
+fn a_pause_on_request_ends_only_by_a_resume() {
+    let mut rig = rig(2);
+    rig.start();
+    assert_eq!(rig.step(Input::Pause), Wait(None));
+    assert_eq!(
+        rig.machine.state(),
+        FlusherState::Sending,
+        "the request is let finish"
+    );
+    assert_eq!(rig.answer(RETRY), Wait(None));
+    for input in [Input::Tick, Input::Wake, Input::Changed, Input::Pause] {
+        assert_eq!(rig.step(input), Wait(None));
+        assert_paused(&rig, PauseReason::Requested);
+        assert!(!rig.machine.listens());
+    }
+    assert_eq!(rig.restart(steady()), Wait(None), "it outlives a restart");
+    assert_paused(&rig, PauseReason::Requested);
+    assert_eq!(rig.step(Input::Resume), Send(vec![1, 2]));
+    assert_eq!(rig.log.memo().unwrap().paused, None);
+}
+
+#[test]
+fn a_pause_taken_back_before_the_answer_never_begins() {
+    let mut rig = rig(2);
+    rig.start();
+    rig.step(Input::Pause);
+    rig.step(Input::Resume);
+    assert_eq!(rig.answer(DELIVERED), Wait(None));
+    assert_eq!(rig.machine.state(), FlusherState::Idle);
+}
+
+#[test]
+fn a_resume_before_the_memo_is_read_counts() {
+    let mut rig = rig(1);
+    rig.start();
+    rig.step(Input::Pause);
+    rig.answer(RETRY);
+    rig.log.faults.recalls.store(1, Ordering::SeqCst);
+    rig.restart(steady());
+    assert_backing_off(&rig, 1);
+    assert_eq!(rig.step(Input::Resume), Send(vec![1]));
+}
+
+#[test]
+fn a_pause_for_credentials_is_probed_at_once_after_a_restart() {
+    let mut rig = rig(1);
+    rig.start();
+    rig.answer(DENIED);
+    assert_eq!(rig.restart(steady()), Send(vec![1]));
+    assert_paused(&rig, PauseReason::Credentials);
+    // Unless the receiver asked for time.
+    let memo = Memo {
+        paused: Some(PausedMemo {
+            reason: PauseReason::Credentials,
+            answer: Answer::from_status(401),
+            since_ms: u64::MAX,
+        }),
+        not_before_ms: Some(unix_ms(rig.now.wall + secs(50))),
+        batch_events: None,
+    };
+    rig.log.remember(&memo).unwrap();
+    assert_eq!(rig.restart(steady()), wait(50));
+}
+
+#[test]
+fn expired_events_are_set_aside_before_they_are_sent() {
+    let mut rig = Rig::new(3, steady(), Some(secs(60)));
+    rig.pass(secs(61));
+    rig.log
+        .stage(&[events(1).remove(0).with_time(rig.now.wall)])
+        .unwrap();
+    rig.log.stage(&events(1)).unwrap();
+    rig.log
+        .stage(&[events(1).remove(0).with_time(rig.now.wall)])
+        .unwrap();
+    rig.log.commit(true).unwrap();
+    assert_eq!(
+        rig.start(),
+        Send(vec![4]),
+        "the old one behind it waits its turn"
+    );
+    assert_eq!(rig.answer(DELIVERED), Send(vec![6]));
+    assert_eq!(rig.answer(DELIVERED), Wait(None));
+    let ledger = rig.log.position().ledger;
+    assert_eq!((ledger.expired, ledger.delivered, ledger.dead), (4, 2, 0));
+    let letter = rig.letters().remove(0);
+    assert_eq!((letter.cause, letter.attempts), (Cause::Expired, 0));
+    assert_eq!(letter.last_attempt, rig.now.wall);
+}
+
+#[test]
+fn a_batch_that_expires_while_it_waits_is_not_sent_again() {
+    let mut rig = Rig::new(2, steady(), Some(secs(60)));
+    rig.start();
+    rig.answer(retry_after(120));
+    assert_eq!(rig.elapse().1, Wait(None));
+    let letter = rig.letters().remove(1);
+    assert_eq!((letter.seq, letter.attempts), (2, 1));
+    assert_eq!(letter.answer.status, Some(503), "the last word on it");
+}
+
+#[test]
+fn a_missing_range_is_passed_as_lost() {
+    let mut rig = rig(9);
+    *rig.log.faults.missing.lock().unwrap() = Some(SeqRange { first: 3, last: 5 });
+    assert_eq!(rig.start(), Send(vec![1, 2]));
+    assert_eq!(rig.answer(DELIVERED), Send(vec![6, 7, 8, 9]));
+    assert_eq!(rig.log.position().ledger.lost, 3);
+}
+
+#[test]
+fn a_disk_that_refuses_to_settle_or_bury_costs_no_second_request() {
+    let mut rig = rig(1);
+    rig.log.faults.settles.store(3, Ordering::SeqCst);
+    rig.start();
+    assert_eq!(
+        rig.answer(DELIVERED),
+        Wait(Some(Duration::from_millis(500)))
+    );
+    assert_backing_off(&rig, 1);
+    assert_eq!(
+        rig.elapse(),
+        (
+            Duration::from_millis(500),
+            Wait(Some(Duration::from_millis(1500)))
+        )
+    );
+    // Nor does a pause stop it.
+    rig.step(Input::Pause);
+    assert_paused(&rig, PauseReason::Requested);
+    assert_eq!(
+        rig.step(Input::Wake),
+        Wait(Some(Duration::from_millis(2500)))
+    );
+    rig.elapse();
+    assert_eq!(rig.log.position().ledger.delivered, 1);
+    assert_eq!(rig.sent.len(), 1);
+
+    let mut rig = self::rig(2);
+    rig.log.faults.buries.store(1, Ordering::SeqCst);
+    rig.start();
+    rig.answer(Verdict::Poison);
+    rig.answer(Verdict::Poison);
+    assert_backing_off(&rig, 1);
+    assert_eq!(rig.elapse().1, Send(vec![2]));
+    assert_eq!(rig.letters().len(), 1);
+}
+
+#[test]
+fn a_disk_that_refuses_to_read_is_asked_again_with_growing_waits() {
+    let mut rig = rig(1);
+    rig.log.faults.reads.store(3, Ordering::SeqCst);
+    rig.start();
+    let mut waits = Vec::new();
+    while let Wait(_) = {
+        let (wait, next) = rig.elapse();
+        waits.push(wait.as_millis());
+        next
+    } {}
+    assert_eq!(waits, [500, 1000, 2000]);
+    let state = rig.machine.state();
+    assert_eq!(state, FlusherState::Sending);
+}
+
+#[test]
+fn a_memo_that_cannot_be_written_does_not_hold_delivery_up() {
+    let mut rig = rig(4);
+    rig.log.faults.memos.store(1, Ordering::SeqCst);
+    rig.start();
+    assert_eq!(rig.answer(Verdict::Divide), Send(vec![1, 2]));
+    assert_eq!(rig.answer(DELIVERED), Send(vec![3, 4]));
+    assert_eq!(rig.answer(DELIVERED), wait(60));
+    assert_eq!(rig.log.memo().unwrap().batch_events, None);
+    assert_eq!(rig.elapse().1, Wait(None));
+    assert_eq!(rig.log.memo().unwrap().batch_events, Some(2));
+}
+
+#[test]
+fn a_log_that_is_gone_ends_the_flusher() {
+    let mut rig = rig(1);
+    rig.start();
+    rig.machine
+        .step(Input::Answered(outcome(DELIVERED)), &rig.now);
+    assert_eq!(rig.step(Input::Stored(Err(Error::Closed))), End);
+    assert_eq!(rig.machine.state(), FlusherState::Closed);
+
+    let mut rig = self::rig(1);
+    rig.start();
+    rig.machine
+        .step(Input::Answered(outcome(DELIVERED)), &rig.now);
+    let error = Error::Panicked {
+        part: "the log",
+        message: "boom".into(),
+    };
+    assert_eq!(rig.step(Input::Stored(Err(error))), End);
+    let state = rig.machine.state();
+    assert!(matches!(&state, FlusherState::Failed { message } if message.contains("boom")));
+}
+
+#[test]
+fn what_was_evicted_meanwhile_is_not_sent_again() {
+    let mut rig = rig(6);
+    rig.start();
+    rig.log.settle(4, Settled::Evicted).unwrap();
+    rig.answer(RETRY);
+    assert_eq!(rig.elapse().1, Send(vec![5, 6]));
+    rig.log.settle(6, Settled::Evicted).unwrap();
+    assert_eq!(rig.answer(DELIVERED), Wait(None));
+    let ledger = rig.log.position().ledger;
+    assert_eq!((ledger.evicted, ledger.delivered), (6, 0), "booked once");
+}
+
+#[test]
+fn a_refused_event_that_was_evicted_meanwhile_is_not_buried() {
+    let mut rig = rig(2);
+    rig.start();
+    assert_eq!(rig.answer(Verdict::Poison), Send(vec![1]));
+    rig.log.settle(1, Settled::Evicted).unwrap();
+    assert_eq!(rig.answer(Verdict::Poison), Send(vec![2]));
+    assert!(rig.letters().is_empty());
+}
+
+#[test]
+fn closing_drains_and_ends() {
+    let mut rig = Rig::new(
+        3,
+        Delivery {
+            batch_events: 2,
+            ..steady()
+        },
+        None,
+    );
+    rig.start();
+    assert_eq!(rig.step(Input::Close(secs(10))), wait(10));
+    assert_eq!(rig.answer(DELIVERED), Send(vec![3]));
+    assert_eq!(rig.answer(DELIVERED), End);
+    assert!(rig.machine.is_drained());
+    assert_eq!(rig.machine.state(), FlusherState::Closed);
+}
+
+#[test]
+fn closing_ends_at_the_deadline_with_a_request_under_way() {
+    let mut rig = rig(1);
+    rig.start();
+    rig.step(Input::Close(secs(10)));
+    rig.step(Input::Close(secs(99)));
+    assert_eq!(rig.elapse(), (secs(10), End), "the earlier deadline holds");
+    assert!(!rig.machine.is_drained());
+}
+
+#[test]
+fn closing_tries_once_at_once_and_then_keeps_its_waits() {
+    let mut rig = rig(1);
+    rig.start();
+    for _ in 0..3 {
+        rig.answer(RETRY);
+        rig.elapse();
+    }
+    rig.answer(RETRY);
+    assert_eq!(
+        rig.step(Input::Close(rig.now.mono + secs(10))),
+        Send(vec![1])
+    );
+    rig.answer(RETRY);
+    assert_eq!(rig.elapse(), (secs(8), Send(vec![1])));
+    assert_eq!(rig.answer(RETRY), End, "the next try would come too late");
+}
+
+#[test]
+fn closing_ends_a_pause_at_once_and_the_next_process_knows_of_it() {
+    let mut rig = rig(1);
+    rig.start();
+    rig.answer(DENIED);
+    assert_eq!(rig.step(Input::Close(secs(10))), End);
+    assert!(!rig.machine.is_drained());
+    assert!(rig.log.memo().unwrap().paused.is_some());
+}
+
+#[test]
+fn without_handles_it_ends_in_every_state() {
+    for verdict in [None, Some(RETRY), Some(DENIED), Some(DELIVERED)] {
+        let mut rig = rig(1);
+        rig.start();
+        if let Some(verdict) = verdict {
+            rig.answer(verdict);
+        }
+        assert_eq!(rig.step(Input::Abandoned), End, "{verdict:?}");
+        assert_eq!(rig.step(Input::Tick), End);
+    }
+}

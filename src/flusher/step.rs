@@ -1,0 +1,101 @@
+//! What goes into a step of the machine and what comes out.
+
+use std::time::{Duration, SystemTime};
+
+use crate::dead::DeadLetter;
+use crate::error::Error;
+use crate::event::Seq;
+use crate::ledger::Settled;
+use crate::log::{Memo, Read};
+use crate::sink::{Batch, Outcome};
+
+/// What the machine is told of the world at each step.
+#[derive(Clone, Debug)]
+pub(crate) struct Now {
+    /// Only moves forward.
+    pub(crate) mono: Duration,
+    /// The time of day.
+    pub(crate) wall: SystemTime,
+    /// The last settled sequence number.
+    pub(crate) cursor: Seq,
+    /// The last one given out.
+    pub(crate) last_seq: Seq,
+}
+
+impl Now {
+    pub(super) fn after(&self, wait: Duration) -> Due {
+        Due {
+            at: self.mono.saturating_add(wait),
+            wall: self.wall.checked_add(wait).unwrap_or(self.wall),
+        }
+    }
+}
+
+/// A moment on both clocks: waited for by the first, shown by the second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    pub(super) at: Duration,
+    pub(super) wall: SystemTime,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// [`Action::Recall`] is done.
+    Recalled(Result<Memo, Error>),
+    /// [`Action::Read`] is done.
+    Found(Result<Read, Error>),
+    /// [`Action::Send`] is done.
+    Answered(Outcome),
+    /// [`Action::Store`] is done.
+    Stored(Result<(), Error>),
+    /// [`Action::Remember`] is done.
+    Remembered(Result<(), Error>),
+    /// The time of `Machine::wake_at` has come, or the log's position has changed.
+    Tick,
+    /// The sink has something new, such as a key.
+    Changed,
+    /// Somebody thinks that it is worth trying now.
+    Wake,
+    /// Somebody wants delivery to stop.
+    Pause,
+    /// Somebody wants delivery to go on.
+    Resume,
+    /// Drain until this moment on the monotonic clock, then end.
+    Close(Duration),
+    /// Nobody holds a handle any more.
+    Abandoned,
+}
+
+/// What is to be done; one at a time.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Read the memo.
+    Recall,
+    /// Read pending events.
+    Read {
+        /// From here on.
+        from: Seq,
+        /// So many at the most.
+        events_max: usize,
+        /// And, beyond the first, so many bytes.
+        bytes_max: u64,
+    },
+    /// Hand the batch to the sink.
+    Send(Batch),
+    /// Tell the log what became of events.
+    Store(Entry),
+    /// Write the memo.
+    Remember(Memo),
+    /// End, and drop what is under way.
+    End,
+}
+
+/// What the log is owed.
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    /// Move the cursor.
+    Settle { first: Seq, last: Seq, how: Settled },
+    /// Set one event aside.
+    Bury(Box<DeadLetter>, Settled),
+}

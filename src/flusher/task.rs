@@ -1,0 +1,272 @@
+//! Carries out what the machine decides: one task, one action under way, one `select!`.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::machine::Machine;
+use super::step::{Action, Entry, Input, Now};
+use super::{FlusherView, Orders};
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::event::Seq;
+use crate::log::thread::{LogHandle, panic_text};
+use crate::log::{Log, Position};
+use crate::observe;
+use crate::sink::Sink;
+use crate::status::FlusherState;
+
+/// What an action came to, and where the log stood then, if it was asked.
+type Done = (Input, Option<(Seq, Seq)>);
+type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// The flusher's task.
+pub(super) struct Task<S> {
+    sink: Arc<S>,
+    log: LogHandle,
+    clock: Arc<dyn Clock>,
+    started: Instant,
+    machine: Machine,
+    orders: watch::Receiver<Orders>,
+    seen: Orders,
+    changes: watch::Receiver<Position>,
+    /// Cursor and last sequence number, as far as they are known here. What the log's thread
+    /// answers may be ahead of what it has published.
+    at: (Seq, Seq),
+    publish: watch::Sender<FlusherView>,
+}
+
+impl<S: Sink> Task<S> {
+    pub(super) fn new(
+        sink: Arc<S>,
+        log: LogHandle,
+        clock: Arc<dyn Clock>,
+        machine: Machine,
+        orders: watch::Receiver<Orders>,
+        publish: watch::Sender<FlusherView>,
+    ) -> Self {
+        let changes = log.changes();
+        Self {
+            sink,
+            log,
+            clock,
+            started: Instant::now(),
+            machine,
+            orders,
+            seen: Orders::default(),
+            changes,
+            at: (0, 0),
+            publish,
+        }
+    }
+
+    /// Runs the flusher. A panic in it, or in the sink, ends it and is published.
+    pub(super) fn guarded(self) -> impl Future<Output = ()> + Send {
+        // Made before the first poll, so that even a task that is never polled says that it ended.
+        let last_word = LastWord(self.publish.clone());
+        async move {
+            let mut run = pin!(self.run());
+            let ended =
+                poll_fn(
+                    |cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
+                        Ok(poll) => poll.map(Ok),
+                        Err(payload) => Poll::Ready(Err(panic_text(payload.as_ref()))),
+                    },
+                );
+            if let Err(message) = ended.await {
+                observe::flusher_panicked(&message);
+                last_word.failed(message);
+            }
+        }
+    }
+
+    async fn run(mut self) {
+        let mut job: Option<Job> = None;
+        let mut input = Input::Tick;
+        loop {
+            let now = self.now();
+            let action = self.machine.step(input, &now);
+            self.publish_view();
+            match action {
+                Some(Action::End) => return,
+                Some(action) => job = Some(self.start(action)),
+                None => {}
+            }
+            input = self.next(&mut job).await;
+        }
+    }
+
+    /// Waits for what happens next.
+    async fn next(&mut self, job: &mut Option<Job>) -> Input {
+        if let Some(input) = self.next_order() {
+            return input;
+        }
+        let timer = self.machine.wake_at();
+        let timer = timer.and_then(|wait| self.started.checked_add(wait));
+        tokio::select! {
+            // Orders come first: a pause or an end must not wait behind a receiver that answers
+            // without delay.
+            biased;
+            order = self.orders.changed() => match order {
+                Ok(()) => self.next_order().unwrap_or(Input::Tick),
+                // The last handle is gone, so nobody can ask for anything any more.
+                Err(_) => Input::Abandoned,
+            },
+            // What is under way has come to its end.
+            (input, at) = finish(job) => {
+                *job = None;
+                self.see(at);
+                input
+            }
+            // A wait is over, or the deadline of a close has come.
+            () = sleep_until(timer.unwrap_or(self.started)), if timer.is_some() => Input::Tick,
+            // The cause of a pause may be gone.
+            () = self.sink.changed(), if self.machine.listens() => Input::Changed,
+            // Everything was delivered and something new may be there.
+            moved = self.changes.changed(), if self.machine.is_dry() => match moved {
+                Ok(()) => Input::Tick,
+                // The log has ended; the answer to any question says how.
+                Err(_) => Input::Stored(self.log.run(|_| Ok(())).await),
+            },
+        }
+    }
+
+    /// The next order that was not yet passed on. Orders of a kind count as one, and a pause is
+    /// the newest of them all, since a resume takes back the pauses before it.
+    fn next_order(&mut self) -> Option<Input> {
+        let orders = self.orders.borrow_and_update().clone();
+        if orders.resumes != self.seen.resumes {
+            self.seen.resumes = orders.resumes;
+            self.seen.pauses = 0;
+            return Some(Input::Resume);
+        }
+        if orders.pauses != self.seen.pauses {
+            self.seen.pauses = orders.pauses;
+            return Some(Input::Pause);
+        }
+        if orders.wakes != self.seen.wakes {
+            self.seen.wakes = orders.wakes;
+            return Some(Input::Wake);
+        }
+        if orders.close != self.seen.close {
+            self.seen.close = orders.close;
+            let by = orders.close.unwrap_or(self.started);
+            return Some(Input::Close(by.saturating_duration_since(self.started)));
+        }
+        None
+    }
+
+    fn start(&self, action: Action) -> Job {
+        let log = self.log.clone();
+        match action {
+            Action::Recall => ask(log, Input::Recalled, |log| log.memo()),
+            Action::Read {
+                from,
+                events_max,
+                bytes_max,
+            } => ask(log, Input::Found, move |log| {
+                log.read(from, events_max, bytes_max)
+            }),
+            Action::Store(Entry::Settle { last, how, .. }) => {
+                ask(log, Input::Stored, move |log| log.settle(last, how))
+            }
+            Action::Store(Entry::Bury(letter, how)) => {
+                ask(log, Input::Stored, move |log| log.bury(&letter, how))
+            }
+            Action::Remember(memo) => ask(log, Input::Remembered, move |log| log.remember(&memo)),
+            Action::Send(batch) => {
+                let sink = Arc::clone(&self.sink);
+                Box::pin(async move { (Input::Answered(sink.deliver(&batch).await), None) })
+            }
+            // The caller has returned on it already.
+            Action::End => Box::pin(std::future::pending()),
+        }
+    }
+
+    fn publish_view(&self) {
+        let state = self.machine.state();
+        let view = FlusherView {
+            drained: state == FlusherState::Closed && self.machine.is_drained(),
+            state,
+            last_answer: self.machine.last_answer().cloned(),
+            requests: self.machine.requests(),
+        };
+        self.publish.send_if_modified(|old| {
+            let changed = *old != view;
+            *old = view;
+            changed
+        });
+    }
+
+    fn now(&mut self) -> Now {
+        let position = self.changes.borrow_and_update();
+        let at = (position.cursor, position.last_seq);
+        drop(position);
+        self.see(Some(at));
+        Now {
+            mono: self.started.elapsed(),
+            wall: self.clock.wall(),
+            cursor: self.at.0,
+            last_seq: self.at.1,
+        }
+    }
+
+    fn see(&mut self, at: Option<(Seq, Seq)>) {
+        if let Some((cursor, last_seq)) = at {
+            self.at = (self.at.0.max(cursor), self.at.1.max(last_seq));
+        }
+    }
+}
+
+async fn finish(job: &mut Option<Job>) -> Done {
+    match job {
+        Some(job) => job.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Asks the log, and where it stands afterwards.
+fn ask<T: Send + 'static>(
+    log: LogHandle,
+    input: impl FnOnce(Result<T, Error>) -> Input + Send + 'static,
+    work: impl FnOnce(&mut dyn Log) -> Result<T, Error> + Send + 'static,
+) -> Job {
+    Box::pin(async move {
+        let done = log.run(move |log| {
+            let value = work(log)?;
+            let position = log.position();
+            Ok((value, (position.cursor, position.last_seq)))
+        });
+        match done.await {
+            Ok((value, at)) => (input(Ok(value)), Some(at)),
+            Err(error) => (input(Err(error)), None),
+        }
+    })
+}
+
+/// However the task ends, even with its runtime, the last view says so.
+struct LastWord(watch::Sender<FlusherView>);
+
+impl LastWord {
+    fn failed(&self, message: String) {
+        self.0
+            .send_modify(|view| view.state = FlusherState::Failed { message });
+    }
+}
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        self.0.send_if_modified(|view| {
+            let open = !view.has_ended();
+            if open {
+                view.state = FlusherState::Closed;
+            }
+            open
+        });
+    }
+}

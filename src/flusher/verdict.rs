@@ -1,0 +1,172 @@
+//! What the flusher makes of the receiver's answers.
+
+use std::time::Duration;
+
+use super::bisect::Item;
+use super::machine::{Machine, Pause, State};
+use super::step::{Entry, Now};
+use crate::dead::{Cause, DeadLetter};
+use crate::ledger::Settled;
+use crate::observe;
+use crate::sink::{Answer, Outcome, PauseReason, Verdict};
+
+impl Machine {
+    /// Takes the answer to the part of the plan that was sent last.
+    pub(super) fn answered(&mut self, outcome: Outcome, now: &Now) {
+        let Outcome { verdict, answer } = outcome;
+        self.last_answer = Some(answer.clone());
+        if verdict != Verdict::Delivered {
+            observe::not_taken(verdict, &answer);
+        }
+        let floor = match verdict {
+            Verdict::Retry { not_before } => {
+                not_before.map(|wait| wait.min(self.delivery.retry_after_max))
+            }
+            _ => None,
+        };
+        self.keep_floor(floor, now);
+        match verdict {
+            Verdict::Delivered => self.delivered(&answer),
+            Verdict::Retry { .. } => self.retry(floor, answer, now),
+            Verdict::Divide => self.divide(answer, now),
+            Verdict::Poison => self.refused(answer, now),
+            Verdict::Pause(reason) => self.pause(reason, answer, now),
+        }
+        if std::mem::take(&mut self.pause_wanted) {
+            self.pause_on_request(now);
+        }
+    }
+
+    fn delivered(&mut self, answer: &Answer) {
+        let events = self.plan.front_len();
+        let first = self.plan.front().next().map(|item| item.stored.seq);
+        let last = self.plan.delivered();
+        observe::delivered(events, answer);
+        self.judged();
+        self.refusals = 0;
+        self.limit.delivered(events);
+        if let (Some(first), Some(last)) = (first, last) {
+            self.entry = Some(Entry::Settle {
+                first,
+                last,
+                how: Settled::Delivered,
+            });
+        }
+    }
+
+    /// The receiver has looked at the events, whatever it made of them: whatever kept delivery
+    /// from reaching it is over.
+    fn judged(&mut self) {
+        match &self.state {
+            State::Paused(pause) => observe::resumed(pause.reason),
+            _ if self.backoff.attempts() > 0 => {
+                observe::backing_off_ended(self.backoff.attempts());
+            }
+            _ => {}
+        }
+        self.state = State::Sending;
+        self.backoff.reset();
+        self.probes.reset();
+    }
+
+    fn retry(&mut self, floor: Option<Duration>, last_error: Answer, now: &Now) {
+        if matches!(self.state, State::Paused(_)) {
+            return self.probe_later(floor, now);
+        }
+        let mut wait = self.backoff.fail(floor);
+        if self.backoff.attempts() == 1 {
+            observe::backing_off(wait, &last_error);
+        }
+        if self.nudged {
+            wait = Duration::ZERO;
+        }
+        self.state = State::BackingOff {
+            until: now.after(wait),
+            last_error,
+        };
+    }
+
+    fn divide(&mut self, answer: Answer, now: &Now) {
+        if self.plan.front_len() <= 1 {
+            return self.condemn(Cause::TooLarge, answer, now);
+        }
+        self.judged();
+        let last = self.plan.front().last().map_or(0, |item| item.stored.seq);
+        let half = self.plan.divided();
+        self.limit.shrink(half, last);
+        observe::divided(half);
+    }
+
+    fn refused(&mut self, answer: Answer, now: &Now) {
+        if self.plan.front_len() <= 1 {
+            return self.condemn(Cause::Refused, answer, now);
+        }
+        self.judged();
+        self.plan.refused();
+    }
+
+    /// The receiver refused an event alone. It is buried, unless so many different ones were
+    /// refused in a row that the fault cannot be theirs: the one that completes the number stays
+    /// in the queue, and delivery pauses.
+    fn condemn(&mut self, cause: Cause, answer: Answer, now: &Now) {
+        if self.is_paused_for(PauseReason::SystemicRejection) {
+            return self.probe_later(None, now);
+        }
+        self.judged();
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals >= self.delivery.breaker_refusals {
+            return self.pause(PauseReason::SystemicRejection, answer, now);
+        }
+        if let Some(item) = self.plan.take_first() {
+            if cause == Cause::TooLarge {
+                self.limit.blame(item.stored.seq);
+            }
+            let letter = letter(item, cause, answer, now);
+            self.entry = Some(Entry::Bury(Box::new(letter), Settled::Dead));
+        }
+    }
+
+    fn pause(&mut self, reason: PauseReason, last_error: Answer, now: &Now) {
+        if self.is_paused_for(reason) {
+            return self.probe_later(None, now);
+        }
+        observe::paused(reason, &last_error);
+        let since = match &self.state {
+            State::Paused(pause) => pause.since,
+            _ => now.wall,
+        };
+        self.state = State::Paused(Pause {
+            reason,
+            last_error,
+            since,
+            next_probe: None,
+        });
+        // A pause that the sink calls requested ends as one: by a person.
+        if reason != PauseReason::Requested {
+            self.probe_later(None, now);
+        }
+    }
+
+    fn probe_later(&mut self, floor: Option<Duration>, now: &Now) {
+        let mut wait = self.probes.fail(floor);
+        if self.nudged {
+            wait = Duration::ZERO;
+        }
+        if let State::Paused(pause) = &mut self.state {
+            pause.next_probe = Some(now.after(wait));
+        }
+    }
+}
+
+fn letter(item: Item, cause: Cause, answer: Answer, now: &Now) -> DeadLetter {
+    let (first_attempt, last_attempt) = item.sent.unwrap_or((now.wall, now.wall));
+    DeadLetter {
+        seq: item.stored.seq,
+        event: item.stored.event,
+        cause,
+        answer,
+        attempts: item.attempts,
+        first_attempt,
+        last_attempt,
+    }
+}
