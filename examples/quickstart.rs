@@ -55,14 +55,21 @@ async fn supervise() -> Outcome<()> {
     let spool = home.path().join("spool");
     let sandbox = Sandbox::start().await?;
     sandbox.go_away().await?;
-    say(&format!("the API at {} is away: connections are refused", sandbox.base_url()));
+    say(&format!(
+        "the API at {} is away: connections are refused",
+        sandbox.base_url()
+    ));
 
     let kill_after = kill_after();
-    say(&format!("a bot begins a conversation of {MESSAGES} messages"));
+    say(&format!(
+        "a bot begins a conversation of {MESSAGES} messages"
+    ));
     let mut first = Bot::start(&spool, &sandbox)?;
     let acknowledged = first.read_until(|line| line == format!("ACK {kill_after}"))?;
     first.kill()?;
-    say(&format!("SIGKILL: the bot is dead, after {acknowledged} messages were acknowledged"));
+    say(&format!(
+        "SIGKILL: the bot is dead, after {acknowledged} messages were acknowledged"
+    ));
 
     let mut second = Bot::start(&spool, &sandbox)?;
     second.read_until(|line| line == "APPENDED")?;
@@ -85,12 +92,20 @@ async fn supervise() -> Outcome<()> {
 
 /// What the API saw, compared with what must be.
 fn audit(sandbox: &Sandbox) -> Outcome<()> {
-    let expected = (1..=MESSAGES).filter(|n| *n != BAD).map(|n| id(n).to_string());
+    let expected = (1..=MESSAGES)
+        .filter(|n| *n != BAD)
+        .map(|n| id(n).to_string());
     let order = sandbox.check_order(expected);
     let duplicates = sandbox.duplicates().len();
     println!();
-    println!("  the API accepted     {:>6}  different messages", sandbox.stats().distinct);
-    println!("  in append order      {:>6}", if order.is_ok() { "yes" } else { "NO" });
+    println!(
+        "  the API accepted     {:>6}  different messages",
+        sandbox.stats().distinct
+    );
+    println!(
+        "  in append order      {:>6}",
+        if order.is_ok() { "yes" } else { "NO" }
+    );
     println!("  seen more than once  {duplicates:>6}  (only an answer that was lost makes any)");
     println!("  requests             {:>6}", sandbox.stats().requests);
     order?;
@@ -103,13 +118,21 @@ fn audit(sandbox: &Sandbox) -> Outcome<()> {
 
 /// The bot: appends what is not appended yet, then lets the flusher drain.
 async fn bot(args: &[String]) -> Outcome<()> {
-    let [spool, base_url, key] = args else { return Err("usage: bot SPOOL URL KEY".into()) };
-    let sink = Botanalytics::builder(KeySource::value(key.clone())?).base_url(base_url).build()?;
+    let [spool, base_url, key] = args else {
+        return Err("usage: bot SPOOL URL KEY".into());
+    };
+    let sink = Botanalytics::builder(KeySource::value(key.clone()))
+        .base_url(base_url)
+        .build()?;
     let mut settings = Settings::default();
     // An impatient demonstration: the defaults wait up to a minute between attempts.
     settings.delivery.backoff_max = Duration::from_secs(1);
     settings.delivery.batch_events = 100;
-    let queue = Queue::builder(spool).settings(settings).sink(sink).open().await?;
+    let queue = Queue::builder(spool)
+        .settings(settings)
+        .sink(sink)
+        .open()
+        .await?;
 
     let found = queue.status();
     if found.last_seq > 0 {
@@ -125,7 +148,10 @@ async fn bot(args: &[String]) -> Outcome<()> {
         println!("ACK {}", receipt.seq);
     }
     let status = queue.status();
-    say(&format!("all {MESSAGES} messages are on disk; {}", explain(&status)));
+    say(&format!(
+        "all {MESSAGES} messages are on disk; {}",
+        explain(&status)
+    ));
     println!("APPENDED");
 
     drain(&queue).await?;
@@ -180,7 +206,11 @@ async fn drain(queue: &Queue) -> Outcome<()> {
 fn explain(status: &Status) -> String {
     let pending = status.pending;
     match &status.flusher {
-        FlusherState::BackingOff { attempt, last_error, .. } => {
+        FlusherState::BackingOff {
+            attempt,
+            last_error,
+            ..
+        } => {
             let why = match last_error.status {
                 Some(status) => format!("the API said {status}"),
                 None => last_error.detail.clone().unwrap_or_default(),
@@ -203,11 +233,23 @@ fn message(n: u64) -> Outcome<Event> {
     } else {
         let (sender, text) = match n % 4 {
             1 => (Sender::user("u-17"), format!("Where is my order {n}?")),
-            2 => (Sender::virtual_agent("bot"), format!("Order {n} left our warehouse this morning.")),
-            3 => (Sender::user("u-17"), "Can it come tomorrow evening instead?".to_owned()),
-            _ => (Sender::virtual_agent("bot"), "Done: tomorrow between 18:00 and 20:00.".to_owned()),
+            2 => (
+                Sender::virtual_agent("bot"),
+                format!("Order {n} left our warehouse this morning."),
+            ),
+            3 => (
+                Sender::user("u-17"),
+                "Can it come tomorrow evening instead?".to_owned(),
+            ),
+            _ => (
+                Sender::virtual_agent("bot"),
+                "Done: tomorrow between 18:00 and 20:00.".to_owned(),
+            ),
         };
-        let message = Message::text(text).id(id(n).to_string()).thread("t-7").sender(sender);
+        let message = Message::text(text)
+            .id(id(n).to_string())
+            .thread("t-7")
+            .sender(sender);
         message.into_event()?
     };
     Ok(event.with_id(id(n)))
@@ -215,15 +257,21 @@ fn message(n: u64) -> Outcome<Event> {
 
 /// An id that follows from the number, so that the restarted bot gives the same ones.
 fn id(n: u64) -> EventId {
-    EventId::from_uuid(uuid::Uuid::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0000 | u128::from(n)))
+    EventId::from_uuid(uuid::Uuid::from_u128(
+        0x0198_0000_0000_7000_8000_0000_0000_0000 | u128::from(n),
+    ))
 }
 
 /// After which acknowledgement the bot dies: chosen by the caller, or by the clock.
 fn kill_after() -> u64 {
-    let chosen = std::env::var("QUICKSTART_KILL_AFTER").ok().and_then(|text| text.parse().ok());
+    let chosen = std::env::var("QUICKSTART_KILL_AFTER")
+        .ok()
+        .and_then(|text| text.parse().ok());
     chosen.unwrap_or_else(|| {
         #[expect(clippy::disallowed_methods, reason = "any number will do")]
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         100 + u64::from(now.subsec_micros()) % 800
     })
 }
@@ -249,7 +297,10 @@ impl Bot {
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = child.stdout.take().ok_or("the bot has no output")?;
-        Ok(Self { child, lines: BufReader::new(stdout).lines() })
+        Ok(Self {
+            child,
+            lines: BufReader::new(stdout).lines(),
+        })
     }
 
     /// Passes on what the bot says until it says what is waited for; gives the number of
@@ -278,6 +329,10 @@ impl Bot {
 
     fn wait(&mut self) -> Outcome<()> {
         let status = self.child.wait()?;
-        if status.success() { Ok(()) } else { Err(format!("the bot ended with {status}").into()) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("the bot ended with {status}").into())
+        }
     }
 }

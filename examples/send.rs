@@ -14,15 +14,25 @@ use everpost::sink::message::{Message, Sender};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let text = std::env::args().nth(1).unwrap_or_else(|| "hello".to_owned());
+    let text = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "hello".to_owned());
     let spool = std::env::temp_dir().join("everpost-send");
-    let queue = Queue::builder(&spool).sink(Botanalytics::from_env()?).open().await?;
+    let queue = Queue::builder(&spool)
+        .sink(Botanalytics::from_env()?)
+        .open()
+        .await?;
 
-    let message = Message::text(text).thread("t-1").sender(Sender::user("u-1"));
+    let message = Message::text(text)
+        .thread("t-1")
+        .sender(Sender::user("u-1"));
     let receipt = queue.append(message.into_event()?).await?;
     println!("event {} is safe in {}", receipt.id, spool.display());
 
     let closed = queue.close(Duration::from_secs(10)).await?;
-    println!("{} delivered so far, {} waiting", closed.status.ledger.delivered, closed.status.pending);
+    println!(
+        "{} delivered so far, {} waiting",
+        closed.status.ledger.delivered, closed.status.pending
+    );
     Ok(())
 }

@@ -76,7 +76,9 @@ impl DeadLetters {
     /// # Cancel safety
     /// Reads only.
     pub async fn show(&self, seq: Seq) -> Result<DeadLetter, Error> {
-        self.log.run(move |log| log.letter(seq)?.ok_or(Error::NoSuchLetter { seq })).await
+        self.log
+            .run(move |log| log.letter(seq)?.ok_or(Error::NoSuchLetter { seq }))
+            .await
     }
 
     /// Appends the event anew, under the same id and a new place at the end of the queue, and

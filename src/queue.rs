@@ -140,7 +140,16 @@ impl QueueBuilder {
         let flusher =
             start.map(|(start, runtime)| start(&runtime, log.clone(), &settings, self.clock));
         let closing = AtomicBool::new(false);
-        Ok(Queue { shared: Arc::new(Shared { log, flusher, recovery, sync, max_bytes, closing }) })
+        Ok(Queue {
+            shared: Arc::new(Shared {
+                log,
+                flusher,
+                recovery,
+                sync,
+                max_bytes,
+                closing,
+            }),
+        })
     }
 
     /// As [`open`](Self::open), for programs without an async runtime; blocks the thread.
@@ -205,7 +214,10 @@ impl Queue {
         }
         let ids: Vec<_> = events.iter().map(Event::id).collect();
         let first = self.take_in(events).await?;
-        Ok((first..).zip(ids).map(|(seq, id)| Receipt::new(seq, id)).collect())
+        Ok((first..)
+            .zip(ids)
+            .map(|(seq, id)| Receipt::new(seq, id))
+            .collect())
     }
 
     /// As [`append`](Self::append), for code that is not async; blocks the thread until the
@@ -301,7 +313,10 @@ impl Queue {
         self.shared.log.close().await?;
         delivery?;
         let status = self.status();
-        Ok(Closed { drained: status.pending == 0, status })
+        Ok(Closed {
+            drained: status.pending == 0,
+            status,
+        })
     }
 }
 
@@ -329,7 +344,9 @@ impl StatusWatch {
             pending: position.ledger.pending(),
             cursor: position.cursor,
             last_seq: position.last_seq,
-            oldest_pending: position.oldest_ms.map(|ms| UNIX_EPOCH + Duration::from_millis(ms)),
+            oldest_pending: position
+                .oldest_ms
+                .map(|ms| UNIX_EPOCH + Duration::from_millis(ms)),
             dead_letters: position.dead_letters,
             disk_bytes: position.disk_bytes,
             max_bytes: self.max_bytes,

@@ -31,7 +31,10 @@ pub(super) fn tight() -> Settings {
 pub(super) fn open(dir: &Path, settings: Settings) -> SpoolLog {
     let (log, recovery) =
         SpoolLog::open(dir, settings, Arc::new(SystemClock), Arc::new(RealDisk)).unwrap();
-    assert!(recovery.missing.is_empty() && recovery.notes.is_empty(), "{recovery:?}");
+    assert!(
+        recovery.missing.is_empty() && recovery.notes.is_empty(),
+        "{recovery:?}"
+    );
     log
 }
 
@@ -52,12 +55,17 @@ pub(super) fn event(n: u64, bytes: usize) -> Event {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            char::from(b'0' + (state % 75) as u8).to_string().replace('\\', "/")
+            char::from(b'0' + (state % 75) as u8)
+                .to_string()
+                .replace('\\', "/")
         })
         .collect();
     let json = format!("{{\"n\":{n},\"pad\":\"{pad}\"}}");
     let id = EventId::from_uuid(uuid::Uuid::from_u128(u128::from(n)));
-    Event::json(json).unwrap().with_id(id).with_time(SystemTime::UNIX_EPOCH)
+    Event::json(json)
+        .unwrap()
+        .with_id(id)
+        .with_time(SystemTime::UNIX_EPOCH)
 }
 
 pub(super) fn append(log: &mut dyn Log, range: std::ops::RangeInclusive<u64>, bytes: usize) {
@@ -171,7 +179,8 @@ fn i5_a_buried_event_is_a_dead_letter_and_behind_the_cursor() {
     on_both(tight(), |log| {
         append(log, 1..=3, 10);
         log.bury(&letter(1, event(1, 10)), Settled::Dead).unwrap();
-        log.bury(&letter(2, event(2, 10)), Settled::Expired).unwrap();
+        log.bury(&letter(2, event(2, 10)), Settled::Expired)
+            .unwrap();
         log.bury(&letter(1, event(1, 10)), Settled::Dead).unwrap();
         let position = log.position();
         assert_eq!((position.cursor, position.dead_letters), (2, 2));
@@ -205,7 +214,10 @@ fn a_discarded_letter_is_gone_and_the_books_stay() {
         append(log, 1..=1, 10);
         log.bury(&letter(1, event(1, 10)), Settled::Dead).unwrap();
         log.discard(1).unwrap();
-        assert!(matches!(log.discard(1), Err(Error::NoSuchLetter { seq: 1 })));
+        assert!(matches!(
+            log.discard(1),
+            Err(Error::NoSuchLetter { seq: 1 })
+        ));
         let position = log.position();
         assert_eq!((position.dead_letters, position.ledger.dead), (0, 1));
     });
@@ -215,7 +227,11 @@ fn a_discarded_letter_is_gone_and_the_books_stay() {
 fn what_the_flusher_asks_to_remember_is_remembered() {
     on_both(tight(), |log| {
         assert_eq!(log.memo().unwrap(), Memo::default());
-        let memo = Memo { not_before_ms: Some(7), batch_events: Some(9), ..Memo::default() };
+        let memo = Memo {
+            not_before_ms: Some(7),
+            batch_events: Some(9),
+            ..Memo::default()
+        };
         log.remember(&memo).unwrap();
         assert_eq!(log.memo().unwrap(), memo);
     });
@@ -224,7 +240,10 @@ fn what_the_flusher_asks_to_remember_is_remembered() {
 #[test]
 fn a_full_log_refuses_and_takes_again_after_delivery() {
     let settings = tight();
-    let settings = Settings { max_bytes: settings.floor_bytes(), ..settings };
+    let settings = Settings {
+        max_bytes: settings.floor_bytes(),
+        ..settings
+    };
     on_both(settings, |log| {
         let mut n = 0;
         let refused = loop {
@@ -250,14 +269,21 @@ fn a_full_log_refuses_and_takes_again_after_delivery() {
 fn dropping_the_oldest_makes_room_and_is_booked() {
     let settings = tight();
     let max_bytes = settings.floor_bytes();
-    on_both(Settings { max_bytes, on_full: OnFull::DropOldest, ..settings }, |log| {
-        append(log, 1..=4000, 3000);
-        let ledger = log.position().ledger;
-        assert!(ledger.evicted > 0);
-        assert_eq!(ledger.appended, ledger.evicted + ledger.pending());
-        let kept = read_all(log);
-        assert_eq!(kept.len() as u64, ledger.pending());
-        assert_eq!(kept.last().unwrap().0, 4000);
-        assert!(log.position().disk_bytes <= max_bytes);
-    });
+    on_both(
+        Settings {
+            max_bytes,
+            on_full: OnFull::DropOldest,
+            ..settings
+        },
+        |log| {
+            append(log, 1..=4000, 3000);
+            let ledger = log.position().ledger;
+            assert!(ledger.evicted > 0);
+            assert_eq!(ledger.appended, ledger.evicted + ledger.pending());
+            let kept = read_all(log);
+            assert_eq!(kept.len() as u64, ledger.pending());
+            assert_eq!(kept.last().unwrap().0, 4000);
+            assert!(log.position().disk_bytes <= max_bytes);
+        },
+    );
 }

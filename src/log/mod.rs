@@ -5,6 +5,7 @@
 //! There are two logs: the one on disk, and [`memory::MemoryLog`], which says in a hundred lines
 //! what the other must do. Both pass `contract.rs`.
 
+pub(crate) mod chunk;
 pub(crate) mod codec;
 #[cfg(test)]
 mod contract;
@@ -15,8 +16,13 @@ pub(crate) mod journal;
 pub(crate) mod memory;
 #[cfg(test)]
 mod model_tests;
+pub(crate) mod piece;
 pub(crate) mod recovery;
+pub(crate) mod segment;
+pub(crate) mod shelf;
 pub(crate) mod spool;
+pub(crate) mod state;
+pub(crate) mod store;
 pub(crate) mod tail;
 pub(crate) mod thread;
 

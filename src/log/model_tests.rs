@@ -16,15 +16,28 @@ use crate::settings::Settings;
 #[derive(Clone, Debug)]
 enum Step {
     /// One append of so many events of so many bytes, committed with or without a sync.
-    Append { count: usize, bytes: usize, sync: bool },
+    Append {
+        count: usize,
+        bytes: usize,
+        sync: bool,
+    },
     /// Moves the cursor by up to so many events.
-    Settle { count: u64, how: Settled },
+    Settle {
+        count: u64,
+        how: Settled,
+    },
     /// Buries the next event.
     Bury,
     /// Retries the letter at this place among those held.
-    Retry { nth: usize },
-    Discard { nth: usize },
-    Remember { batch_events: u32 },
+    Retry {
+        nth: usize,
+    },
+    Discard {
+        nth: usize,
+    },
+    Remember {
+        batch_events: u32,
+    },
     Tidy,
     /// An orderly close and a new opening.
     Reopen,
@@ -66,7 +79,8 @@ fn apply(log: &mut dyn Log, step: &Step, next: u64) {
         Step::Bury => {
             let seq = log.position().cursor + 1;
             if let Read::Events(events) = log.read(seq, 1, 0).unwrap() {
-                log.bury(&letter(seq, events[0].event.clone()), Settled::Dead).unwrap();
+                log.bury(&letter(seq, events[0].event.clone()), Settled::Dead)
+                    .unwrap();
             }
         }
         Step::Retry { nth } => {
@@ -80,7 +94,10 @@ fn apply(log: &mut dyn Log, step: &Step, next: u64) {
             }
         }
         Step::Remember { batch_events } => {
-            let memo = Memo { batch_events: Some(*batch_events), ..Memo::default() };
+            let memo = Memo {
+                batch_events: Some(*batch_events),
+                ..Memo::default()
+            };
             log.remember(&memo).unwrap();
         }
         Step::Tidy => {
@@ -92,15 +109,25 @@ fn apply(log: &mut dyn Log, step: &Step, next: u64) {
 
 fn compare(real: &mut SpoolLog, model: &mut MemoryLog) {
     let (a, b) = (real.position(), model.position());
-    assert_eq!((a.cursor, a.last_seq, a.ledger), (b.cursor, b.last_seq, b.ledger));
+    assert_eq!(
+        (a.cursor, a.last_seq, a.ledger),
+        (b.cursor, b.last_seq, b.ledger)
+    );
     assert_eq!(a.dead_letters, b.dead_letters);
-    assert_eq!(a.ledger.appended, a.ledger.settled() + a.ledger.pending(), "I7");
+    assert_eq!(
+        a.ledger.appended,
+        a.ledger.settled() + a.ledger.pending(),
+        "I7"
+    );
 }
 
 fn compare_all(real: &mut SpoolLog, model: &mut MemoryLog) {
     compare(real, model);
     assert_eq!(read_all(real), read_all(model), "I2");
-    assert_eq!(real.letters(0, 999).unwrap(), model.letters(0, 999).unwrap());
+    assert_eq!(
+        real.letters(0, 999).unwrap(),
+        model.letters(0, 999).unwrap()
+    );
     assert_eq!(real.memo().unwrap(), model.memo().unwrap());
 }
 

@@ -15,7 +15,7 @@ use super::dir::SpoolDir;
 use super::disk::{Disk, create_private_dir};
 use super::journal::Journal;
 use super::recovery::{Recovered, recover};
-use super::shelf::{Found, Shelf};
+use super::shelf::{Shelf, Shelved};
 use super::state::State;
 use super::tail::Tail;
 use super::{Log, Memo, Position, Read, frame};
@@ -78,17 +78,32 @@ impl SpoolLog {
         let (journal, found) =
             Journal::open(disk, &journal_dir, settings.journal_bytes, dir.queue())?;
         let mut notes = found.notes;
-        let (mut shelf, shelf_notes) =
-            with_ballast(&dir, || Shelf::open(&dir.join("segments"), &settings))?;
+        let (mut shelf, shelf_notes) = with_ballast(&dir, || {
+            Shelf::open(&dir.join("segments"), settings.segment_bytes)
+        })?;
         notes.extend(shelf_notes);
         let (state, state_notes) = with_ballast(&dir, || State::open(&dir.join("state")))?;
         notes.extend(state_notes);
+        // Chunks that a killed process left in the system's memory count as sealed from here on,
+        // so they have to be durable before the journal lets go of their events (I3).
+        shelf.sync()?;
         let sealed = shelf.range();
-        let Recovered { ledger, tail, tail_first, missing, islands, retried, notes: odd } =
-            recover(&found.frames, sealed);
+        let Recovered {
+            ledger,
+            tail,
+            tail_first,
+            missing,
+            islands,
+            retried,
+            notes: odd,
+        } = recover(&found.frames, sealed);
         notes.extend(odd);
         for (first, events) in islands {
-            shelf.adopt(first, &events)?;
+            let events: Vec<StoredEvent> = (first..)
+                .zip(events)
+                .map(|(seq, event)| StoredEvent { seq, event })
+                .collect();
+            shelf.adopt(&events)?;
         }
         let mut log = Self {
             journal,
@@ -118,7 +133,15 @@ impl SpoolLog {
             observe::damage_found(*range);
         }
         let took = log.clock.monotonic().saturating_sub(began);
-        Ok((log, Recovery { replayed, missing, notes, took }))
+        Ok((
+            log,
+            Recovery {
+                replayed,
+                missing,
+                notes,
+                took,
+            },
+        ))
     }
 
     /// Ends what a crash interrupted between the journal and the dead letters.
@@ -159,7 +182,10 @@ impl SpoolLog {
     /// The books with what is staged, as frames that follow the staged ones must state them.
     fn books(&self) -> Ledger {
         let appended = self.ledger.appended + self.staged.len() as u64;
-        Ledger { appended, ..self.ledger }
+        Ledger {
+            appended,
+            ..self.ledger
+        }
     }
 
     /// After a sync of the journal: everything written is durable, the cursor among it.
@@ -231,7 +257,9 @@ impl SpoolLog {
     /// Moves the oldest part of the tail into a chunk. False if the tail is empty.
     fn seal_oldest(&mut self) -> Result<bool, Error> {
         let events = self.tail.oldest(self.settings.chunk_bytes);
-        let Some(last) = events.last().map(|stored| stored.seq) else { return Ok(false) };
+        let Some(last) = events.last().map(|stored| stored.seq) else {
+            return Ok(false);
+        };
         // Synced before the tail lets go of it, so that a segment that breaks in between loses
         // nothing that memory does not have (I2, I3).
         self.shelf.append(&events)?;
@@ -282,7 +310,10 @@ impl SpoolLog {
         self.journal.sync()?;
         self.note_synced();
         self.shelf.remove_settled(self.durable_cursor)?;
-        observe::evicted(SeqRange { first: from, last: through });
+        observe::evicted(SeqRange {
+            first: from,
+            last: through,
+        });
         Ok(true)
     }
 
@@ -291,9 +322,14 @@ impl SpoolLog {
         let bytes = frame::events_bytes(events);
         let limit = self.settings.journal_bytes / 2;
         if bytes > limit {
-            return Err(Error::TooLarge { bytes, max: limit, setting: "journal_bytes / 2" });
+            return Err(Error::TooLarge {
+                bytes,
+                max: limit,
+                setting: "journal_bytes / 2",
+            });
         }
-        self.make_journal_room(bytes).or_else(|error| self.evict_for_journal(error, bytes))?;
+        self.make_journal_room(bytes)
+            .or_else(|error| self.evict_for_journal(error, bytes))?;
         let first = self.books().appended + 1;
         self.journal.push_events(first, events);
         self.staged.extend_from_slice(events);
@@ -313,7 +349,10 @@ impl SpoolLog {
             return Err(out_of_room(error));
         }
         self.settle(through, Settled::Evicted)?;
-        observe::evicted(SeqRange { first: from, last: through });
+        observe::evicted(SeqRange {
+            first: from,
+            last: through,
+        });
         self.make_journal_room(bytes)
     }
 
@@ -343,9 +382,16 @@ impl SpoolLog {
     }
 
     fn check_event(&self, event: &Event) -> Result<(), Error> {
-        let (bytes, max) = (event.json_bytes().len() as u64, self.settings.max_event_bytes);
+        let (bytes, max) = (
+            event.json_bytes().len() as u64,
+            self.settings.max_event_bytes,
+        );
         if bytes > max {
-            return Err(Error::TooLarge { bytes, max, setting: "max_event_bytes" });
+            return Err(Error::TooLarge {
+                bytes,
+                max,
+                setting: "max_event_bytes",
+            });
         }
         Ok(())
     }
@@ -356,7 +402,7 @@ impl SpoolLog {
         let mut next = from;
         while next < self.tail.first() && !limit.is_reached() {
             let gap_end = match self.shelf.read(next)? {
-                Found::Chunk(chunk) => {
+                Shelved::Chunk(chunk) => {
                     for stored in chunk.iter().skip_while(|stored| stored.seq < next) {
                         if !limit.take(&stored.event) {
                             break;
@@ -369,16 +415,23 @@ impl SpoolLog {
                     }
                     continue;
                 }
-                Found::Missing(range) => range.last.min(self.tail.first() - 1),
-                Found::NotHere => self.tail.first() - 1,
+                Shelved::Missing(range) => range.last.min(self.tail.first() - 1),
+                Shelved::NotHere => self.tail.first() - 1,
             };
             if events.is_empty() {
-                return Ok(Read::Missing(SeqRange { first: next, last: gap_end }));
+                return Ok(Read::Missing(SeqRange {
+                    first: next,
+                    last: gap_end,
+                }));
             }
             // What is before the gap first.
             limit.close();
         }
-        Ok(if events.is_empty() { Read::End } else { Read::Events(events) })
+        Ok(if events.is_empty() {
+            Read::End
+        } else {
+            Read::Events(events)
+        })
     }
 
     fn note_oldest(&mut self, read: &Read) {
@@ -405,7 +458,11 @@ impl SpoolLog {
 
     /// Deletes the segments that are settled, making the cursor durable first (I4).
     fn remove_settled(&mut self) -> Result<(), Error> {
-        if self.shelf.first_segment_last().is_none_or(|last| last > self.cursor()) {
+        if self
+            .shelf
+            .first_segment_last()
+            .is_none_or(|last| last > self.cursor())
+        {
             return Ok(());
         }
         if self.durable_cursor < self.cursor() {
@@ -421,7 +478,8 @@ impl SpoolLog {
     /// Seals one chunk if the tail is past its bound. True if there is more to seal.
     fn seal_if_long(&mut self) -> Result<bool, Error> {
         let now = self.clock.monotonic();
-        if self.tail.bytes() <= self.settings.tail_bytes || self.seal_at.is_some_and(|at| at > now) {
+        if self.tail.bytes() <= self.settings.tail_bytes || self.seal_at.is_some_and(|at| at > now)
+        {
             return Ok(false);
         }
         self.seal_at = Some(now + SEAL_REST);
@@ -433,10 +491,21 @@ impl SpoolLog {
 
 impl Log for SpoolLog {
     fn stage(&mut self, events: &[Event]) -> Result<Seq, Error> {
-        events.iter().try_for_each(|event| self.check_event(event))?;
-        if self.books().appended.checked_add(events.len() as u64 + 1).is_none() {
+        events
+            .iter()
+            .try_for_each(|event| self.check_event(event))?;
+        if self
+            .books()
+            .appended
+            .checked_add(events.len() as u64 + 1)
+            .is_none()
+        {
             let (used, max) = (self.books().appended, u64::MAX);
-            return Err(Error::Full { what: "the sequence numbers are used up", used, max });
+            return Err(Error::Full {
+                what: "the sequence numbers are used up",
+                used,
+                max,
+            });
         }
         self.make_room(events.iter().map(super::codec::event_bytes).sum())?;
         let staged = self.stage_frame(events);
@@ -472,12 +541,23 @@ impl Log for SpoolLog {
         if from > self.ledger.appended {
             return Ok(Read::End);
         }
-        let mut limit = Limit { events: events_max.max(1), bytes: bytes_max, taken: false };
+        let mut limit = Limit {
+            events: events_max.max(1),
+            bytes: bytes_max,
+            taken: false,
+        };
         let read = if from >= self.tail.first() {
-            let events: Vec<_> = self.tail.from(from).take_while(|s| limit.take(&s.event)).collect();
+            let events: Vec<_> = self
+                .tail
+                .from(from)
+                .take_while(|s| limit.take(&s.event))
+                .collect();
             if events.is_empty() {
                 // Numbers were given out whose events are gone.
-                Read::Missing(SeqRange { first: from, last: self.ledger.appended })
+                Read::Missing(SeqRange {
+                    first: from,
+                    last: self.ledger.appended,
+                })
             } else {
                 Read::Events(events)
             }
@@ -516,8 +596,15 @@ impl Log for SpoolLog {
             return Ok(());
         }
         if letter.seq != self.cursor() + 1 {
-            let what = format!("dead letter {} does not follow the cursor {}", letter.seq, self.cursor());
-            return Err(Error::Damaged { what, path: self.dir.join("state") });
+            let what = format!(
+                "dead letter {} does not follow the cursor {}",
+                letter.seq,
+                self.cursor()
+            );
+            return Err(Error::Damaged {
+                what,
+                path: self.dir.join("state"),
+            });
         }
         // Durable before the cursor passes the event (I5).
         let put = self.state.put_letter(letter);
@@ -561,7 +648,10 @@ impl Log for SpoolLog {
 
     fn position(&self) -> Position {
         let oldest = self.cursor() + 1;
-        let read = self.oldest.filter(|(seq, _)| *seq == oldest).map(|(_, ms)| ms);
+        let read = self
+            .oldest
+            .filter(|(seq, _)| *seq == oldest)
+            .map(|(_, ms)| ms);
         Position {
             cursor: self.cursor(),
             last_seq: self.ledger.appended,
@@ -648,9 +738,11 @@ fn with_ballast<T>(dir: &SpoolDir, open: impl Fn() -> Result<T, Error>) -> Resul
 /// The same to the caller whether the bound or the disk is full: there is no room.
 fn out_of_room(error: Error) -> Error {
     match error {
-        Error::Storage { .. } if error.is_out_of_room() => {
-            Error::Full { what: "the disk is full", used: 0, max: 0 }
-        }
+        Error::Storage { .. } if error.is_out_of_room() => Error::Full {
+            what: "the disk is full",
+            used: 0,
+            max: 0,
+        },
         other => other,
     }
 }

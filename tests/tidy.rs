@@ -1,0 +1,236 @@
+//! The rules of the house that a compiler does not know.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn files(dir: &str, endings: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut dirs = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                dirs.push(path);
+            } else if endings.iter().any(|ending| name.ends_with(ending)) {
+                found.push(path);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no files in {dir}");
+    found.sort();
+    found
+}
+
+fn relative(path: &Path) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    path.strip_prefix(root)
+        .unwrap()
+        .to_string_lossy()
+        .replace('\\', "/")
+}
+
+/// The code of a source file, without comments and without the tests at its end.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn is_test_file(name: &str) -> bool {
+    name.contains("test") || name.ends_with("contract.rs") || name.ends_with("script.rs")
+}
+
+/// Which files name something in their code, apart from tests.
+fn naming(needle: &str) -> Vec<String> {
+    files("src", &[".rs"])
+        .iter()
+        .filter(|path| code(path).contains(needle))
+        .map(|path| relative(path))
+        .filter(|name| !is_test_file(name))
+        .collect()
+}
+
+#[test]
+fn each_third_party_crate_with_a_heavy_api_is_named_in_one_place() {
+    assert_eq!(naming("sled::"), ["src/log/store.rs"]);
+    assert_eq!(naming("bincode::"), ["src/log/codec.rs"]);
+    assert_eq!(
+        naming("backoff::ExponentialBackoff"),
+        ["src/flusher/backoff.rs"]
+    );
+    assert_eq!(naming("reqwest::"), ["src/sink/botanalytics/http.rs"]);
+    for name in naming("axum::").iter().chain(&naming("hyper::")) {
+        assert!(name.starts_with("src/sandbox/"), "{name}");
+    }
+}
+
+#[test]
+fn layers_depend_downwards_only() {
+    let forbidden = [
+        (
+            "src/log/",
+            &[
+                "crate::flusher",
+                "crate::queue",
+                "crate::sink::botanalytics",
+            ][..],
+        ),
+        (
+            "src/sink/",
+            &["crate::flusher", "crate::queue", "crate::log"],
+        ),
+        (
+            "src/flusher/",
+            &[
+                "crate::queue",
+                "crate::sink::botanalytics",
+                "crate::log::spool",
+            ],
+        ),
+        (
+            "src/clock.rs",
+            &[
+                "crate::log",
+                "crate::flusher",
+                "crate::queue",
+                "crate::sink",
+            ],
+        ),
+        (
+            "src/ledger.rs",
+            &[
+                "crate::log",
+                "crate::flusher",
+                "crate::queue",
+                "crate::sink",
+            ],
+        ),
+        (
+            "src/settings.rs",
+            &["crate::log", "crate::flusher", "crate::queue"],
+        ),
+        (
+            "src/sandbox/",
+            &[
+                "crate::log",
+                "crate::flusher",
+                "crate::queue",
+                "crate::sink",
+            ],
+        ),
+    ];
+    for path in files("src", &[".rs"]) {
+        let (name, code) = (relative(&path), code(&path));
+        for (place, names) in forbidden
+            .iter()
+            .filter(|(place, _)| name.starts_with(place))
+        {
+            for forbidden in *names {
+                assert!(
+                    !code.contains(forbidden),
+                    "{name} in {place} names {forbidden}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_pure_parts_have_no_clock_and_no_runtime() {
+    for name in [
+        "src/flusher/machine.rs",
+        "src/flusher/bisect.rs",
+        "src/sink/classify.rs",
+        "src/log/frame.rs",
+        "src/log/recovery.rs",
+        "src/log/chunk.rs",
+    ] {
+        let code = code(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name));
+        for forbidden in [
+            "async fn",
+            ".await",
+            "Instant::now",
+            "SystemTime::now",
+            "tokio::spawn",
+        ] {
+            assert!(!code.contains(forbidden), "{name} names {forbidden}");
+        }
+    }
+}
+
+#[test]
+fn files_hold_one_noun() {
+    for path in files("src", &[".rs"]) {
+        let lines = code(&path).lines().count();
+        let name = relative(&path);
+        assert!(
+            lines <= 520 || is_test_file(&name),
+            "{name} has {lines} lines of code"
+        );
+    }
+}
+
+#[test]
+fn every_invariant_is_named_in_the_design_and_in_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let design = fs::read_to_string(root.join("docs/design.md")).unwrap();
+    let tests: String = files("src", &[".rs"])
+        .into_iter()
+        .chain(files("tests", &[".rs"]))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    for n in 1..=9 {
+        assert!(
+            design.contains(&format!("**I{n}**")),
+            "I{n} is not in docs/design.md"
+        );
+        assert!(
+            tests.contains(&format!("fn i{n}_")) || tests.contains(&format!("_i{n}_")),
+            "no test names I{n}"
+        );
+    }
+}
+
+#[test]
+fn sources_are_ascii_and_tests_assert() {
+    for dir in ["src", "tests", "examples"] {
+        for path in files(dir, &[".rs"]) {
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.is_ascii(), "{} is not ASCII", relative(&path));
+            for line in text.lines() {
+                let bare =
+                    line.trim_start().starts_with("matches!(") && line.trim_end().ends_with(';');
+                assert!(
+                    !bare,
+                    "a matches! that asserts nothing in {}: {line}",
+                    relative(&path)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    for path in files("src", &[".rs"]) {
+        let code = code(&path);
+        for word in ["todo!(", "unimplemented!(", "FIXME", "XXX"] {
+            assert!(!code.contains(word), "{word} in {}", relative(&path));
+        }
+    }
+}
+
+#[test]
+fn tests_do_not_sleep() {
+    let sleeps = ["thread::", "time::"].map(|place| format!("{place}sleep("));
+    for path in files("tests", &[".rs"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        for sleep in &sleeps {
+            assert!(!text.contains(sleep), "{sleep} in {}", relative(&path));
+        }
+    }
+}
