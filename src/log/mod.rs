@@ -11,6 +11,8 @@ pub(crate) mod codec;
 mod contract;
 pub(crate) mod dir;
 pub(crate) mod disk;
+#[cfg(test)]
+mod fault_tests;
 pub(crate) mod frame;
 pub(crate) mod journal;
 pub(crate) mod memory;

@@ -1,43 +1,436 @@
-use super::Memo;
-use crate::dead::DeadLetter;
+//! The state: dead letters and what the flusher asked to remember, in `state/`.
+//!
+//! One sled database with three spaces:
+//!
+//! ```text
+//! space number       value
+//! l     seq          a dead letter: version (1), length of its head (4, little-endian), the
+//!                    head (bincode), the JSON of the event as it is
+//! r     seq          a letter of that number was removed: length and CRC32C of its value (8)
+//! m     generation   the memo: version (1), the memo (bincode); the greatest generation counts
+//! ```
+//!
+//! Everything is durable before a call returns (I5). The marks in `r` exist because sled leaves
+//! old bytes in its file: with them, a file that sled cannot open still tells which of the
+//! letters in it are wanted.
+//!
+//! # Swapping
+//!
+//! sled files never shrink, so a file that is mostly air is copied. And a file that is damaged is
+//! replaced by what can be read of it, since sled may cut off what it cannot read. Both go the
+//! same way: `state.new/` is filled and synced, `state/` is moved aside (deleted later as
+//! `state.old/`, or kept in `quarantine/`), `state.new/` becomes `state/`. So if there is no
+//! `state/`, a `state.new/` is complete and takes its place; if there is one, the others are
+//! leftovers and are deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::codec::{self, Memo};
+use super::piece::{Key, Scan, Whole};
+use super::shelf::quarantine;
+use super::store::{Store, dir_bytes, sync_dir};
+use crate::dead::{Cause, DeadLetter};
 use crate::error::Error;
-use crate::event::Seq;
-use std::collections::BTreeMap;
-use std::path::Path;
-#[derive(Debug, Default)]
+use crate::event::{Event, EventId, Seq, unix_ms};
+use crate::sink::Answer;
+
+/// The newest version of letters and memo this build reads, and the one it writes.
+const VERSION: u8 = 1;
+
+const LETTERS: u8 = b'l';
+const REMOVED: u8 = b'r';
+const MEMO: u8 = b'm';
+
+/// Below this many bytes a file is not worth copying.
+const COMPACT_BYTES: u64 = 8 << 20;
+
+/// Dead letters and memo.
+#[derive(Debug)]
 pub(crate) struct State {
-    l: BTreeMap<Seq, DeadLetter>,
-    m: Memo,
+    spool: PathBuf,
+    /// None after a failure, until it was opened again.
+    store: Option<Store>,
+    /// The letters, by sequence number, and the bytes of each.
+    letters: BTreeMap<Seq, u64>,
+    compact_bytes: u64,
 }
+
+/// The part of a dead letter that is not the event's JSON, version 1.
+#[derive(Debug, Serialize, Deserialize)]
+struct HeadV1 {
+    id: EventId,
+    time_ms: u64,
+    cause: Cause,
+    answer: Answer,
+    attempts: u32,
+    first_attempt_ms: u64,
+    last_attempt_ms: u64,
+}
+
 impl State {
-    pub(crate) fn open(_: &Path) -> Result<(Self, Vec<String>), Error> {
-        Ok((Self::default(), vec![]))
+    /// Opens the state of a spool, or makes an empty one. The notes say, for people, what was
+    /// found damaged and what became of it.
+    ///
+    /// [`Error::FutureFormat`] comes from the calls that read, not from here: what this build
+    /// does not know is kept, never deleted.
+    pub(crate) fn open(spool: &Path) -> Result<(Self, Vec<String>), Error> {
+        let mut state = Self {
+            spool: spool.to_path_buf(),
+            store: None,
+            letters: BTreeMap::new(),
+            compact_bytes: COMPACT_BYTES,
+        };
+        state.finish_swap()?;
+        let path = state.path("state");
+        let mut notes = Vec::new();
+        match Scan::of(&path.join("db")) {
+            Ok(scan) => notes.extend(state.open_scanned(&scan)?),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::storage("read the state", path)(source));
+            }
+            // There is none, or its creation was cut off.
+            Err(_) if path.exists() => state.store = Some(Store::open(&path)?),
+            Err(_) => state.store = Some(Store::create(&path)?),
+        }
+        state.count_letters()?;
+        Ok((state, notes))
     }
-    pub(crate) fn letter(&self, s: Seq) -> Result<Option<DeadLetter>, Error> {
-        Ok(self.l.get(&s).cloned())
+
+    fn open_scanned(&mut self, scan: &Scan) -> Result<Option<String>, Error> {
+        let found = Salvage::of(scan);
+        let reason = if scan.damaged() > 0 {
+            "a piece of it is damaged".into()
+        } else {
+            match Store::open(&self.path("state")) {
+                Ok(store) if found.is_in(&store)? => {
+                    self.store = Some(store);
+                    return Ok(None);
+                }
+                Ok(_) => "sled does not see all of it".into(),
+                Err(Error::Damaged { what, .. }) => what,
+                Err(error) => return Err(error),
+            }
+        };
+        let mut store = self.begin_new()?;
+        let salvaged = found.copy(scan, &mut store)?;
+        drop(store);
+        let kept = quarantine(&self.path("state"), &self.spool)?;
+        self.finish_swap()?;
+        self.store = Some(Store::open(&self.path("state"))?);
+        Ok(Some(format!(
+            "the state was damaged ({reason}); {salvaged} dead letters were saved from it, and \
+             its files are kept in quarantine/{kept}"
+        )))
     }
-    pub(crate) fn letters(&self, a: Seq, m: usize) -> Result<Vec<DeadLetter>, Error> {
-        Ok(self.l.range(a + 1..).take(m).map(|x| x.1.clone()).collect())
-    }
-    pub(crate) fn remove_letter(&mut self, s: Seq) -> Result<(), Error> {
-        self.l.remove(&s);
+
+    /// Finishes or forgets a swap that was cut off.
+    fn finish_swap(&self) -> Result<(), Error> {
+        let [state, new, old] = ["state", "state.new", "state.old"].map(|name| self.path(name));
+        let fail = || Error::storage("swap the state", &state);
+        if !state.exists() {
+            let complete = [&new, &old].into_iter().find(|path| path.exists());
+            if let Some(complete) = complete {
+                fs::rename(complete, &state).map_err(fail())?;
+                sync_dir(&self.spool)?;
+            }
+        }
+        for leftover in [new, old].iter().filter(|path| path.exists()) {
+            fs::remove_dir_all(leftover).map_err(fail())?;
+            sync_dir(&self.spool)?;
+        }
         Ok(())
     }
-    pub(crate) fn put_letter(&mut self, l: &DeadLetter) -> Result<(), Error> {
-        self.l.insert(l.seq, l.clone());
+
+    fn begin_new(&self) -> Result<Store, Error> {
+        let path = self.path("state.new");
+        if path.exists() {
+            fs::remove_dir_all(&path).map_err(Error::storage("swap the state", &path))?;
+        }
+        Store::create(&path)
+    }
+
+    fn count_letters(&mut self) -> Result<(), Error> {
+        self.letters.clear();
+        let store = self.ready()?;
+        let mut letters = BTreeMap::new();
+        let mut from = 0;
+        while let Some((seq, bytes)) = store.next(LETTERS, from)? {
+            letters.insert(seq, bytes);
+            from = seq.saturating_add(1);
+        }
+        self.letters = letters;
         Ok(())
     }
-    pub(crate) fn memo(&self) -> Result<Memo, Error> {
-        Ok(self.m.clone())
+
+    /// The store; opened again if it failed. What was durable is still there.
+    fn ready(&mut self) -> Result<&mut Store, Error> {
+        if self.store.as_ref().is_some_and(Store::is_stopped) {
+            self.store = None;
+        }
+        match &mut self.store {
+            Some(store) => Ok(store),
+            empty => Ok(empty.insert(Store::open(&self.spool.join("state"))?)),
+        }
     }
-    pub(crate) fn set_memo(&mut self, m: &Memo) -> Result<(), Error> {
-        self.m = m.clone();
-        Ok(())
-    }
+
+    /// How many dead letters there are.
     pub(crate) fn count(&self) -> u64 {
-        self.l.len() as u64
+        self.letters.len() as u64
     }
+
+    /// Keeps a dead letter: it is durable when this returns. One of the same number is replaced.
+    pub(crate) fn put_letter(&mut self, letter: &DeadLetter) -> Result<(), Error> {
+        let value = encode_letter(letter).ok_or_else(|| self.not_encoded())?;
+        let store = self.ready()?;
+        store.put(Key::new(LETTERS, letter.seq), &value)?;
+        store.sync()?;
+        self.letters.insert(letter.seq, value.len() as u64);
+        Ok(())
+    }
+
+    /// The dead letters after `after` by sequence number, at most `max`.
+    pub(crate) fn letters(&mut self, after: Seq, max: usize) -> Result<Vec<DeadLetter>, Error> {
+        let from = after.saturating_add(1);
+        let seqs: Vec<Seq> = self
+            .letters
+            .range(from..)
+            .map(|(seq, _)| *seq)
+            .take(max)
+            .collect();
+        let mut letters = Vec::with_capacity(seqs.len());
+        for seq in seqs {
+            letters.extend(self.letter(seq)?);
+        }
+        Ok(letters)
+    }
+
+    /// The dead letter that stood at `seq`.
+    pub(crate) fn letter(&mut self, seq: Seq) -> Result<Option<DeadLetter>, Error> {
+        if !self.letters.contains_key(&seq) {
+            return Ok(None);
+        }
+        let Some(value) = self.ready()?.read(Key::new(LETTERS, seq))? else {
+            return Ok(None);
+        };
+        let body = self.body(&value)?;
+        let letter = decode_letter(seq, body);
+        letter.map(Some).ok_or_else(|| Error::Damaged {
+            what: format!("dead letter {seq} does not decode"),
+            path: self.path("state"),
+        })
+    }
+
+    /// Removes a dead letter, durably. Gives whether there was one.
+    pub(crate) fn remove_letter(&mut self, seq: Seq) -> Result<bool, Error> {
+        if !self.letters.contains_key(&seq) {
+            return Ok(false);
+        }
+        let store = self.ready()?;
+        let key = Key::new(LETTERS, seq);
+        if let Some(value) = store.read(key)? {
+            store.put(Key::new(REMOVED, seq), &Whole::of(&value).to_bytes())?;
+        }
+        store.remove(key)?;
+        store.sync()?;
+        self.letters.remove(&seq);
+        Ok(true)
+    }
+
+    /// What the flusher asked to remember.
+    pub(crate) fn memo(&mut self) -> Result<Memo, Error> {
+        let mut generation = self.ready()?.last(MEMO)?;
+        while let Some(number) = generation {
+            let value = match self.ready()?.read(Key::new(MEMO, number)) {
+                // A crash cut this one off, or the removal of it: the one before counts.
+                Ok(None) | Err(Error::Damaged { .. }) => None,
+                result => result?,
+            };
+            if let Some(value) = value {
+                let body = self.body(&value)?;
+                return codec::decode(body, "the memo").map_err(|error| Error::Damaged {
+                    what: error.to_string(),
+                    path: self.path("state"),
+                });
+            }
+            // Two generations at most are ever there.
+            generation = number.checked_sub(1);
+            if generation.is_some_and(|n| n % 2 == number % 2) {
+                break;
+            }
+        }
+        Ok(Memo::default())
+    }
+
+    /// Remembers for the flusher: durable when this returns, and the old memo until then.
+    pub(crate) fn set_memo(&mut self, memo: &Memo) -> Result<(), Error> {
+        let mut value = vec![VERSION];
+        value.extend(codec::encode(memo).ok_or_else(|| self.not_encoded())?);
+        let store = self.ready()?;
+        let last = store.last(MEMO)?;
+        let generation = last.map_or(0, |last| last + 1);
+        store.put(Key::new(MEMO, generation), &value)?;
+        store.sync()?;
+        if let Some(last) = last {
+            store.remove(Key::new(MEMO, last))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
-        0
+        dir_bytes(&self.path("state"))
     }
+
+    /// Copies the state into a smaller file if it is mostly air. Gives whether it was.
+    pub(crate) fn tidy(&mut self) -> Result<bool, Error> {
+        let bytes = self.bytes();
+        let live: u64 = self.letters.values().sum();
+        if bytes <= self.compact_bytes || live >= bytes / 4 {
+            return Ok(false);
+        }
+        self.fill_new()?;
+        // Nothing is written to the old files any more.
+        self.store = None;
+        let [state, new, old] = ["state", "state.new", "state.old"].map(|name| self.path(name));
+        fs::rename(&state, old).map_err(Error::storage("swap the state", &state))?;
+        sync_dir(&self.spool)?;
+        fs::rename(&new, &state).map_err(Error::storage("swap the state", &new))?;
+        sync_dir(&self.spool)?;
+        self.finish_swap()?;
+        self.ready().map(|_| true)
+    }
+
+    /// Copies what counts into `state.new/`, durably. Values are copied as they are: what a newer
+    /// version wrote stays what it is.
+    fn fill_new(&mut self) -> Result<(), Error> {
+        let mut new = self.begin_new()?;
+        let seqs: Vec<Seq> = self.letters.keys().copied().collect();
+        let letters = seqs.into_iter().map(|seq| Key::new(LETTERS, seq));
+        let memo = self.ready()?.last(MEMO)?;
+        for key in letters.chain(memo.map(|number| Key::new(MEMO, number))) {
+            if let Some(value) = self.ready()?.read(key)? {
+                new.put(key, &value)?;
+            }
+        }
+        new.sync()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.spool.join(name)
+    }
+
+    /// What follows the version of a value, if this build knows that version.
+    fn body<'a>(&self, value: &'a [u8]) -> Result<&'a [u8], Error> {
+        match value.split_first() {
+            Some((&VERSION, body)) => Ok(body),
+            found => Err(Error::FutureFormat {
+                path: self.path("state"),
+                found: found.map_or(0, |(version, _)| u32::from(*version)),
+                supported: VERSION.into(),
+            }),
+        }
+    }
+
+    fn not_encoded(&self) -> Error {
+        let text = "it is larger than an envelope may be";
+        Error::storage("write to the state", self.path("state"))(io::Error::other(text))
+    }
+}
+
+/// What a scan of the file says should be in the state.
+struct Salvage {
+    letters: BTreeSet<(Seq, Whole)>,
+    memos: BTreeSet<(u64, Whole)>,
+}
+
+impl Salvage {
+    fn of(scan: &Scan) -> Self {
+        let removed: BTreeSet<(Seq, &[u8])> = scan
+            .values(REMOVED)
+            .map(|(seq, _, head)| (seq, head))
+            .collect();
+        let all = scan.values(LETTERS).map(|(seq, whole, _)| (seq, whole));
+        Self {
+            letters: all
+                .filter(|(seq, whole)| !removed.contains(&(*seq, &whole.to_bytes()[..])))
+                .collect(),
+            memos: scan.values(MEMO).map(|(n, whole, _)| (n, whole)).collect(),
+        }
+    }
+
+    /// Whether sled has a letter for each, and the last memo.
+    fn is_in(&self, store: &Store) -> Result<bool, Error> {
+        let memo = self.memos.last().map(|(number, _)| *number);
+        let found = (|| {
+            for (seq, _) in &self.letters {
+                if store.read(Key::new(LETTERS, *seq))?.is_none() {
+                    return Ok(false);
+                }
+            }
+            Ok(store.last(MEMO)? >= memo)
+        })();
+        match found {
+            Err(Error::Damaged { .. }) => Ok(false),
+            other => other,
+        }
+    }
+
+    /// Copies everything to a new store, durably. Gives the number of letters.
+    fn copy(&self, scan: &Scan, store: &mut Store) -> Result<usize, Error> {
+        let mut saved = BTreeSet::new();
+        let letters = self.letters.iter().map(|(n, whole)| (LETTERS, *n, *whole));
+        let memo = self.memos.last().map(|(n, whole)| (MEMO, *n, *whole));
+        for (space, number, whole) in letters.chain(memo) {
+            let key = Key::new(space, number);
+            let value = scan.read(key, whole);
+            if let Some(value) = value.map_err(Error::storage("read the state", "db"))? {
+                store.put(key, &value)?;
+                saved.extend((space == LETTERS).then_some(number));
+            }
+        }
+        store.sync()?;
+        Ok(saved.len())
+    }
+}
+
+fn encode_letter(letter: &DeadLetter) -> Option<Vec<u8>> {
+    let head = codec::encode(&HeadV1 {
+        id: letter.event.id(),
+        time_ms: letter.event.time_ms(),
+        cause: letter.cause,
+        answer: letter.answer.clone(),
+        attempts: letter.attempts,
+        first_attempt_ms: unix_ms(letter.first_attempt),
+        last_attempt_ms: unix_ms(letter.last_attempt),
+    })?;
+    let mut value = vec![VERSION];
+    value.extend_from_slice(&u32::try_from(head.len()).ok()?.to_le_bytes());
+    value.extend_from_slice(&head);
+    value.extend_from_slice(letter.event.json_bytes());
+    Some(value)
+}
+
+fn decode_letter(seq: Seq, body: &[u8]) -> Option<DeadLetter> {
+    let (len, rest) = body.split_at_checked(4)?;
+    let len = u32::from_le_bytes(codec::array(len)?);
+    let (head, json) = rest.split_at_checked(len as usize)?;
+    let head: HeadV1 = codec::decode(head, "a dead letter").ok()?;
+    Some(DeadLetter {
+        seq,
+        event: Event::from_parts(head.id, head.time_ms, json.to_vec().into()),
+        cause: head.cause,
+        answer: head.answer,
+        attempts: head.attempts,
+        first_attempt: from_ms(head.first_attempt_ms)?,
+        last_attempt: from_ms(head.last_attempt_ms)?,
+    })
+}
+
+fn from_ms(ms: u64) -> Option<std::time::SystemTime> {
+    std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_millis(ms))
 }
