@@ -112,6 +112,7 @@ impl FlusherHandle {
     }
 
     /// The flusher at this moment.
+    #[cfg(test)]
     pub(crate) fn view(&self) -> FlusherView {
         self.view.borrow().clone()
     }

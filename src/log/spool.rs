@@ -639,7 +639,10 @@ impl Log for SpoolLog {
 
     fn retry(&mut self, seq: Seq) -> Result<Receipt, Error> {
         let letter = self.letter(seq)?.ok_or(Error::NoSuchLetter { seq })?;
-        let receipt = Receipt::new(self.stage(&[letter.event.clone()])?, letter.event.id());
+        let receipt = Receipt::new(
+            self.stage(std::slice::from_ref(&letter.event))?,
+            letter.event.id(),
+        );
         self.journal.push_retried(seq);
         self.staged_retried = Some(seq);
         self.commit(true)?;

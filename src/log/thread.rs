@@ -149,6 +149,7 @@ impl LogHandle {
     }
 
     /// Where everything stands.
+    #[cfg(test)]
     pub(crate) fn position(&self) -> Position {
         self.position.borrow().clone()
     }
