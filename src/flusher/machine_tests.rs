@@ -744,3 +744,21 @@ fn without_handles_it_ends_in_every_state() {
         assert_eq!(rig.step(Input::Tick), End);
     }
 }
+
+// Found by the model test: the disk refused the memo, and when its next time came a settle was
+// still owed and waiting. The time that had passed was asked for again and again, without a pause.
+#[test]
+fn a_memo_that_is_due_while_a_settle_waits_does_not_make_it_spin() {
+    let mut rig = rig(2);
+    rig.log.faults.memos.store(1, Ordering::SeqCst);
+    rig.start();
+    assert_eq!(rig.answer(Verdict::Divide), Send(vec![1]));
+    rig.log.faults.settles.store(1, Ordering::SeqCst);
+    rig.pass(secs(60) - Duration::from_millis(100));
+    assert_eq!(
+        rig.answer(DELIVERED),
+        Wait(Some(rig.now.mono + Duration::from_millis(500)))
+    );
+    assert_eq!(rig.elapse().1, Send(vec![2]));
+    assert_eq!(rig.log.memo().unwrap().batch_events, Some(1));
+}

@@ -22,6 +22,8 @@ mod task;
 mod verdict;
 
 #[cfg(test)]
+mod log_lines_tests;
+#[cfg(test)]
 mod machine_tests;
 #[cfg(test)]
 mod model_tests;
