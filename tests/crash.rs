@@ -6,11 +6,7 @@
 //! The killed program is this test binary, started again with an environment that makes
 //! `the_program` do its work; in an ordinary run that test does nothing.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(unix)]
 
 use std::collections::HashSet;
