@@ -308,6 +308,31 @@ fn the_breaker_keeps_the_event_that_completes_the_number() {
 }
 
 #[test]
+fn the_breaker_outlives_a_restart_and_another_reason_in_between() {
+    let mut rig = Rig::new(9, steady(), None);
+    let next = rig.start();
+    rig.drain(next, |_| Verdict::Poison);
+    assert_eq!(
+        rig.log.position().ledger.dead,
+        9,
+        "nine are fewer than sixteen"
+    );
+    rig.log.stage(&events(9)).unwrap();
+    rig.log.commit(true).unwrap();
+    let next = rig.step(Input::Tick);
+    rig.drain(next, |_| Verdict::Poison);
+    assert_paused(&rig, PauseReason::SystemicRejection);
+    assert_eq!(rig.log.position().ledger.dead, 15);
+    assert_eq!(rig.restart(steady()), Send(vec![16]));
+    rig.answer(DENIED);
+    assert_paused(&rig, PauseReason::Credentials);
+    assert_eq!(rig.elapse().1, Send(vec![16]));
+    rig.answer(Verdict::Poison);
+    assert_paused(&rig, PauseReason::SystemicRejection);
+    assert_eq!(rig.log.position().ledger.dead, 15);
+}
+
+#[test]
 fn a_person_who_resumes_after_the_breaker_starts_the_count_anew() {
     let mut rig = Rig::new(
         4,
