@@ -28,6 +28,8 @@ mod machine_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod pause_tests;
+#[cfg(test)]
 mod script;
 #[cfg(test)]
 mod task_tests;
