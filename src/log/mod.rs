@@ -5,8 +5,14 @@
 //! There are two logs: the one on disk, and [`memory::MemoryLog`], which says in a hundred lines
 //! what the other must do. Both pass `contract.rs`.
 
+pub(crate) mod chunk;
 pub(crate) mod codec;
 pub(crate) mod memory;
+pub(crate) mod piece;
+pub(crate) mod segment;
+pub(crate) mod shelf;
+pub(crate) mod state;
+pub(crate) mod store;
 pub(crate) mod thread;
 
 use crate::dead::DeadLetter;

@@ -1,0 +1,322 @@
+//! A chunk: a run of consecutive events, compressed together.
+//!
+//! # Layout, version 1
+//!
+//! ```text
+//! offset bytes
+//!      0     1  version of this layout: 1
+//!      1     1  codec of the body: 0 as it is, 1 one zstd frame
+//!      2     8  first sequence number, little-endian
+//!     10     4  number of events, little-endian
+//!     14     4  length of the run before compression, little-endian
+//!     18     4  CRC32C of the run before compression, little-endian
+//!     22        body: the run, as `codec::encode_run` writes it, compressed
+//! ```
+//!
+//! The body is a standard zstd frame in every build, written by the C library with the feature
+//! `zstd` and by a pure-Rust encoder without it. Nothing of a chunk is believed before length,
+//! checksum, first number and count all agree.
+
+use std::io::Read;
+
+use bytes::Bytes;
+
+use super::codec;
+use crate::event::{Seq, StoredEvent};
+
+/// The newest layout this build reads, and the one it writes.
+pub(crate) const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 22;
+
+const PLAIN: u8 = 0;
+const ZSTD: u8 = 1;
+
+/// Bytes of a run at the most; a longer one is not believed. Settings keep an append, and so a
+/// chunk, below this.
+const RUN_BYTES_MAX: u32 = 1 << 30;
+
+/// Why a chunk was not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It is damaged; what does not agree.
+    Damaged(&'static str),
+    /// It was written by a newer version.
+    Future(u8),
+}
+
+/// What the first bytes of a chunk say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    codec: u8,
+    /// The first sequence number.
+    pub(crate) first: Seq,
+    /// The last one.
+    pub(crate) last: Seq,
+    run_bytes: u32,
+    run_crc: u32,
+}
+
+impl Head {
+    /// Reads the head from the front of a chunk.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Fault> {
+        match bytes.first() {
+            Some(&VERSION) => Self::parse_fields(bytes).ok_or(Fault::Damaged("its head")),
+            Some(&version) if version > VERSION => Err(Fault::Future(version)),
+            _ => Err(Fault::Damaged("its version")),
+        }
+    }
+
+    fn parse_fields(bytes: &[u8]) -> Option<Self> {
+        let u32_at = |at: usize| {
+            let field = bytes.get(at..at + 4)?;
+            codec::array(field).map(u32::from_le_bytes)
+        };
+        let first = u64::from_le_bytes(codec::array(bytes.get(2..10)?)?);
+        let more = u32_at(10)?.checked_sub(1)?;
+        let head = Self {
+            codec: *bytes.get(1)?,
+            first,
+            last: first.checked_add(u64::from(more))?,
+            run_bytes: u32_at(14)?,
+            run_crc: u32_at(18)?,
+        };
+        (head.first > 0 && head.codec <= ZSTD && head.run_bytes <= RUN_BYTES_MAX).then_some(head)
+    }
+}
+
+/// Encodes consecutive events. `None` if there are none, if their numbers do not follow each
+/// other, or if together they exceed 1 GiB.
+pub(crate) fn encode(events: &[StoredEvent]) -> Option<Vec<u8>> {
+    let first = events.first()?.seq;
+    let numbers = first..first.checked_add(events.len() as u64)?;
+    if first == 0 || !events.iter().map(|e| e.seq).eq(numbers) {
+        return None;
+    }
+    let mut run = Vec::new();
+    codec::encode_run(first, events.iter().map(|e| &e.event), &mut run);
+    let run_bytes = u32::try_from(run.len())
+        .ok()
+        .filter(|n| *n <= RUN_BYTES_MAX)?;
+    let frame = compress(&run).filter(|frame| frame.len() < run.len());
+    let (codec, body) = match &frame {
+        Some(frame) => (ZSTD, frame),
+        None => (PLAIN, &run),
+    };
+    let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
+    out.extend_from_slice(&[VERSION, codec]);
+    out.extend_from_slice(&first.to_le_bytes());
+    out.extend_from_slice(&u32::try_from(events.len()).ok()?.to_le_bytes());
+    out.extend_from_slice(&run_bytes.to_le_bytes());
+    out.extend_from_slice(&crc32c::crc32c(&run).to_le_bytes());
+    out.extend_from_slice(body);
+    Some(out)
+}
+
+/// Decodes a chunk that begins with `first`. The events share one buffer.
+pub(crate) fn decode(bytes: &[u8], first: Seq) -> Result<Vec<StoredEvent>, Fault> {
+    let head = Head::parse(bytes)?;
+    if head.first != first {
+        return Err(Fault::Damaged("its first sequence number"));
+    }
+    let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
+    let run = match head.codec {
+        PLAIN => body.to_vec(),
+        _ => decompress(body, head.run_bytes).ok_or(Fault::Damaged("its zstd frame"))?,
+    };
+    if run.len() != head.run_bytes as usize || crc32c::crc32c(&run) != head.run_crc {
+        return Err(Fault::Damaged("the checksum of its events"));
+    }
+    let events = codec::decode_run(&Bytes::from(run)).map_err(|e| Fault::Damaged(e.0))?;
+    match (events.first(), events.last()) {
+        (Some(a), Some(b)) if a.seq == head.first && b.seq == head.last => Ok(events),
+        _ => Err(Fault::Damaged("the range of its events")),
+    }
+}
+
+#[cfg(feature = "zstd")]
+fn compress(run: &[u8]) -> Option<Vec<u8>> {
+    zstd::bulk::compress(run, 1).ok()
+}
+
+#[cfg(not(feature = "zstd"))]
+fn compress(run: &[u8]) -> Option<Vec<u8>> {
+    compress_in_rust(run)
+}
+
+#[cfg(feature = "zstd")]
+fn decompress(frame: &[u8], run_bytes: u32) -> Option<Vec<u8>> {
+    bounded(zstd::stream::read::Decoder::new(frame).ok()?, run_bytes)
+}
+
+#[cfg(not(feature = "zstd"))]
+fn decompress(frame: &[u8], run_bytes: u32) -> Option<Vec<u8>> {
+    decompress_in_rust(frame, run_bytes)
+}
+
+/// Compresses without the C library. The encoder of ruzstd is young, so its frame is read again
+/// before it is trusted with events: one that does not give the same bytes, or panics, is not
+/// used, and the run is stored as it is.
+#[cfg(any(test, not(feature = "zstd")))]
+fn compress_in_rust(run: &[u8]) -> Option<Vec<u8>> {
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+    let frame =
+        std::panic::catch_unwind(|| compress_to_vec(run, CompressionLevel::Fastest)).ok()?;
+    let again = decompress_in_rust(&frame, u32::try_from(run.len()).ok()?)?;
+    (again == run).then_some(frame)
+}
+
+#[cfg(any(test, not(feature = "zstd")))]
+fn decompress_in_rust(frame: &[u8], run_bytes: u32) -> Option<Vec<u8>> {
+    // A panic of the decoder on damaged bytes is one more way of saying that they are damaged.
+    std::panic::catch_unwind(|| {
+        bounded(
+            ruzstd::decoding::StreamingDecoder::new(frame).ok()?,
+            run_bytes,
+        )
+    })
+    .ok()?
+}
+
+/// Reads at most one byte more than there should be, so that a frame which lies about its length
+/// costs no more memory than an honest one.
+fn bounded(reader: impl Read, run_bytes: u32) -> Option<Vec<u8>> {
+    let mut run = Vec::with_capacity(run_bytes.min(1 << 20) as usize);
+    reader
+        .take(u64::from(run_bytes) + 1)
+        .read_to_end(&mut run)
+        .ok()?;
+    (run.len() == run_bytes as usize).then_some(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Event, EventId};
+    use uuid::Uuid;
+
+    fn events(first: Seq, bodies: &[Vec<u8>]) -> Vec<StoredEvent> {
+        (first..)
+            .zip(bodies)
+            .map(|(seq, body)| StoredEvent {
+                seq,
+                event: Event::from_parts(
+                    EventId::from_uuid(Uuid::from_u128(u128::from(seq))),
+                    seq,
+                    body.clone().into(),
+                ),
+            })
+            .collect()
+    }
+
+    /// Bytes that do not compress, from a fixed seed.
+    fn noise(len: usize) -> Vec<u8> {
+        let mut x = 0x9E37_79B9_7F4A_7C15_u64;
+        (0..len)
+            .map(|_| {
+                x ^= x << 13;
+                x ^= x >> 7;
+                x ^= x << 17;
+                (x >> 32) as u8
+            })
+            .collect()
+    }
+
+    fn samples() -> Vec<Vec<u8>> {
+        let text = br#"{"message":{"type":"text","text":"hello there"}}"#.to_vec();
+        let mut samples = vec![vec![], b"1".to_vec(), vec![0; 300_000], noise(300_000)];
+        samples.push([noise(70_000), vec![7; 70_000], text.repeat(3000)].concat());
+        samples.push(text);
+        samples
+    }
+
+    #[test]
+    fn chunks_round_trip_compressed_or_not() {
+        for body in samples() {
+            for count in [1, 2, 7] {
+                let events = events(41, &vec![body.clone(); count]);
+                let bytes = encode(&events).unwrap();
+                assert_eq!(decode(&bytes, 41).unwrap(), events);
+                let head = Head::parse(&bytes[..HEADER_BYTES]).unwrap();
+                assert_eq!((head.first, head.last), (41, 40 + count as u64));
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_compress_is_stored_as_it_is() {
+        let bytes = encode(&events(1, &[noise(10_000)])).unwrap();
+        assert_eq!(bytes[1], PLAIN);
+        assert!(bytes.len() < 10_100);
+    }
+
+    #[test]
+    fn both_codecs_read_what_either_writes() {
+        for body in samples() {
+            let len = u32::try_from(body.len()).unwrap();
+            let here = compress(&body).unwrap();
+            let rust = compress_in_rust(&body).unwrap();
+            for frame in [here, rust] {
+                assert_eq!(decompress(&frame, len).unwrap(), body);
+                assert_eq!(decompress_in_rust(&frame, len).unwrap(), body);
+            }
+        }
+    }
+
+    #[test]
+    fn events_that_do_not_follow_each_other_are_not_encoded() {
+        let mut wrong = events(5, &[vec![1], vec![2]]);
+        wrong[1].seq = 7;
+        assert_eq!(encode(&wrong), None);
+        assert_eq!(encode(&[]), None);
+        assert_eq!(encode(&events(0, &[vec![1]])), None);
+    }
+
+    #[test]
+    fn i8_no_altered_chunk_is_believed() {
+        let original = events(9, &vec![b"{\"text\":\"abcabcabcabc\"}".to_vec(); 20]);
+        let bytes = encode(&original).unwrap();
+        assert_eq!(bytes[1], ZSTD);
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            // A bit of the frame that means nothing may change; the events may not.
+            if let Ok(read) = decode(&bad, 9) {
+                assert_eq!(read, original, "bit {bit}");
+            }
+        }
+        for cut in 0..bytes.len() {
+            assert!(decode(&bytes[..cut], 9).is_err(), "cut at {cut}");
+        }
+        assert!(decode(&bytes, 8).is_err());
+    }
+
+    #[test]
+    fn a_frame_that_lies_about_its_length_is_refused_early() {
+        let bomb = compress(&vec![0; 50_000_000]).unwrap();
+        assert_eq!(decompress(&bomb, 1000), None);
+        assert_eq!(decompress_in_rust(&bomb, 1000), None);
+    }
+
+    #[test]
+    fn version_1_is_fixed_to_the_byte_and_a_newer_one_is_named() {
+        // Written down by hand from the layouts of the chunk and of the run in it.
+        let golden = [
+            "0100030000000000000002000000470000000d766ca6",
+            "030000000000000002000000",
+            "0000000000000000000000000000000303000000000000000100000031",
+            "000000000000000000000000000000040400000000000000020000003232",
+        ];
+        let golden = golden.concat();
+        let mut bytes: Vec<u8> = (0..golden.len() / 2)
+            .map(|i| u8::from_str_radix(&golden[2 * i..2 * i + 2], 16).unwrap())
+            .collect();
+        let events = events(3, &[b"1".to_vec(), b"22".to_vec()]);
+        assert_eq!(decode(&bytes, 3).unwrap(), events);
+        // What is written now differs at most in being compressed.
+        let written = encode(&events).unwrap();
+        assert_eq!(written[0], bytes[0]);
+        assert_eq!(written[2..HEADER_BYTES], bytes[2..HEADER_BYTES]);
+        bytes[0] = 2;
+        assert_eq!(decode(&bytes, 3), Err(Fault::Future(2)));
+    }
+}

@@ -1,0 +1,356 @@
+//! The pieces a value is stored in, and the reader that needs nothing but the file.
+//!
+//! sled 0.34.7 keeps values well only up to about 6,000 bytes: larger leaves become blob files
+//! that are never synced and never removed (sled 0.34.7 `src/pagecache/logger.rs:168`). So a value
+//! is split, and each piece is complete in itself: it says which value it belongs to and carries
+//! its own checksum. sled writes the bytes of a value as they are, in one stretch of `db`
+//! (`src/serialization.rs`, `IVec`), so a [`Scan`] of the file finds every piece without sled.
+//! That matters because sled refuses, panics on, or silently cuts off a damaged file, and because
+//! opening one writes to it.
+//!
+//! # Layout of a piece, at most 6,000 bytes
+//!
+//! ```text
+//! offset bytes
+//!      0     4  magic: F5 65 70 01; the last byte is the version of this layout
+//!      4     1  space: what kind of value it is
+//!      5     8  number of the value within its space, big-endian
+//!     13     2  index of the piece within the value, from 0, big-endian
+//!     15     4  length of the whole value, little-endian
+//!     19     4  CRC32C of the whole value, little-endian
+//!     23     4  CRC32C of bytes 0 to 22 and of the body, little-endian
+//!     27        body: the next 5,973 bytes of the value, or what is left of it
+//! ```
+//!
+//! An empty value has one piece with an empty body. The key in sled is bytes 4 to 14, so keys
+//! sort by space, number and index.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use super::codec::array;
+
+/// Bytes of a piece at the most.
+pub(crate) const PIECE_BYTES: usize = 6000;
+const HEADER_BYTES: usize = 27;
+const BODY_BYTES: usize = PIECE_BYTES - HEADER_BYTES;
+const MAGIC: [u8; 4] = [0xF5, b'e', b'p', 1];
+
+/// Bytes of a value that a scan remembers, enough for the header of a chunk.
+const HEAD_BYTES: usize = 32;
+
+/// Bytes of a value at the most: the index of a piece has 16 bits.
+pub(crate) const VALUE_BYTES_MAX: u64 = BODY_BYTES as u64 * (u16::MAX as u64 + 1);
+
+/// The name of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    /// What kind of value it is.
+    pub(crate) space: u8,
+    /// Which one.
+    pub(crate) number: u64,
+}
+
+impl Key {
+    pub(crate) const fn new(space: u8, number: u64) -> Self {
+        Self { space, number }
+    }
+
+    /// The key in sled of one piece.
+    pub(crate) fn piece(self, index: u16) -> [u8; 11] {
+        let mut key = [0; 11];
+        key[0] = self.space;
+        key[1..9].copy_from_slice(&self.number.to_be_bytes());
+        key[9..].copy_from_slice(&index.to_be_bytes());
+        key
+    }
+
+    /// The value and the index that a key in sled stands for.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<(Self, u16)> {
+        let number = u64::from_be_bytes(array(bytes.get(1..9)?)?);
+        let index = u16::from_be_bytes(array(bytes.get(9..)?)?);
+        Some((Self::new(*bytes.first()?, number), index))
+    }
+}
+
+/// One piece, checked against its own checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Piece<'a> {
+    pub(crate) key: Key,
+    pub(crate) index: u16,
+    /// Length and CRC32C of the whole value.
+    pub(crate) whole: Whole,
+    pub(crate) body: &'a [u8],
+}
+
+/// What every piece knows of the whole value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Whole {
+    len: u32,
+    crc: u32,
+}
+
+impl Whole {
+    /// How many pieces there are.
+    pub(crate) fn pieces(self) -> usize {
+        (self.len as usize).div_ceil(BODY_BYTES).max(1)
+    }
+
+    fn body_bytes(self, index: u16) -> Option<usize> {
+        let before = usize::from(index) * BODY_BYTES;
+        (usize::from(index) < self.pieces())
+            .then(|| (self.len as usize).saturating_sub(before).min(BODY_BYTES))
+    }
+
+    /// Whether `value` is the whole value.
+    pub(crate) fn fits(self, value: &[u8]) -> bool {
+        value.len() == self.len as usize && crc32c::crc32c(value) == self.crc
+    }
+}
+
+impl<'a> Piece<'a> {
+    /// The piece that `bytes` begins with, if one does and its checksum holds.
+    fn parse_front(bytes: &'a [u8]) -> Option<Self> {
+        let header = bytes.get(..HEADER_BYTES)?;
+        let (key, index) = Key::parse(header.get(4..15)?)?;
+        let whole = Whole {
+            len: u32::from_le_bytes(array(header.get(15..19)?)?),
+            crc: u32::from_le_bytes(array(header.get(19..23)?)?),
+        };
+        let crc = u32::from_le_bytes(array(header.get(23..)?)?);
+        let body = bytes.get(HEADER_BYTES..)?.get(..whole.body_bytes(index)?)?;
+        let seen = crc32c::crc32c_append(crc32c::crc32c(header.get(..23)?), body);
+        (header.starts_with(&MAGIC) && seen == crc).then_some(Self {
+            key,
+            index,
+            whole,
+            body,
+        })
+    }
+
+    /// The piece that fills `bytes`.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        Self::parse_front(bytes).filter(|piece| piece.bytes() == bytes.len())
+    }
+
+    fn bytes(&self) -> usize {
+        HEADER_BYTES + self.body.len()
+    }
+}
+
+/// Splits a value of at most [`VALUE_BYTES_MAX`] into its pieces, each with its key in sled.
+pub(crate) fn split(key: Key, value: &[u8]) -> impl Iterator<Item = ([u8; 11], Vec<u8>)> + '_ {
+    let whole = Whole {
+        len: u32::try_from(value.len()).unwrap_or(u32::MAX),
+        crc: crc32c::crc32c(value),
+    };
+    (0..=u16::MAX)
+        .take(whole.pieces())
+        .zip(
+            value
+                .chunks(BODY_BYTES)
+                .chain(value.is_empty().then_some(&[][..])),
+        )
+        .map(move |(index, body)| {
+            let name = key.piece(index);
+            let mut piece = Vec::with_capacity(HEADER_BYTES + body.len());
+            piece.extend_from_slice(&MAGIC);
+            piece.extend_from_slice(&name);
+            piece.extend_from_slice(&whole.len.to_le_bytes());
+            piece.extend_from_slice(&whole.crc.to_le_bytes());
+            let crc = crc32c::crc32c_append(crc32c::crc32c(&piece), body);
+            piece.extend_from_slice(&crc.to_le_bytes());
+            piece.extend_from_slice(body);
+            (name, piece)
+        })
+}
+
+/// Where the pieces of every value lie in a `db` file, found without sled and without writing.
+///
+/// sled moves pieces while it writes, so this is good for a file nobody writes to, and otherwise
+/// a last resort: a piece that has moved away is found missing, never mistaken.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    file: File,
+    values: BTreeMap<(Key, Whole), Found>,
+    damaged: u64,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    /// Where each piece begins.
+    offsets: Vec<Option<u64>>,
+    head: Vec<u8>,
+}
+
+impl Found {
+    fn is_complete(&self) -> bool {
+        self.offsets.iter().all(Option::is_some)
+    }
+}
+
+impl Scan {
+    /// Reads the whole file once.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        let mut scan = Self {
+            file: File::open(path)?,
+            values: BTreeMap::new(),
+            damaged: 0,
+        };
+        let mut window = Vec::with_capacity(BLOCK_BYTES + PIECE_BYTES);
+        let mut start = 0;
+        let mut at_end = false;
+        while !at_end {
+            let had = window.len();
+            (&scan.file)
+                .take((BLOCK_BYTES + PIECE_BYTES - had) as u64)
+                .read_to_end(&mut window)?;
+            at_end = window.len() < BLOCK_BYTES + PIECE_BYTES;
+            // A piece that begins in the last bytes may be cut: it is left for the next window.
+            let limit = if at_end { window.len() } else { BLOCK_BYTES };
+            let used = scan.look(&window, limit, start);
+            start += used as u64;
+            window.drain(..used);
+        }
+        Ok(scan)
+    }
+
+    /// Notes the pieces that begin before `limit`; gives how far it came.
+    fn look(&mut self, window: &[u8], limit: usize, start: u64) -> usize {
+        let mut at = 0;
+        while let Some(rest) = window.get(at..limit) {
+            let Some(next) = rest.iter().position(|byte| *byte == MAGIC[0]) else {
+                return limit;
+            };
+            at += next;
+            let rest = window.get(at..).unwrap_or_default();
+            if let Some(piece) = Piece::parse_front(rest) {
+                self.note(&piece, start + at as u64);
+                at += piece.bytes();
+            } else {
+                self.damaged += u64::from(rest.starts_with(&MAGIC));
+                at += 1;
+            }
+        }
+        at
+    }
+
+    fn note(&mut self, piece: &Piece<'_>, offset: u64) {
+        let found = self.values.entry((piece.key, piece.whole)).or_default();
+        found.offsets.resize(piece.whole.pieces(), None);
+        if let Some(slot) = found.offsets.get_mut(usize::from(piece.index)) {
+            *slot = Some(offset);
+        }
+        if piece.index == 0 {
+            found.head = piece.body.iter().take(HEAD_BYTES).copied().collect();
+        }
+    }
+
+    /// Places that begin like a piece and are not one: signs of damage, or of a write that was
+    /// cut off.
+    pub(crate) fn damaged(&self) -> u64 {
+        self.damaged
+    }
+
+    /// The values of a space that are complete, with their first 32 bytes, in order.
+    pub(crate) fn values(&self, space: u8) -> impl Iterator<Item = (u64, &[u8])> {
+        self.space(space)
+            .filter(|(_, found)| found.is_complete())
+            .map(|(number, found)| (number, &found.head[..]))
+    }
+
+    /// The greatest number in a space, complete or not.
+    pub(crate) fn last(&self, space: u8) -> Option<u64> {
+        self.space(space).last().map(|(number, _)| number)
+    }
+
+    fn space(&self, space: u8) -> impl Iterator<Item = (u64, &Found)> {
+        self.values
+            .iter()
+            .filter(move |((key, _), _)| key.space == space)
+            .map(|((key, _), found)| (key.number, found))
+    }
+
+    /// Reads a value, if all of it is there. Of several under one name, the first that is whole.
+    pub(crate) fn read(&self, key: Key) -> io::Result<Option<Vec<u8>>> {
+        for ((_, whole), found) in self.values.iter().filter(|((k, _), _)| *k == key) {
+            let mut value = Vec::new();
+            for offset in found.offsets.iter().copied() {
+                let Some(offset) = offset else { break };
+                let mut bytes = Vec::with_capacity(PIECE_BYTES);
+                (&self.file).seek(SeekFrom::Start(offset))?;
+                (&self.file)
+                    .take(PIECE_BYTES as u64)
+                    .read_to_end(&mut bytes)?;
+                let piece = Piece::parse_front(&bytes).filter(|p| p.key == key);
+                value.extend_from_slice(piece.map_or(&[], |p| p.body));
+            }
+            if found.is_complete() && whole.fits(&value) {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+}
+
+const BLOCK_BYTES: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i * 31 % 251) as u8).collect()
+    }
+
+    #[test]
+    fn the_layout_of_a_piece_is_fixed_to_the_byte() {
+        let (name, piece) = split(Key::new(b'c', 258), b"abc").next().unwrap();
+        assert_eq!(name, [b'c', 0, 0, 0, 0, 0, 0, 1, 2, 0, 0]);
+        let golden = [
+            0xF5, 0x65, 0x70, 1, 0x63, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 3, 0, 0, 0, 0xB7, 0x3F, 0x4B,
+            0x36,
+        ];
+        assert_eq!(piece[..23], golden);
+        assert_eq!(piece[27..], *b"abc");
+        assert_eq!(Piece::parse(&piece).unwrap().body, b"abc");
+    }
+
+    #[test]
+    fn no_altered_piece_is_believed() {
+        let (_, piece) = split(Key::new(1, 2), &value(100)).next().unwrap();
+        for bit in 0..piece.len() * 8 {
+            let mut bad = piece.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(Piece::parse(&bad).is_none(), "bit {bit}");
+        }
+        for cut in 0..piece.len() {
+            assert!(Piece::parse(&piece[..cut]).is_none(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_scan_finds_every_piece_wherever_the_blocks_of_the_file_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let mut bytes = Vec::new();
+        for number in 0..400 {
+            bytes.extend(vec![0xF5; (number % 7) as usize]);
+            for (_, piece) in split(Key::new(1, number), &value(number as usize * 50)) {
+                bytes.extend(piece);
+            }
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(bytes.len() > 3 * BLOCK_BYTES);
+        let scan = Scan::of(&path).unwrap();
+        assert_eq!((scan.damaged(), scan.last(1)), (0, Some(399)));
+        assert_eq!(scan.values(1).count(), 400);
+        for number in 0..400 {
+            let read = scan.read(Key::new(1, number)).unwrap();
+            assert_eq!(read, Some(value(number as usize * 50)), "{number}");
+        }
+        assert_eq!(scan.read(Key::new(2, 1)).unwrap(), None);
+    }
+}

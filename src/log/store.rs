@@ -1,0 +1,657 @@
+//! One sled database, made safe: the only file that names sled.
+//!
+//! Everything here answers to what sled 0.34.7 really does:
+//!
+//! - `flush` is not an fdatasync on Linux (`src/pagecache/iobuf.rs:728`), so [`Store::sync`] adds
+//!   one on a handle of its own, opened before anything is written: the system reports a failed
+//!   write-back once to each handle that was already open.
+//! - A power cut with much unsynced log behind it can destroy the whole database, so a store
+//!   syncs by itself before [`UNSYNCED_BYTES`] of pieces have gathered. sled writes about twice
+//!   what it is given, which keeps its log below half of its 512 KiB segments.
+//! - A kill while it opens can leave `snap.*.generating` behind, which it then takes for its
+//!   newest snapshot and refuses for ever (`src/pagecache/snapshot.rs:532`): removed first.
+//! - It panics on damaged files and, when an fsync fails, in `Drop` (`src/pagecache/logger.rs:467`),
+//!   so every call is guarded. A program built with `panic = "abort"` has no such guard.
+//! - Its waits have no timeout (`src/pagecache/iobuf.rs:997`). The wait for a flush, the one place
+//!   where the disk is waited for, is given up after a minute; the database is then left alone
+//!   for good, since dropping it would wait in the same place. Waits inside an insert, which
+//!   happen only when all buffers are under way, cannot be given up.
+//!
+//! After any failed write the store takes no more writes: sled's own state is in doubt, and a
+//! second fdatasync that succeeds proves nothing. Reading goes on as long as it works.
+//!
+//! Values are split into pieces as `piece.rs` lays out; one counts only if all its pieces are
+//! there and its checksum holds. Only plain inserts are used: a batch takes a lock that all
+//! databases of the process share (`src/concurrency_control.rs:23`).
+
+use std::fs::{self, File, OpenOptions};
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use super::piece::{self, Key, PIECE_BYTES, Piece, VALUE_BYTES_MAX};
+use crate::clock::{Clock, SystemClock};
+use crate::error::Error;
+
+/// Bytes of pieces that may wait for a sync.
+pub(crate) const UNSYNCED_BYTES: u64 = 96 * 1024;
+
+/// Cache of one database. sled counts roughly; several times this is used at worst.
+const CACHE_BYTES: u64 = 8 << 20;
+
+/// How long a database that was just dropped may hold its lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a flush may take. A slow disk takes seconds; a flush that lost its wake-up takes
+/// for ever.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(60);
+
+/// One sled database.
+pub(crate) struct Store {
+    path: PathBuf,
+    /// Taken out only to be dropped or abandoned.
+    db: Option<sled::Db>,
+    file: File,
+    unsynced_bytes: u64,
+    stopped: Option<(io::ErrorKind, String)>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("path", &self.path)
+            .field("unsynced_bytes", &self.unsynced_bytes)
+            .field("stopped", &self.stopped)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Makes a new store; when this returns, its files and their names are durable.
+    pub(crate) fn create(path: &Path) -> Result<Self, Error> {
+        make_dir(path)?;
+        let store = Self::open(path)?;
+        sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+        Ok(store)
+    }
+
+    /// Opens a store, or finishes making one that was cut off while it was made.
+    ///
+    /// [`Error::Damaged`] if sled refuses the files or panics on them; [`Error::Storage`] if the
+    /// system refuses.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        remove_torn_snapshots(path)?;
+        let db = open_patiently(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path.join("db"))
+            .map_err(Error::storage("open a store's file", path.join("db")))?;
+        let store = Self {
+            path: path.to_path_buf(),
+            db: Some(db),
+            file,
+            unsynced_bytes: 0,
+            stopped: None,
+        };
+        store.sync_names()?;
+        Ok(store)
+    }
+
+    /// Makes durable what sled leaves to chance when it creates or opens: the files and their
+    /// names. Nobody but the owner may read them.
+    fn sync_names(&self) -> Result<(), Error> {
+        for name in ["conf", "db"] {
+            let path = self.path.join(name);
+            keep_private(&path, 0o600)?;
+            OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.sync_all())
+                .map_err(Error::storage("sync a store's file", path))?;
+        }
+        keep_private(&self.path.join("blobs"), 0o700)?;
+        sync_dir(&self.path.join("blobs"))?;
+        sync_dir(&self.path)
+    }
+
+    /// Why no more is written, once a write has failed.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
+    /// Bytes of pieces that wait for a sync.
+    pub(crate) fn unsynced_bytes(&self) -> u64 {
+        self.unsynced_bytes
+    }
+
+    /// Writes a value. It is durable after the next [`sync`](Self::sync), and may be sooner.
+    pub(crate) fn put(&mut self, key: Key, value: &[u8]) -> Result<(), Error> {
+        let bytes = value.len() as u64;
+        if bytes > VALUE_BYTES_MAX {
+            return Err(Error::TooLarge {
+                bytes,
+                max: VALUE_BYTES_MAX,
+                setting: "chunk_bytes",
+            });
+        }
+        for (name, piece) in piece::split(key, value) {
+            self.make_room(piece.len())?;
+            self.write("write to a store", |db| db.insert(name, piece).map(drop))?;
+        }
+        Ok(())
+    }
+
+    /// Removes a value, its first piece first: without that one the others mean nothing.
+    pub(crate) fn remove(&mut self, key: Key) -> Result<(), Error> {
+        for index in 0..=u16::MAX {
+            // A removal is a few bytes, but may make sled write its whole leaf again.
+            self.make_room(PIECE_BYTES)?;
+            let was = self.write("remove from a store", |db| db.remove(key.piece(index)))?;
+            if was.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self, bytes: usize) -> Result<(), Error> {
+        if self.unsynced_bytes + bytes as u64 > UNSYNCED_BYTES {
+            self.sync()?;
+        }
+        self.unsynced_bytes += bytes as u64;
+        Ok(())
+    }
+
+    /// Makes everything written so far durable.
+    pub(crate) fn sync(&mut self) -> Result<(), Error> {
+        let flushed = self.write("flush a store", |db| {
+            // The future is polled here and now, so nothing is spawned but sled's own work.
+            wait_for(db.flush_async(), FLUSH_PATIENCE).unwrap_or_else(|| {
+                let text = "no answer from the disk within a minute";
+                Err(io::Error::new(io::ErrorKind::TimedOut, text).into())
+            })
+        });
+        if let Err(error) = flushed {
+            if is_timeout(&error) {
+                // Dropping it would wait where the flush waits; its memory is given up instead.
+                std::mem::forget(self.db.take());
+            }
+            return Err(error);
+        }
+        let synced = self.file.sync_data();
+        if let Err(source) = synced {
+            let error = Error::storage("sync a store", self.path.join("db"))(source);
+            self.stop(&error);
+            return Err(error);
+        }
+        self.unsynced_bytes = 0;
+        Ok(())
+    }
+
+    /// Reads a value. [`Error::Damaged`] if a part of it is missing or does not check.
+    pub(crate) fn read(&self, key: Key) -> Result<Option<Vec<u8>>, Error> {
+        let Some(bytes) = self.piece(key, 0)? else {
+            return Ok(None);
+        };
+        let first = Piece::parse(&bytes).filter(|p| (p.key, p.index) == (key, 0));
+        let whole = first
+            .ok_or_else(|| self.damaged("a piece does not check"))?
+            .whole;
+        let mut value = first.map_or(&[][..], |p| p.body).to_vec();
+        for index in (1..=u16::MAX).take(whole.pieces() - 1) {
+            let bytes = self.piece(key, index)?;
+            let piece = bytes.as_deref().and_then(Piece::parse);
+            let piece = piece.filter(|p| (p.key, p.index, p.whole) == (key, index, whole));
+            let piece = piece.ok_or_else(|| self.damaged("a piece is missing"))?;
+            value.extend_from_slice(piece.body);
+        }
+        if whole.fits(&value) {
+            Ok(Some(value))
+        } else {
+            Err(self.damaged("a value does not check"))
+        }
+    }
+
+    fn piece(&self, key: Key, index: u16) -> Result<Option<sled::IVec>, Error> {
+        self.call("read from a store", |db| db.get(key.piece(index)))
+    }
+
+    /// The greatest number of a space, whether its value is complete or not.
+    pub(crate) fn last(&self, space: u8) -> Result<Option<u64>, Error> {
+        let (low, high) = (Key::new(space, 0), Key::new(space, u64::MAX));
+        let last = self.call("search a store", |db| {
+            db.range(low.piece(0)..=high.piece(u16::MAX))
+                .next_back()
+                .transpose()
+        })?;
+        Ok(last
+            .and_then(|(key, _)| Key::parse(&key))
+            .map(|(key, _)| key.number))
+    }
+
+    /// The next number of a space from `from` on whose value has its first piece.
+    pub(crate) fn next(&self, space: u8, from: u64) -> Result<Option<u64>, Error> {
+        let high = Key::new(space, u64::MAX).piece(u16::MAX);
+        let mut low = Key::new(space, from).piece(0);
+        loop {
+            let next = self.call("search a store", |db| {
+                db.range(low..=high).next().transpose()
+            })?;
+            match next.and_then(|(key, _)| Key::parse(&key)) {
+                None => return Ok(None),
+                Some((key, 0)) => return Ok(Some(key.number)),
+                // The rest of a removal that was cut off.
+                Some((Key { number, .. }, _)) => match number.checked_add(1) {
+                    Some(number) => low = Key::new(space, number).piece(0),
+                    None => return Ok(None),
+                },
+            }
+        }
+    }
+
+    /// Runs a write; after any error there are no more.
+    fn write<T>(
+        &mut self,
+        action: &'static str,
+        work: impl FnOnce(&sled::Db) -> sled::Result<T>,
+    ) -> Result<T, Error> {
+        if let Some((kind, text)) = &self.stopped {
+            let text = format!("stopped since an earlier write failed: {text}");
+            return Err(Error::storage(action, &self.path)(io::Error::new(
+                *kind, text,
+            )));
+        }
+        let result = self.call(action, work);
+        if let Err(error) = &result {
+            self.stop(error);
+        }
+        result
+    }
+
+    fn stop(&mut self, error: &Error) {
+        let cause = match error {
+            Error::Storage { source, .. } => (source.kind(), source.to_string()),
+            other => (io::ErrorKind::Other, other.to_string()),
+        };
+        self.stopped.get_or_insert(cause);
+    }
+
+    fn call<T>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&sled::Db) -> sled::Result<T>,
+    ) -> Result<T, Error> {
+        match &self.db {
+            Some(db) => guarded(action, &self.path, || work(db)),
+            None => Err(Error::storage(action, &self.path)(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the store was given up",
+            ))),
+        }
+    }
+
+    fn damaged(&self, what: &str) -> Error {
+        Error::Damaged {
+            what: what.into(),
+            path: self.path.clone(),
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let db = self.db.take();
+        // sled unwraps the result of an fsync here. What was promised is synced already.
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(db)));
+    }
+}
+
+/// Runs a call of sled: its errors and its panics become ours.
+fn guarded<T>(
+    action: &'static str,
+    path: &Path,
+    work: impl FnOnce() -> sled::Result<T>,
+) -> Result<T, Error> {
+    let what = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(sled::Error::Io(source))) => return Err(Error::storage(action, path)(source)),
+        // What sled calls a bug is a thread of its pool that ended: no fault of the file.
+        Ok(Err(error @ sled::Error::ReportableBug(_))) => {
+            return Err(Error::storage(action, path)(io::Error::other(
+                error.to_string(),
+            )));
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => format!("sled panicked: {}", panic_text(&*panic)),
+    };
+    let path = path.to_path_buf();
+    Err(Error::Damaged { what, path })
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no text")
+}
+
+fn is_timeout(error: &Error) -> bool {
+    matches!(error, Error::Storage { source, .. } if source.kind() == io::ErrorKind::TimedOut)
+}
+
+/// Opens the database, waiting for the lock of one just dropped: a thread of sled's pool may hold
+/// the file a few milliseconds longer and tells nobody when it lets go, so there is nothing to
+/// wait for but time.
+fn open_patiently(path: &Path) -> Result<sled::Db, Error> {
+    let deadline = SystemClock.monotonic() + LOCK_PATIENCE;
+    loop {
+        let config = sled::Config::new()
+            .path(path)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None);
+        match guarded("open a store", path, || config.open()) {
+            Err(Error::Storage { source, .. })
+                if source.to_string().contains("could not acquire lock")
+                    && SystemClock.monotonic() < deadline =>
+            {
+                thread::park_timeout(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// A snapshot that was being written when the process died is of no use, and deadly.
+fn remove_torn_snapshots(path: &Path) -> Result<(), Error> {
+    let fail = || Error::storage("remove a torn snapshot", path);
+    for entry in fs::read_dir(path).map_err(Error::storage("open a store", path))? {
+        let entry = entry.map_err(fail())?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path()).map_err(fail())?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for a future on this thread; `None` if it takes longer than `patience`.
+fn wait_for<T>(future: impl Future<Output = T>, patience: Duration) -> Option<T> {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    let deadline = SystemClock.monotonic() + patience;
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Some(value);
+        }
+        let left = deadline.saturating_sub(SystemClock.monotonic());
+        if left.is_zero() {
+            return None;
+        }
+        // The waker ends this; a wake-up in between is remembered.
+        thread::park_timeout(left);
+    }
+}
+
+/// Makes a directory that only its owner may enter.
+pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
+    fs::create_dir(path).map_err(Error::storage("make a directory", path))?;
+    keep_private(path, 0o700)
+}
+
+#[cfg(unix)]
+fn keep_private(path: &Path, mode: u32) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(Error::storage("set the permissions", path))
+}
+
+#[cfg(not(unix))]
+fn keep_private(_: &Path, _: u32) -> Result<(), Error> {
+    Ok(())
+}
+
+/// Makes the names in a directory durable. Where directories cannot be opened as files, the file
+/// system keeps names itself.
+pub(crate) fn sync_dir(path: &Path) -> Result<(), Error> {
+    if cfg!(unix) {
+        File::open(path)
+            .and_then(|dir| dir.sync_all())
+            .map_err(Error::storage("sync a directory", path))?;
+    }
+    Ok(())
+}
+
+/// Bytes of the files in a directory and the directories in it.
+pub(crate) fn dir_bytes(path: &Path) -> u64 {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => dir_bytes(&entry.path()),
+            Ok(meta) => meta.len(),
+            // Gone since it was listed.
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::piece::Scan;
+    use super::*;
+
+    fn noise(seed: u64, len: usize) -> Vec<u8> {
+        let mut x = seed | 1;
+        (0..len)
+            .map(|_| {
+                x ^= x << 13;
+                x ^= x >> 7;
+                x ^= x << 17;
+                (x >> 32) as u8
+            })
+            .collect()
+    }
+
+    fn blobs(store: &Store) -> usize {
+        fs::read_dir(store.path.join("blobs")).unwrap().count()
+    }
+
+    #[test]
+    fn values_of_every_size_around_a_piece_survive_a_reopen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let sizes = [
+            0,
+            1,
+            5972,
+            5973,
+            5974,
+            5999,
+            6000,
+            6001,
+            11946,
+            12000,
+            256 << 10,
+        ];
+        let mut store = Store::create(&path).unwrap();
+        for (number, size) in (0..).zip(sizes) {
+            store
+                .put(Key::new(1, number), &noise(number, size))
+                .unwrap();
+            assert!(store.unsynced_bytes() <= UNSYNCED_BYTES);
+        }
+        store.sync().unwrap();
+        for _ in 0..2 {
+            for (number, size) in (0..).zip(sizes) {
+                let read = store.read(Key::new(1, number)).unwrap();
+                assert_eq!(read, Some(noise(number, size)), "{size}");
+            }
+            assert_eq!(store.last(1).unwrap(), Some(sizes.len() as u64 - 1));
+            assert_eq!(
+                (store.last(0).unwrap(), store.last(2).unwrap()),
+                (None, None)
+            );
+            drop(store);
+            store = Store::open(&path).unwrap();
+        }
+        let scan = Scan::of(&path.join("db")).unwrap();
+        assert_eq!((scan.values(1).count(), scan.damaged()), (sizes.len(), 0));
+    }
+
+    #[test]
+    fn removed_values_are_gone_and_the_next_one_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::create(&dir.path().join("s")).unwrap();
+        for number in [3, 5, 9] {
+            store
+                .put(Key::new(7, number), &noise(number, 20_000))
+                .unwrap();
+        }
+        store.remove(Key::new(7, 5)).unwrap();
+        assert_eq!(store.read(Key::new(7, 5)).unwrap(), None);
+        assert_eq!(store.next(7, 0).unwrap(), Some(3));
+        assert_eq!(store.next(7, 4).unwrap(), Some(9));
+        assert_eq!(store.next(7, 10).unwrap(), None);
+        // A removal cut off after its first step leaves pieces that mean nothing.
+        let first = Key::new(7, 9).piece(0);
+        store
+            .write("test", |db| db.remove(first).map(drop))
+            .unwrap();
+        assert_eq!(store.next(7, 4).unwrap(), None);
+        assert_eq!(store.read(Key::new(7, 9)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_value_that_lacks_a_piece_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::create(&dir.path().join("s")).unwrap();
+        let key = Key::new(1, 1);
+        store.put(key, &noise(1, 20_000)).unwrap();
+        store
+            .write("test", |db| db.remove(key.piece(2)).map(drop))
+            .unwrap();
+        let error = store.read(key).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+        assert_eq!(store.last(1).unwrap(), Some(1));
+    }
+
+    #[test]
+    fn no_value_ever_becomes_a_blob_and_a_scan_sees_them_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let mut store = Store::create(&path).unwrap();
+        for number in 0..60 {
+            // Long and short ones in turn, so that leaves split everywhere.
+            let len = if number % 3 == 0 { 90_000 } else { 5973 * 2 };
+            store.put(Key::new(1, number), &noise(number, len)).unwrap();
+        }
+        store.sync().unwrap();
+        let scan = Scan::of(&path.join("db")).unwrap();
+        assert_eq!((scan.values(1).count(), scan.damaged()), (60, 0));
+        assert_eq!(blobs(&store), 0);
+        drop(store);
+        assert_eq!(blobs(&Store::open(&path).unwrap()), 0);
+    }
+
+    #[test]
+    fn a_store_opens_again_at_once_fifty_times() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        drop(Store::create(&path).unwrap());
+        for round in 0..50 {
+            let mut store = Store::open(&path).unwrap();
+            store.put(Key::new(1, round), &noise(round, 7000)).unwrap();
+            store.sync().unwrap();
+        }
+        let store = Store::open(&path).unwrap();
+        for round in 0..50 {
+            let read = store.read(Key::new(1, round)).unwrap();
+            assert_eq!(read, Some(noise(round, 7000)));
+        }
+    }
+
+    /// A kill while sled opens can leave a snapshot half written under a name that sled itself
+    /// takes for the newest one, and then it refuses the database at every open.
+    #[test]
+    fn a_torn_snapshot_does_not_brick_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let mut store = Store::create(&path).unwrap();
+        store.put(Key::new(1, 1), b"x").unwrap();
+        store.sync().unwrap();
+        drop(store);
+        fs::write(path.join("snap.00000000000FFFFF.generating"), b"torn").unwrap();
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.read(Key::new(1, 1)).unwrap(), Some(b"x".to_vec()));
+    }
+
+    #[test]
+    fn a_second_owner_is_refused_after_patience() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let _store = Store::create(&path).unwrap();
+        let error = Store::open(&path).unwrap_err();
+        assert!(matches!(error, Error::Storage { .. }), "{error}");
+    }
+
+    #[test]
+    fn after_a_failed_write_nothing_more_is_written_and_the_kind_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::create(&dir.path().join("s")).unwrap();
+        store.put(Key::new(1, 1), b"x").unwrap();
+        let full = || io::Error::new(io::ErrorKind::StorageFull, "no room");
+        let first = store.write("test", |_| Err::<(), _>(full().into()));
+        assert!(first.unwrap_err().is_out_of_room());
+        let put = store.put(Key::new(1, 2), b"y").unwrap_err();
+        assert!(put.is_out_of_room() && store.is_stopped(), "{put}");
+        assert!(store.sync().is_err() && store.remove(Key::new(1, 1)).is_err());
+        assert_eq!(store.read(Key::new(1, 1)).unwrap(), Some(b"x".to_vec()));
+    }
+
+    #[test]
+    fn a_panic_of_sled_is_damage_and_stops_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::create(&dir.path().join("s")).unwrap();
+        let result = store.write("test", |_| -> sled::Result<()> { panic!("at the disk") });
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains("at the disk"), "{error}");
+        assert!(store.is_stopped());
+    }
+
+    #[test]
+    fn a_flush_that_never_answers_is_given_up() {
+        let nothing = std::future::pending::<()>();
+        assert_eq!(wait_for(nothing, Duration::from_millis(1)), None);
+        assert_eq!(wait_for(async { 7 }, Duration::from_secs(60)), Some(7));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_may_read_the_files() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let _store = Store::create(&path).unwrap();
+        for (name, mode) in [
+            ("", 0o700),
+            ("db", 0o600),
+            ("conf", 0o600),
+            ("blobs", 0o700),
+        ] {
+            let meta = fs::metadata(path.join(name)).unwrap();
+            assert_eq!(meta.permissions().mode() & 0o777, mode, "{name}");
+        }
+    }
+}
