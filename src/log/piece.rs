@@ -254,23 +254,20 @@ impl Scan {
         self.damaged
     }
 
-    /// The values of a space that are complete, with their first 32 bytes, in order.
-    pub(crate) fn values(&self, space: u8) -> impl Iterator<Item = (u64, &[u8])> {
-        self.space(space)
-            .filter(|(_, found)| found.is_complete())
-            .map(|(number, found)| (number, &found.head[..]))
+    /// The values of a space that are complete, in order: number, length, first 32 bytes.
+    pub(crate) fn values(&self, space: u8) -> impl Iterator<Item = (u64, u64, &[u8])> {
+        self.values
+            .iter()
+            .filter(move |((key, _), found)| key.space == space && found.is_complete())
+            .map(|((key, whole), found)| (key.number, whole.len.into(), &found.head[..]))
     }
 
     /// The greatest number in a space, complete or not.
     pub(crate) fn last(&self, space: u8) -> Option<u64> {
-        self.space(space).last().map(|(number, _)| number)
-    }
-
-    fn space(&self, space: u8) -> impl Iterator<Item = (u64, &Found)> {
-        self.values
-            .iter()
-            .filter(move |((key, _), _)| key.space == space)
-            .map(|((key, _), found)| (key.number, found))
+        let keys = self.values.keys().map(|(key, _)| key);
+        keys.filter(|key| key.space == space)
+            .map(|key| key.number)
+            .next_back()
     }
 
     /// Reads a value, if all of it is there. Of several under one name, the first that is whole.
