@@ -764,6 +764,41 @@ mod tests {
         assert_eq!(seqs(&mut state), [1]);
     }
 
+    #[test]
+    fn random_work_with_reopens_agrees_with_a_map_and_never_looks_like_damage() {
+        let mut x = 0x5EED_0003_u64;
+        println!("seed {x:#x}");
+        let mut below = |n: u64| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            x % n
+        };
+        let spool = tempfile::tempdir().unwrap();
+        let mut state = open(spool.path());
+        state.compact_bytes = 1 << 20;
+        let mut model = BTreeSet::new();
+        for step in 0..400 {
+            let seq = 1 + below(30);
+            match below(8) {
+                0..=3 => {
+                    state
+                        .put_letter(&letter(seq, below(20_000) as usize))
+                        .unwrap();
+                    model.insert(seq);
+                }
+                4 | 5 => assert_eq!(state.remove_letter(seq).unwrap(), model.remove(&seq)),
+                6 => state.set_memo(&memo(step)).unwrap(),
+                _ => {
+                    state.tidy().unwrap();
+                    state = open_again(state, spool.path());
+                    state.compact_bytes = 1 << 20;
+                }
+            }
+            assert!(seqs(&mut state).iter().eq(&model), "step {step}");
+        }
+    }
+
     /// Random damage from a fixed seed: never a panic and never a wrong letter. The few that a
     /// cut lost without a trace, and the removed ones that came back since their mark was cut
     /// off, are bounded.
@@ -826,7 +861,7 @@ mod tests {
             returned += back;
         }
         println!("{kept} of 2400 letters kept, {returned} came back, {noted} notes");
-        assert!(kept > 1800 && noted > 30 && returned < 10);
+        assert!(kept > 1800 && noted > 10 && returned < 10);
     }
 
     #[test]
@@ -842,7 +877,7 @@ mod tests {
             "100000000000000000000000000000000000000000000002",
             "ea03000000000000",
             "00000000",
-            "0190010000000000000000000000000000000000000000",
+            "019001000000000000000000000000000000000000",
             "03000000",
             "d007000000000000",
             "b80b000000000000",
