@@ -7,6 +7,7 @@
 
 pub(crate) mod chunk;
 pub(crate) mod codec;
+pub(crate) mod letter;
 pub(crate) mod memory;
 pub(crate) mod piece;
 pub(crate) mod segment;

@@ -4,8 +4,7 @@
 //!
 //! ```text
 //! space number       value
-//! l     seq          a dead letter: version (1), length of its head (4, little-endian), the
-//!                    head (bincode), the JSON of the event as it is
+//! l     seq          a dead letter, as `letter.rs` lays it out
 //! r     seq          letters of that number were removed: for each, length and CRC32C of its
 //!                    value (4 + 4, little-endian)
 //! m     generation   the memo: version (1), the memo (bincode); the greatest generation counts
@@ -32,19 +31,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use super::codec::{self, Memo};
+use super::letter::{self, VERSION};
 use super::piece::{Key, Scan, Whole};
 use super::shelf::quarantine;
 use super::store::{Store, dir_bytes, sync_dir};
-use crate::dead::{Cause, DeadLetter};
+use crate::dead::DeadLetter;
 use crate::error::Error;
-use crate::event::{Event, EventId, Seq, unix_ms};
-use crate::sink::Answer;
-
-/// The newest version of letters and memo this build reads, and the one it writes.
-const VERSION: u8 = 1;
+use crate::event::Seq;
 
 const LETTERS: u8 = b'l';
 const REMOVED: u8 = b'r';
@@ -65,20 +59,6 @@ pub(crate) struct State {
     /// The letters, by sequence number, and the bytes of each.
     letters: BTreeMap<Seq, u64>,
     compact_bytes: u64,
-}
-
-/// The part of a dead letter that is not the event's JSON, version 1.
-#[derive(Debug, Serialize, Deserialize)]
-struct HeadV1 {
-    /// How many letters of this number were removed before: no two have the same bytes.
-    copy: u32,
-    id: EventId,
-    time_ms: u64,
-    cause: Cause,
-    answer: Answer,
-    attempts: u32,
-    first_attempt_ms: u64,
-    last_attempt_ms: u64,
 }
 
 impl State {
@@ -211,7 +191,7 @@ impl State {
         let mut copy = removed_before(store, letter.seq)?;
         match store.read(Key::new(LETTERS, letter.seq)) {
             Ok(None) => {}
-            Ok(Some(old)) if Some(&old) == encode_letter(letter, copy).as_ref() => {
+            Ok(Some(old)) if Some(&old) == letter::encode(letter, copy).as_ref() => {
                 return store.sync();
             }
             Ok(Some(old)) => {
@@ -222,7 +202,7 @@ impl State {
             Err(Error::Damaged { .. }) => erase(store, letter.seq, None)?,
             Err(error) => return Err(error),
         }
-        let value = encode_letter(letter, copy).ok_or(too_large)?;
+        let value = letter::encode(letter, copy).ok_or(too_large)?;
         store.put(Key::new(LETTERS, letter.seq), &value)?;
         store.sync()?;
         self.letters.insert(letter.seq, value.len() as u64);
@@ -251,8 +231,8 @@ impl State {
             return Ok(None);
         }
         let value = self.letter_value(seq)?;
-        let letter = decode_letter(seq, self.body(&value)?);
-        letter.map(Some).ok_or_else(|| self.unreadable(seq))
+        let found = letter::decode(seq, self.body(&value)?);
+        found.map(Some).ok_or_else(|| self.unreadable(seq))
     }
 
     /// The bytes of a letter; where sled does not give them, what the file still has.
@@ -508,44 +488,6 @@ fn removed_names(store: &Store, seq: Seq) -> Result<Vec<u8>, Error> {
 fn removed_before(store: &Store, seq: Seq) -> Result<u32, Error> {
     let names = removed_names(store, seq)?;
     Ok(u32::try_from(names.len() / 8).unwrap_or(u32::MAX))
-}
-
-fn encode_letter(letter: &DeadLetter, copy: u32) -> Option<Vec<u8>> {
-    let head = codec::encode(&HeadV1 {
-        copy,
-        id: letter.event.id(),
-        time_ms: letter.event.time_ms(),
-        cause: letter.cause,
-        answer: letter.answer.clone(),
-        attempts: letter.attempts,
-        first_attempt_ms: unix_ms(letter.first_attempt),
-        last_attempt_ms: unix_ms(letter.last_attempt),
-    })?;
-    let mut value = vec![VERSION];
-    value.extend_from_slice(&u32::try_from(head.len()).ok()?.to_le_bytes());
-    value.extend_from_slice(&head);
-    value.extend_from_slice(letter.event.json_bytes());
-    Some(value)
-}
-
-fn decode_letter(seq: Seq, body: &[u8]) -> Option<DeadLetter> {
-    let (len, rest) = body.split_at_checked(4)?;
-    let len = u32::from_le_bytes(codec::array(len)?);
-    let (head, json) = rest.split_at_checked(len as usize)?;
-    let head: HeadV1 = codec::decode(head, "a dead letter").ok()?;
-    Some(DeadLetter {
-        seq,
-        event: Event::from_parts(head.id, head.time_ms, json.to_vec().into()),
-        cause: head.cause,
-        answer: head.answer,
-        attempts: head.attempts,
-        first_attempt: from_ms(head.first_attempt_ms)?,
-        last_attempt: from_ms(head.last_attempt_ms)?,
-    })
-}
-
-fn from_ms(ms: u64) -> Option<std::time::SystemTime> {
-    std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_millis(ms))
 }
 
 #[cfg(test)]

@@ -1,7 +1,11 @@
 //! Tests of the state, on real files.
 
 use super::*;
+use crate::dead::Cause;
+use crate::event::{Event, EventId};
 use crate::log::codec::PausedMemo;
+use crate::log::letter::from_ms;
+use crate::sink::Answer;
 use crate::sink::PauseReason;
 use uuid::Uuid;
 
@@ -318,7 +322,7 @@ fn i8_random_damage_never_gives_a_wrong_letter_and_costs_few() {
 fn version_1_is_fixed_to_the_byte_and_a_newer_one_is_kept() {
     let spool = tempfile::tempdir().unwrap();
     let mut state = open(spool.path());
-    let mut value = encode_letter(&letter(2, 0), 0).unwrap();
+    let mut value = letter::encode(&letter(2, 0), 0).unwrap();
     // Version, length of the head, copy; id, time, cause, answer, attempts, first, last.
     let golden = [
         "01",
