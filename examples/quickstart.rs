@@ -9,6 +9,12 @@
 //! The bot is this same program, started again as a child process, so that it can be killed for
 //! real. `QUICKSTART_KILL_AFTER=417` chooses the acknowledgement after which that happens.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example speaks to its reader"
+)]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};

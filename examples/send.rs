@@ -6,6 +6,8 @@
 //!
 //! Without a network the message stays in the spool and the next run delivers it.
 
+#![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
+
 use std::time::Duration;
 
 use everpost::Queue;

@@ -11,12 +11,12 @@ use tokio::sync::watch;
 use crate::clock::{Clock, SystemClock};
 use crate::dead::DeadLetters;
 use crate::error::Error;
-use crate::event::{Event, Receipt, Seq};
+use crate::event::{Event, Receipt, Seq, StoredEvent};
 use crate::flusher::{self, FlusherHandle, FlusherView};
-use crate::log::Position;
 use crate::log::disk::RealDisk;
 use crate::log::spool::SpoolLog;
 use crate::log::thread::{self, LogHandle, ThreadSettings};
+use crate::log::{Log, Position, Read};
 use crate::settings::{Durability, OnFull, Settings};
 use crate::sink::Sink;
 use crate::status::{Closed, FlusherState, Recovery, Status};
@@ -268,6 +268,19 @@ impl Queue {
         DeadLetters::new(self.shared.log.clone())
     }
 
+    /// The pending events after `after` by sequence number, at most `max` of them, without
+    /// moving anything. Ranges that are damaged are passed over; they are in
+    /// [`Status::missing`]. 0 begins with the oldest; the last one's `seq` goes on from there.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Storage`], [`Error::Damaged`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn peek(&self, after: Seq, max: usize) -> Result<Vec<StoredEvent>, Error> {
+        self.shared.log.run(move |log| peek(log, after, max)).await
+    }
+
     /// Tries again now what waits for a time, or probes what is paused by the receiver. Useful
     /// when the program learns that the network is back. Does nothing to a queue that was paused
     /// on request.
@@ -392,6 +405,32 @@ impl StatusWatch {
             }
         }
     }
+}
+
+/// Bytes of JSON that one look at the queue gives at the most, beyond the first event.
+const PEEK_BYTES: u64 = 8 << 20;
+
+fn peek(log: &mut dyn Log, after: Seq, max: usize) -> Result<Vec<StoredEvent>, Error> {
+    let mut from = after.saturating_add(1);
+    let mut found: Vec<StoredEvent> = Vec::new();
+    let mut bytes = PEEK_BYTES;
+    while found.len() < max {
+        from = from.max(log.position().cursor + 1);
+        match log.read(from, max - found.len(), bytes)? {
+            Read::Events(events) => {
+                let size: usize = events.iter().map(|e| e.event.json_bytes().len()).sum();
+                from = events.last().map_or(from, |stored| stored.seq) + 1;
+                found.extend(events);
+                bytes = bytes.saturating_sub(size as u64);
+                if bytes == 0 {
+                    break;
+                }
+            }
+            Read::Missing(range) => from = range.last + 1,
+            Read::End => break,
+        }
+    }
+    Ok(found)
 }
 
 /// Runs a future to its end on this thread, also inside a runtime: without the runtime's budget,

@@ -254,16 +254,21 @@ impl Machine {
                 return Some(Action::Remember(memo));
             }
         }
-        match &self.state {
+        let action = match &self.state {
             State::Paused(_) if self.closing.is_some() => self.end(),
             State::Paused(pause) => match pause.next_probe {
-                None => self.rest(),
+                None => None,
                 Some(probe) if probe.at > now.mono => self.wait(probe.at),
                 Some(_) => self.go_on(now),
             },
             State::BackingOff { until, .. } if until.at > now.mono => self.wait(until.at),
             _ => self.go_on(now),
-        }
+        };
+        // Only here, where the memo has had its turn and its time lies ahead: a time that has
+        // passed and is not acted on would come again and again.
+        let times = [self.timer, self.remember_again.map(|due| due.at)];
+        self.timer = times.into_iter().flatten().min();
+        action
     }
 
     /// Sends the next part of the plan, or finds a new one.
@@ -317,7 +322,7 @@ impl Machine {
             self.state = State::Idle;
         }
         self.dry = true;
-        self.rest()
+        None
     }
 
     fn ask_log(&mut self, action: Action, now: &Now) -> Option<Action> {
@@ -336,14 +341,7 @@ impl Machine {
         if self.closing.is_some_and(|by| by <= until) {
             return self.end();
         }
-        self.rest();
-        self.timer = Some(self.timer.map_or(until, |timer| timer.min(until)));
-        None
-    }
-
-    /// Nothing to do until something happens.
-    fn rest(&mut self) -> Option<Action> {
-        self.timer = self.remember_again.map(|due| due.at);
+        self.timer = Some(until);
         None
     }
 

@@ -22,9 +22,13 @@ mod task;
 mod verdict;
 
 #[cfg(test)]
+mod log_lines_tests;
+#[cfg(test)]
 mod machine_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod pause_tests;
 #[cfg(test)]
 mod script;
 #[cfg(test)]
@@ -112,6 +116,7 @@ impl FlusherHandle {
     }
 
     /// The flusher at this moment.
+    #[cfg(test)]
     pub(crate) fn view(&self) -> FlusherView {
         self.view.borrow().clone()
     }

@@ -22,7 +22,7 @@ use crate::log::memory::MemoryLog;
 use crate::log::{Log, Memo, Position, Read};
 use crate::settings::{Delivery, Settings};
 use crate::sink::{Answer, Batch, Outcome, PauseReason, Sink, Verdict};
-use crate::status::SeqRange;
+use crate::status::{FlusherState, SeqRange};
 
 pub(super) const DELIVERED: Verdict = Verdict::Delivered;
 pub(super) const RETRY: Verdict = Verdict::Retry { not_before: None };
@@ -402,4 +402,36 @@ impl Clock for PausedClock {
     fn monotonic(&self) -> Duration {
         self.0.elapsed()
     }
+}
+
+pub(super) fn rig(count: u64) -> Rig {
+    Rig::new(count, steady(), None)
+}
+
+pub(super) fn wait(seconds: u64) -> Next {
+    Next::Wait(Some(secs(seconds)))
+}
+
+pub(super) fn retry_after(seconds: u64) -> Verdict {
+    Verdict::Retry {
+        not_before: Some(secs(seconds)),
+    }
+}
+
+#[track_caller]
+pub(super) fn assert_paused(rig: &Rig, expected: PauseReason) {
+    let state = rig.machine.state();
+    assert!(
+        matches!(&state, FlusherState::Paused { reason, .. } if *reason == expected),
+        "{state:?}"
+    );
+}
+
+#[track_caller]
+pub(super) fn assert_backing_off(rig: &Rig, expected: u32) {
+    let state = rig.machine.state();
+    assert!(
+        matches!(&state, FlusherState::BackingOff { attempt, .. } if *attempt == expected),
+        "{state:?}"
+    );
 }

@@ -1,1 +1,337 @@
+//! The task and its handle: on the log's thread, with a scripted sink and paused time.
+//!
+//! Paused time runs on whenever the runtime is idle, also while the log's thread works. So no test
+//! here has a timer of its own under way while it waits for the log.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::script::*;
+use super::{FlusherHandle, FlusherView};
+use crate::error::Error;
+use crate::event::Seq;
+use crate::ledger::Ledger;
+use crate::log::thread::{self, LogHandle, ThreadSettings};
+use crate::settings::{Delivery, Settings};
+use crate::sink::{PauseReason, Verdict};
+use crate::status::FlusherState;
+
+struct Bench {
+    log: LogHandle,
+    faults: Arc<Faults>,
+    sink: Arc<ScriptedSink>,
+    flusher: FlusherHandle,
+    task: JoinHandle<()>,
+}
+
+impl Bench {
+    /// A flusher on a log with so many events.
+    async fn new(count: u64, delivery: Delivery, sink: Arc<ScriptedSink>) -> Self {
+        let threads = ThreadSettings {
+            intake_bytes: 1 << 20,
+            block_when_full: false,
+            sync_every: None,
+        };
+        let clock = Arc::new(PausedClock(Instant::now()));
+        let open = || {
+            let log = FaultyLog::new(&Settings::default());
+            let faults = Arc::clone(&log.faults);
+            Ok((log, faults))
+        };
+        let (log, faults) = thread::spawn(threads, clock.clone(), open).await.unwrap();
+        if count > 0 {
+            log.append(events(count), true).await.unwrap();
+        }
+        let (flusher, task) = super::spawn(
+            &Handle::current(),
+            Arc::clone(&sink),
+            log.clone(),
+            delivery,
+            None,
+            clock,
+        );
+        Self {
+            log,
+            faults,
+            sink,
+            flusher,
+            task,
+        }
+    }
+
+    async fn until(&self, wanted: impl FnMut(&FlusherView) -> bool) -> FlusherView {
+        let mut views = self.flusher.views();
+        views.wait_for(wanted).await.unwrap().clone()
+    }
+
+    async fn until_settled(&self, through: Seq) {
+        let mut changes = self.log.changes();
+        changes.wait_for(|at| at.cursor >= through).await.unwrap();
+    }
+
+    async fn until_paused(&self, wanted: PauseReason) {
+        let is_paused = |view: &FlusherView| matches!(view.state, FlusherState::Paused { reason, .. } if reason == wanted);
+        self.until(is_paused).await;
+    }
+}
+
+/// The books as the log has them, which may be ahead of what it has published.
+async fn ledger(log: &LogHandle) -> Ledger {
+    log.run(|log| Ok(log.position().ledger)).await.unwrap()
+}
+
+fn is_idle(view: &FlusherView) -> bool {
+    view.state == FlusherState::Idle
+}
+
+/// Fails so many times and is well afterwards.
+fn fails(times: usize, verdict: Verdict) -> Arc<ScriptedSink> {
+    ScriptedSink::new(move |call, _| if call < times { verdict } else { DELIVERED })
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_delivered_in_order_as_they_come() {
+    let sink = fails(0, RETRY);
+    let bench = Bench::new(
+        5,
+        Delivery {
+            batch_events: 2,
+            ..steady()
+        },
+        sink,
+    )
+    .await;
+    bench.until_settled(5).await;
+    let view = bench.until(is_idle).await;
+    assert_eq!((view.requests, view.drained), (3, false));
+    assert_eq!(view.last_answer.unwrap().status, Some(200));
+    bench.log.append(events(1), true).await.unwrap();
+    bench.until_settled(6).await;
+    let seqs: Vec<Seq> = bench
+        .sink
+        .shut()
+        .into_iter()
+        .flat_map(|call| call.seqs)
+        .collect();
+    assert_eq!(seqs, [1, 2, 3, 4, 5, 6]);
+    assert!(bench.flusher.close(secs(60)).await.unwrap());
+    bench.task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_days_costs_nothing_but_time() {
+    let started = Instant::now();
+    let bench = Bench::new(3, steady(), fails(5_000, RETRY)).await;
+    let calls = bench.sink.calls(5_001).await;
+    let late = calls
+        .iter()
+        .filter(|c| c.at - started > secs(15 * 60))
+        .count();
+    assert!(late > 4_900, "it goes on long after a quarter of an hour");
+    assert!(started.elapsed() > secs(3 * 24 * 3600));
+    let longest = calls.windows(2).map(|pair| pair[1].at - pair[0].at).max();
+    assert!(
+        longest.unwrap() <= secs(60) + Duration::from_millis(2),
+        "{longest:?}"
+    );
+    let key = calls[0].batch.idempotency_key();
+    assert!(calls.iter().all(|call| call.batch.idempotency_key() == key));
+    bench.until_settled(3).await;
+    assert_eq!(ledger(&bench.log).await.delivered, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_key_ends_a_pause_at_once() {
+    let bench = Bench::new(3, steady(), fails(1, DENIED)).await;
+    bench.until_paused(PauseReason::Credentials).await;
+    assert_eq!(ledger(&bench.log).await.pending(), 3);
+    // A little later, so that the change is not held back as one of a storm.
+    tokio::time::sleep(secs(1)).await;
+    let changed = Instant::now();
+    bench.sink.change.notify_one();
+    let calls = bench.sink.calls(2).await;
+    assert!(calls[1].at - changed <= Duration::from_millis(2));
+    bench.until_settled(3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pause_lets_the_request_finish_and_resume_goes_on() {
+    let sink = ScriptedSink::new(|_, _| Reply::Gate(outcome(DELIVERED)));
+    let bench = Bench::new(
+        2,
+        Delivery {
+            batch_events: 1,
+            ..steady()
+        },
+        sink,
+    )
+    .await;
+    bench.sink.calls(1).await;
+    bench.flusher.pause();
+    tokio::task::yield_now().await;
+    assert_eq!(bench.flusher.view().state, FlusherState::Sending);
+    bench.sink.gate.add_permits(1);
+    bench.until_paused(PauseReason::Requested).await;
+    bench.until_settled(1).await;
+    bench.flusher.wake();
+    bench.sink.change.notify_one();
+    tokio::time::sleep(secs(24 * 3600)).await;
+    assert_eq!(bench.sink.calls(1).await.len(), 1);
+    bench.flusher.pause();
+    bench.flusher.resume();
+    bench.sink.calls(2).await;
+    bench.sink.gate.add_permits(1);
+    bench.until_settled(2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_after_a_resume_is_the_one_that_counts() {
+    let bench = Bench::new(0, steady(), fails(0, RETRY)).await;
+    bench.flusher.pause();
+    bench.flusher.resume();
+    bench.flusher.pause();
+    bench.until_paused(PauseReason::Requested).await;
+    bench.log.append(events(1), true).await.unwrap();
+    assert!(!bench.flusher.close(secs(60)).await.unwrap());
+    assert!(bench.sink.shut().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_settle_that_fails_does_not_send_the_batch_again() {
+    let bench = Bench::new(
+        1,
+        steady(),
+        ScriptedSink::new(|_, _| Reply::Gate(outcome(DELIVERED))),
+    )
+    .await;
+    bench.sink.calls(1).await;
+    bench.faults.settles.store(5, Ordering::SeqCst);
+    bench.sink.gate.add_permits(1);
+    bench.until_settled(1).await;
+    assert_eq!(bench.sink.shut().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_sink_surfaces_and_the_events_stay() {
+    let bench = Bench::new(2, steady(), ScriptedSink::new(|_, _| Reply::Panic)).await;
+    let view = bench.until(FlusherView::has_ended).await;
+    let FlusherState::Failed { message } = view.state else {
+        panic!("{:?}", view.state);
+    };
+    assert_eq!(message, "the sink is broken");
+    bench.task.await.unwrap();
+    for _ in 0..2 {
+        let error = bench.flusher.close(secs(1)).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::Panicked { message, .. } if message == "the sink is broken")
+        );
+    }
+    assert_eq!(ledger(&bench.log).await.pending(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_keeps_its_deadline_when_the_receiver_hangs() {
+    let bench = Bench::new(
+        2,
+        steady(),
+        ScriptedSink::new(|_, _| Reply::Gate(outcome(DELIVERED))),
+    )
+    .await;
+    bench.sink.calls(1).await;
+    let started = Instant::now();
+    assert!(!bench.flusher.close(secs(10)).await.unwrap());
+    let took = started.elapsed();
+    assert!(
+        took >= secs(10) && took <= secs(10) + Duration::from_millis(2),
+        "{took:?}"
+    );
+    bench.task.await.unwrap();
+    bench.sink.shut();
+    bench.sink.gate.add_permits(9);
+    assert_eq!(ledger(&bench.log).await.pending(), 2);
+    assert_eq!(bench.flusher.view().state, FlusherState::Closed);
+    assert!(
+        !bench.flusher.close(Duration::MAX).await.unwrap(),
+        "a second close says the same"
+    );
+}
+
+// In real time, which does not run on by itself while the log works; nothing waits for it.
+#[tokio::test]
+async fn closing_drains_what_is_there() {
+    let bench = Bench::new(
+        50,
+        Delivery {
+            batch_events: 7,
+            ..steady()
+        },
+        fails(0, RETRY),
+    )
+    .await;
+    assert!(bench.flusher.close(secs(3600)).await.unwrap());
+    assert_eq!(ledger(&bench.log).await.delivered, 50);
+    assert!(bench.flusher.view().drained);
+    bench.task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_last_handle_in_mid_send_ends_it_without_sending_more() {
+    let bench = Bench::new(
+        2,
+        steady(),
+        ScriptedSink::new(|_, _| Reply::Gate(outcome(DELIVERED))),
+    )
+    .await;
+    bench.sink.calls(1).await;
+    let other = bench.flusher.clone();
+    let mut views = other.views();
+    drop(bench.flusher);
+    tokio::task::yield_now().await;
+    assert_eq!(other.view().state, FlusherState::Sending);
+    drop(other);
+    views.wait_for(FlusherView::has_ended).await.unwrap();
+    bench.task.await.unwrap();
+    bench.sink.shut();
+    bench.sink.gate.add_permits(9);
+    assert_eq!(ledger(&bench.log).await.pending(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_closes_or_breaks_ends_the_flusher() {
+    let bench = Bench::new(0, steady(), fails(0, RETRY)).await;
+    bench.until(is_idle).await;
+    bench.log.close().await.unwrap();
+    bench.until(|view| view.state == FlusherState::Closed).await;
+    bench.task.await.unwrap();
+
+    let bench = Bench::new(0, steady(), fails(0, RETRY)).await;
+    let broken: Result<(), Error> = bench.log.run(|_| panic!("boom")).await;
+    broken.unwrap_err();
+    bench.until(FlusherView::has_ended).await;
+    let error = bench.flusher.close(secs(3600)).await.unwrap_err();
+    assert!(error.to_string().contains("boom"), "{error}");
+}
+
+#[test]
+fn a_runtime_that_ends_in_mid_send_leaves_a_flusher_that_says_so() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let bench = runtime.block_on(async {
+        let sink = ScriptedSink::new(|_, _| Reply::Gate(outcome(DELIVERED)));
+        let bench = Bench::new(1, steady(), sink).await;
+        bench.sink.calls(1).await;
+        bench
+    });
+    drop(runtime);
+    assert_eq!(bench.flusher.view().state, FlusherState::Closed);
+    let drained = pollster::block_on(bench.flusher.close(secs(9))).unwrap();
+    assert!(!drained);
+    assert_eq!(pollster::block_on(ledger(&bench.log)).pending(), 1);
+}

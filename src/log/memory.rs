@@ -133,7 +133,10 @@ impl Log for MemoryLog {
 
     fn retry(&mut self, seq: Seq) -> Result<Receipt, Error> {
         let letter = self.letter(seq)?.ok_or(Error::NoSuchLetter { seq })?;
-        let receipt = Receipt::new(self.stage(&[letter.event.clone()])?, letter.event.id());
+        let receipt = Receipt::new(
+            self.stage(std::slice::from_ref(&letter.event))?,
+            letter.event.id(),
+        );
         self.commit(true)?;
         self.letters.remove(&seq);
         Ok(receipt)

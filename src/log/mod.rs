@@ -11,8 +11,11 @@ pub(crate) mod codec;
 mod contract;
 pub(crate) mod dir;
 pub(crate) mod disk;
+#[cfg(test)]
+mod fault_tests;
 pub(crate) mod frame;
 pub(crate) mod journal;
+#[cfg(test)]
 pub(crate) mod memory;
 #[cfg(test)]
 mod model_tests;

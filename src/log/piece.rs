@@ -104,9 +104,27 @@ impl Whole {
             .then(|| (self.len as usize).saturating_sub(before).min(BODY_BYTES))
     }
 
+    /// What the pieces of `value` say of it.
+    pub(crate) fn of(value: &[u8]) -> Self {
+        Self {
+            len: u32::try_from(value.len()).unwrap_or(u32::MAX),
+            crc: crc32c::crc32c(value),
+        }
+    }
+
+    /// Bytes of the whole value.
+    pub(crate) fn bytes(self) -> u64 {
+        self.len.into()
+    }
+
+    /// Length and CRC32C, little-endian: a name for the content.
+    pub(crate) fn to_bytes(self) -> [u8; 8] {
+        (u64::from(self.crc) << 32 | u64::from(self.len)).to_le_bytes()
+    }
+
     /// Whether `value` is the whole value.
     pub(crate) fn fits(self, value: &[u8]) -> bool {
-        value.len() == self.len as usize && crc32c::crc32c(value) == self.crc
+        Self::of(value) == self
     }
 }
 
@@ -142,10 +160,7 @@ impl<'a> Piece<'a> {
 
 /// Splits a value of at most [`VALUE_BYTES_MAX`] into its pieces, each with its key in sled.
 pub(crate) fn split(key: Key, value: &[u8]) -> impl Iterator<Item = ([u8; 11], Vec<u8>)> + '_ {
-    let whole = Whole {
-        len: u32::try_from(value.len()).unwrap_or(u32::MAX),
-        crc: crc32c::crc32c(value),
-    };
+    let whole = Whole::of(value);
     (0..=u16::MAX)
         .take(whole.pieces())
         .zip(
@@ -254,12 +269,12 @@ impl Scan {
         self.damaged
     }
 
-    /// The values of a space that are complete, in order: number, length, first 32 bytes.
-    pub(crate) fn values(&self, space: u8) -> impl Iterator<Item = (u64, u64, &[u8])> {
+    /// The values of a space that are complete, in order, with their first 32 bytes.
+    pub(crate) fn values(&self, space: u8) -> impl Iterator<Item = (u64, Whole, &[u8])> {
         self.values
             .iter()
             .filter(move |((key, _), found)| key.space == space && found.is_complete())
-            .map(|((key, whole), found)| (key.number, whole.len.into(), &found.head[..]))
+            .map(|((key, whole), found)| (key.number, *whole, &found.head[..]))
     }
 
     /// The greatest number in a space, complete or not.
@@ -270,25 +285,24 @@ impl Scan {
             .next_back()
     }
 
-    /// Reads a value, if all of it is there. Of several under one name, the first that is whole.
-    pub(crate) fn read(&self, key: Key) -> io::Result<Option<Vec<u8>>> {
-        for ((_, whole), found) in self.values.iter().filter(|((k, _), _)| *k == key) {
-            let mut value = Vec::new();
-            for offset in found.offsets.iter().copied() {
-                let Some(offset) = offset else { break };
-                let mut bytes = Vec::with_capacity(PIECE_BYTES);
-                (&self.file).seek(SeekFrom::Start(offset))?;
-                (&self.file)
-                    .take(PIECE_BYTES as u64)
-                    .read_to_end(&mut bytes)?;
-                let piece = Piece::parse_front(&bytes).filter(|p| p.key == key);
-                value.extend_from_slice(piece.map_or(&[], |p| p.body));
-            }
-            if found.is_complete() && whole.fits(&value) {
-                return Ok(Some(value));
-            }
+    /// Reads a value, if all of it is there.
+    pub(crate) fn read(&self, key: Key, whole: Whole) -> io::Result<Option<Vec<u8>>> {
+        let found = self.values.get(&(key, whole));
+        let Some(found) = found.filter(|found| found.is_complete()) else {
+            return Ok(None);
+        };
+        let mut value = Vec::new();
+        for offset in found.offsets.iter().flatten() {
+            let mut bytes = Vec::with_capacity(PIECE_BYTES);
+            (&self.file).seek(SeekFrom::Start(*offset))?;
+            (&self.file)
+                .take(PIECE_BYTES as u64)
+                .read_to_end(&mut bytes)?;
+            // The file may have changed since it was scanned.
+            let piece = Piece::parse_front(&bytes).filter(|p| (p.key, p.whole) == (key, whole));
+            value.extend_from_slice(piece.map_or(&[], |p| p.body));
         }
-        Ok(None)
+        Ok(whole.fits(&value).then_some(value))
     }
 }
 
@@ -345,9 +359,11 @@ mod tests {
         assert_eq!((scan.damaged(), scan.last(1)), (0, Some(399)));
         assert_eq!(scan.values(1).count(), 400);
         for number in 0..400 {
-            let read = scan.read(Key::new(1, number)).unwrap();
-            assert_eq!(read, Some(value(number as usize * 50)), "{number}");
+            let value = value(number as usize * 50);
+            let read = scan.read(Key::new(1, number), Whole::of(&value)).unwrap();
+            assert_eq!(read, Some(value), "{number}");
         }
-        assert_eq!(scan.read(Key::new(2, 1)).unwrap(), None);
+        let other = Whole::of(b"other");
+        assert_eq!(scan.read(Key::new(1, 1), other).unwrap(), None);
     }
 }

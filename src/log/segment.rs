@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::chunk::{self, Fault, Head};
-use super::piece::{Key, Scan};
+use super::piece::{Key, Scan, Whole};
 use super::store::{Store, UNSYNCED_BYTES, dir_bytes};
 use crate::error::Error;
 use crate::event::{Seq, StoredEvent};
@@ -52,6 +52,7 @@ pub(crate) struct Segment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     number: u64,
+    whole: Whole,
     range: SeqRange,
 }
 
@@ -163,7 +164,7 @@ impl Segment {
     /// Lists the chunks a scan found. One that does not lie behind the one before is not this
     /// segment's, or not what it was: it is left out.
     fn list(&mut self, scan: &Scan) -> Result<(), Error> {
-        for (number, bytes, head) in scan.values(SPACE) {
+        for (number, whole, head) in scan.values(SPACE) {
             let head = match Head::parse(head) {
                 Ok(head) => head,
                 Err(fault) => {
@@ -176,9 +177,13 @@ impl Segment {
                     first: head.first,
                     last: head.last,
                 };
-                self.chunks.push(Place { number, range });
+                self.chunks.push(Place {
+                    number,
+                    whole,
+                    range,
+                });
                 self.last = range.last;
-                self.bytes += bytes;
+                self.bytes += whole.bytes();
             }
         }
         Ok(())
@@ -279,6 +284,7 @@ impl Segment {
         store.put(Key::new(SPACE, number), &chunk.bytes)?;
         self.chunks.push(Place {
             number,
+            whole: Whole::of(&chunk.bytes),
             range: chunk.range,
         });
         self.last = chunk.range.last;
@@ -358,7 +364,7 @@ impl Segment {
             Some(scan) => scan,
             None => Scan::of(&self.dir.join("db")).map_err(fail)?,
         };
-        let bytes = scan.read(key).map_err(fail)?;
+        let bytes = scan.read(key, place.whole).map_err(fail)?;
         self.scan = Some(scan);
         match bytes {
             Some(bytes) => self.decode(&bytes, place),

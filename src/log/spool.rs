@@ -41,6 +41,9 @@ pub(crate) struct SpoolLog {
     tail: Tail,
     shelf: Shelf,
     state: State,
+    /// Bytes of the state on disk, measured when it changed.
+    state_bytes: u64,
+    state_to_tidy: bool,
     /// The books of everything committed; their sum is the cursor.
     ledger: Ledger,
     /// The cursor that a power cut cannot take back.
@@ -82,7 +85,7 @@ impl SpoolLog {
             Shelf::open(&dir.join("segments"), settings.segment_bytes)
         })?;
         notes.extend(shelf_notes);
-        let (state, state_notes) = with_ballast(&dir, || State::open(&dir.join("state")))?;
+        let (state, state_notes) = with_ballast(&dir, || State::open(dir.path()))?;
         notes.extend(state_notes);
         // Chunks that a killed process left in the system's memory count as sealed from here on,
         // so they have to be durable before the journal lets go of their events (I3).
@@ -109,6 +112,8 @@ impl SpoolLog {
             journal,
             tail: Tail::new(tail_first),
             shelf,
+            state_bytes: state.bytes(),
+            state_to_tidy: true,
             state,
             ledger,
             durable_cursor: ledger.settled(),
@@ -147,9 +152,7 @@ impl SpoolLog {
     /// Ends what a crash interrupted between the journal and the dead letters.
     fn finish_letters(&mut self, retried: &[Seq]) -> Result<(), Error> {
         for &seq in retried {
-            if self.state.letter(seq)?.is_some() {
-                self.state.remove_letter(seq)?;
-            }
+            self.state.remove_letter(seq)?;
         }
         // A letter whose event the cursor has not passed was being buried. The event is still
         // there and will be sent again, so the letter goes; if it is not there any more, the
@@ -168,6 +171,11 @@ impl SpoolLog {
         self.journal.resume(self.ledger, self.recyclable())?;
         self.note_synced();
         Ok(())
+    }
+
+    fn state_changed(&mut self) {
+        self.state_bytes = self.state.bytes();
+        self.state_to_tidy = true;
     }
 
     fn cursor(&self) -> Seq {
@@ -270,7 +278,7 @@ impl SpoolLog {
 
     /// Bytes on disk.
     fn disk_bytes(&self) -> u64 {
-        self.journal.bytes() + self.shelf.bytes() + self.state.bytes() + SpoolDir::ballast_bytes()
+        self.journal.bytes() + self.shelf.bytes() + self.state_bytes + SpoolDir::ballast_bytes()
     }
 
     /// Bytes the disk will hold if everything in memory is sealed, and `more`. A chunk that does
@@ -475,6 +483,14 @@ impl SpoolLog {
         Ok(())
     }
 
+    /// Gives back what dead letters that are gone left in sled's file.
+    fn tidy_state(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.state_to_tidy) && self.state.tidy()? {
+            self.state_bytes = self.state.bytes();
+        }
+        Ok(())
+    }
+
     /// Seals one chunk if the tail is past its bound. True if there is more to seal.
     fn seal_if_long(&mut self) -> Result<bool, Error> {
         let now = self.clock.monotonic();
@@ -608,6 +624,7 @@ impl Log for SpoolLog {
         }
         // Durable before the cursor passes the event (I5).
         let put = self.state.put_letter(letter);
+        self.state_changed();
         self.note_fault(put)?;
         self.settle(letter.seq, how)
     }
@@ -622,19 +639,28 @@ impl Log for SpoolLog {
 
     fn retry(&mut self, seq: Seq) -> Result<Receipt, Error> {
         let letter = self.letter(seq)?.ok_or(Error::NoSuchLetter { seq })?;
-        let receipt = Receipt::new(self.stage(&[letter.event.clone()])?, letter.event.id());
+        let receipt = Receipt::new(
+            self.stage(std::slice::from_ref(&letter.event))?,
+            letter.event.id(),
+        );
         self.journal.push_retried(seq);
         self.staged_retried = Some(seq);
         self.commit(true)?;
         // The event is durably in the queue again. If this fails, or the process dies here, the
         // next opening finds the note in the journal and removes the letter then.
-        self.state.remove_letter(seq)?;
-        Ok(receipt)
+        let removed = self.state.remove_letter(seq);
+        self.state_changed();
+        removed.map(|_| receipt)
     }
 
     fn discard(&mut self, seq: Seq) -> Result<(), Error> {
-        self.letter(seq)?.ok_or(Error::NoSuchLetter { seq })?;
-        self.state.remove_letter(seq)
+        let removed = self.state.remove_letter(seq);
+        self.state_changed();
+        if removed? {
+            Ok(())
+        } else {
+            Err(Error::NoSuchLetter { seq })
+        }
     }
 
     fn memo(&mut self) -> Result<Memo, Error> {
@@ -643,6 +669,7 @@ impl Log for SpoolLog {
 
     fn remember(&mut self, memo: &Memo) -> Result<(), Error> {
         let set = self.state.set_memo(memo);
+        self.state_changed();
         self.note_fault(set)
     }
 
@@ -665,7 +692,8 @@ impl Log for SpoolLog {
     }
 
     fn tidy(&mut self) -> Result<bool, Error> {
-        let result = self.remove_settled().and_then(|()| self.seal_if_long());
+        let removed = self.remove_settled().and_then(|()| self.tidy_state());
+        let result = removed.and_then(|()| self.seal_if_long());
         match result {
             Ok(more) => Ok(more),
             Err(_) => self.note_fault(result),

@@ -238,19 +238,24 @@ impl Store {
             .map(|(key, _)| key.number))
     }
 
-    /// The next number of a space from `from` on whose value has its first piece.
-    pub(crate) fn next(&self, space: u8, from: u64) -> Result<Option<u64>, Error> {
+    /// The next value of a space from number `from` on that has its first piece: number, bytes.
+    pub(crate) fn next(&self, space: u8, from: u64) -> Result<Option<(u64, u64)>, Error> {
         let high = Key::new(space, u64::MAX).piece(u16::MAX);
         let mut low = Key::new(space, from).piece(0);
         loop {
             let next = self.call("search a store", |db| {
                 db.range(low..=high).next().transpose()
             })?;
-            match next.and_then(|(key, _)| Key::parse(&key)) {
-                None => return Ok(None),
-                Some((key, 0)) => return Ok(Some(key.number)),
+            let Some((name, bytes)) = next else {
+                return Ok(None);
+            };
+            match (Key::parse(&name), Piece::parse(&bytes)) {
+                (Some((key, 0)), Some(piece)) => {
+                    return Ok(Some((key.number, piece.whole.bytes())));
+                }
+                (Some((_, 0)) | None, _) => return Err(self.damaged("a piece does not check")),
                 // The rest of a removal that was cut off.
-                Some((Key { number, .. }, _)) => match number.checked_add(1) {
+                (Some((key, _)), _) => match key.number.checked_add(1) {
                     Some(number) => low = Key::new(space, number).piece(0),
                     None => return Ok(None),
                 },
@@ -540,8 +545,8 @@ mod tests {
         }
         store.remove(Key::new(7, 5)).unwrap();
         assert_eq!(store.read(Key::new(7, 5)).unwrap(), None);
-        assert_eq!(store.next(7, 0).unwrap(), Some(3));
-        assert_eq!(store.next(7, 4).unwrap(), Some(9));
+        assert_eq!(store.next(7, 0).unwrap(), Some((3, 20_000)));
+        assert_eq!(store.next(7, 4).unwrap(), Some((9, 20_000)));
         assert_eq!(store.next(7, 10).unwrap(), None);
         // A removal cut off after its first step leaves pieces that mean nothing.
         let first = Key::new(7, 9).piece(0);

@@ -127,7 +127,7 @@ impl Builder {
             keys_issued: 0.into(),
             shared,
             commands,
-            task: Some(runtime.spawn(listener.run())),
+            task: runtime.spawn(listener.run()),
         };
         sandbox.accept_key(sandbox.key());
         Ok(sandbox)

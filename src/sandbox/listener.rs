@@ -27,8 +27,6 @@ pub(super) enum Command {
     GoAway(oneshot::Sender<io::Result<()>>),
     /// Listen again, on the same port.
     ComeBack(oneshot::Sender<io::Result<()>>),
-    /// End.
-    Stop,
 }
 
 /// Whether anybody listens.
@@ -86,7 +84,7 @@ impl Listener {
         }
     }
 
-    /// Accepts and serves until told to stop.
+    /// Accepts and serves until nobody can give commands any more.
     ///
     /// # Panics
     /// Passes on the panic of a connection, such as one in a rule of the user's.
@@ -99,7 +97,8 @@ impl Listener {
                 command = self.commands.recv() => match command {
                     Some(Command::GoAway(done)) => answer(done, self.shut(None).await),
                     Some(Command::ComeBack(done)) => answer(done, self.open()),
-                    Some(Command::Stop) | None => break,
+                    // The handle is gone, or gone into its `stop`.
+                    None => break,
                 },
                 // A scripted outage.
                 Some(time) = self.outages.recv() => {

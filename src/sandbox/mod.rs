@@ -123,7 +123,7 @@ pub struct Stopped;
 
 /// A running sandbox; see the [module](self).
 ///
-/// It ends with [`stop`](Sandbox::stop), or when it is dropped: its port is closed, its
+/// It ends with [`stop`](Sandbox::stop), or soon after it is dropped: its port is closed, its
 /// connections are cut. It lives on the tokio runtime it was started on.
 pub struct Sandbox {
     base_url: String,
@@ -132,7 +132,7 @@ pub struct Sandbox {
     keys_issued: AtomicU64,
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
-    task: Option<JoinHandle<()>>,
+    task: JoinHandle<()>,
 }
 
 impl Sandbox {
@@ -362,21 +362,9 @@ impl Sandbox {
     ///
     /// # Panics
     /// Passes on a panic that ended the sandbox before.
-    pub async fn stop(mut self) {
-        if let Some(task) = self.task.take() {
-            // It fails only if the task has ended by itself, by the panic passed on below.
-            let _ = self.commands.send(Command::Stop).await;
-            listener::raise_panic(task.await);
-        }
-    }
-}
-
-/// Ends the sandbox, without waiting for it.
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
+    pub async fn stop(self) {
+        drop(self.commands);
+        listener::raise_panic(self.task.await);
     }
 }
 

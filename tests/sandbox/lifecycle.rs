@@ -33,6 +33,18 @@ async fn while_it_is_away_connections_are_refused_and_its_port_is_kept() {
 }
 
 #[tokio::test]
+async fn nobody_else_is_given_the_port_while_it_is_away() {
+    let sandbox = Sandbox::start().await.unwrap();
+    sandbox.go_away().await.unwrap();
+    // Unlike a listener, a bare socket does not ask to share its port with unused ones.
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    let error = other.bind(sandbox.address()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    sandbox.come_back().await.unwrap();
+    assert_eq!(send(&sandbox, &batch(&["a"])).await.status, 200);
+}
+
+#[tokio::test]
 async fn going_away_cuts_a_request_that_hangs() {
     let sandbox = Sandbox::start().await.unwrap();
     sandbox.always(Fault::Hang);

@@ -1,0 +1,237 @@
+//! The disk fails at the n-th call below the journal, for every n, once or for ever; then the
+//! process is gone and the spool is opened on a disk that works.
+//!
+//! Whatever happened, every acknowledged event must be there, in order and unaltered, and the
+//! books must balance.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::contract::{event, tight};
+use super::disk::{Disk, DiskFile, RealDisk};
+use super::spool::SpoolLog;
+use super::{Log, Read};
+use crate::clock::SystemClock;
+use crate::error::Error;
+use crate::event::Event;
+use crate::ledger::Settled;
+
+/// Which calls fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lasting {
+    Once,
+    ForEver,
+}
+
+#[derive(Debug)]
+struct Plan {
+    calls: AtomicU64,
+    fail_at: u64,
+    lasting: Lasting,
+    kind: io::ErrorKind,
+}
+
+impl Plan {
+    /// Counts a call; an error if it is one that fails.
+    fn call(&self) -> io::Result<()> {
+        let n = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let fails = match self.lasting {
+            Lasting::Once => n == self.fail_at,
+            Lasting::ForEver => n >= self.fail_at,
+        };
+        if fails {
+            Err(io::Error::new(self.kind, "injected"))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn has_fired(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) >= self.fail_at
+    }
+}
+
+#[derive(Clone, Debug)]
+struct FaultyDisk(Arc<Plan>);
+
+#[derive(Debug)]
+struct FaultyFile(Box<dyn DiskFile>, Arc<Plan>);
+
+impl Disk for FaultyDisk {
+    fn create(&self, path: &Path, len: u64) -> io::Result<Box<dyn DiskFile>> {
+        self.0.call()?;
+        Ok(Box::new(FaultyFile(
+            RealDisk.create(path, len)?,
+            Arc::clone(&self.0),
+        )))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.0.call()?;
+        Ok(Box::new(FaultyFile(
+            RealDisk.open(path)?,
+            Arc::clone(&self.0),
+        )))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.call()?;
+        RealDisk.remove(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.call()?;
+        RealDisk.sync_dir(path)
+    }
+}
+
+impl DiskFile for FaultyFile {
+    fn read_all(&self) -> io::Result<Vec<u8>> {
+        self.1.call()?;
+        self.0.read_all()
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if let Err(error) = self.1.call() {
+            // A failed write has often written a part.
+            self.0.write_at(&bytes[..bytes.len() / 2], offset)?;
+            return Err(error);
+        }
+        self.0.write_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.1.call()?;
+        self.0.sync_data()
+    }
+}
+
+/// What a run was told.
+#[derive(Default)]
+struct Told {
+    acknowledged: Vec<Event>,
+    settled: usize,
+}
+
+/// Appends one by one, and in pairs before one commit, and settles a part now and then.
+fn work(log: &mut dyn Log, told: &mut Told) {
+    for n in 1..=40 {
+        let first = event(n, 700);
+        let mut group = vec![first.clone()];
+        let mut staged = log.stage(std::slice::from_ref(&first)).is_ok();
+        if n % 3 == 0 {
+            let second = event(1000 + n, 300);
+            if log.stage(std::slice::from_ref(&second)).is_ok() {
+                if !staged {
+                    group.clear();
+                }
+                group.push(second);
+                staged = true;
+            }
+        }
+        if staged && log.commit(true).is_ok() {
+            told.acknowledged.append(&mut group);
+        }
+        if n % 10 == 0 {
+            let cursor = log.position().cursor;
+            if log.settle(cursor + 4, Settled::Delivered).is_ok() {
+                told.settled += 4;
+            }
+        }
+        let _ = log.tidy();
+    }
+    let _ = log.close();
+}
+
+fn reopen(dir: &Path) -> SpoolLog {
+    let clock = Arc::new(SystemClock);
+    SpoolLog::open(dir, tight(), clock, Arc::new(RealDisk))
+        .unwrap()
+        .0
+}
+
+fn run(fail_at: u64, lasting: Lasting, kind: io::ErrorKind) -> bool {
+    let case = format!("call {fail_at} fails {lasting:?} with {kind:?}");
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Arc::new(Plan {
+        calls: AtomicU64::new(0),
+        fail_at,
+        lasting,
+        kind,
+    });
+    let disk = Arc::new(FaultyDisk(Arc::clone(&plan)));
+    let mut told = Told::default();
+    match SpoolLog::open(dir.path(), tight(), Arc::new(SystemClock), disk) {
+        Ok((mut log, _)) => work(&mut log, &mut told),
+        Err(error) => assert!(matches!(error, Error::Storage { .. }), "{case}: {error}"),
+    }
+    let mut log = reopen(dir.path());
+    let position = log.position();
+    assert!(position.missing.is_empty(), "{case}: {position:?}");
+    assert_eq!(
+        position.ledger.appended,
+        position.cursor + position.ledger.pending(),
+        "{case}"
+    );
+    let mut found = Vec::new();
+    let mut from = position.cursor + 1;
+    while let Read::Events(events) = log.read(from, 100, u64::MAX).unwrap() {
+        from += events.len() as u64;
+        found.extend(events.into_iter().map(|stored| stored.event));
+    }
+    // What was not acknowledged may be there as well, in its place.
+    let mut rest = found.iter();
+    for event in told
+        .acknowledged
+        .iter()
+        .skip(usize::try_from(position.cursor).unwrap())
+    {
+        assert!(
+            rest.any(|found| found == event),
+            "{case}: {event:?} is lost or out of order"
+        );
+    }
+    assert!(
+        position.cursor as usize >= told.settled,
+        "{case}: the cursor went back"
+    );
+    plan.has_fired()
+}
+
+#[test]
+fn i1_no_acknowledged_event_is_lost_whichever_call_fails() {
+    for (lasting, kind) in [
+        (Lasting::Once, io::ErrorKind::Other),
+        (Lasting::ForEver, io::ErrorKind::Other),
+        (Lasting::Once, io::ErrorKind::StorageFull),
+        (Lasting::ForEver, io::ErrorKind::StorageFull),
+    ] {
+        let mut n = 1;
+        while run(n, lasting, kind) {
+            n += 1;
+        }
+        assert!(n > 90, "the workload made only {n} calls");
+    }
+}
+
+#[test]
+fn a_disk_that_fails_once_is_worked_around_without_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    // Opening makes three files and reads them; the fault comes well after that.
+    let plan = Arc::new(Plan {
+        calls: AtomicU64::new(0),
+        fail_at: 60,
+        lasting: Lasting::Once,
+        kind: io::ErrorKind::Other,
+    });
+    let disk = Arc::new(FaultyDisk(Arc::clone(&plan)));
+    let open = SpoolLog::open(dir.path(), tight(), Arc::new(SystemClock), disk);
+    let mut log = open.unwrap().0;
+    let mut told = Told::default();
+    work(&mut log, &mut told);
+    assert!(plan.has_fired());
+    assert_eq!(told.acknowledged.len(), 53, "every append was acknowledged");
+    assert!(log.position().fault.is_none());
+}

@@ -1,0 +1,103 @@
+//! What the system sees: an append is written and synced before it is acknowledged, and a queue
+//! with nothing to do does nothing.
+//!
+//! Needs strace and the right to trace; says so and passes where there is neither.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use everpost::{Event, Queue};
+
+const TRACED: &str =
+    "trace=write,pwrite64,pwritev,fdatasync,fsync,sync_file_range,ftruncate,rename,unlink";
+
+/// Opens, appends one event, and then waits for the end of its input.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_program() {
+    let Ok(spool) = std::env::var("SYSCALLS_SPOOL") else {
+        return;
+    };
+    let mut out = std::io::stdout();
+    let queue = Queue::builder(spool).open().await.unwrap();
+    out.write_all(b"\nMARK opened\n").unwrap();
+    queue.append(Event::json("{}").unwrap()).await.unwrap();
+    out.write_all(b"\nMARK acknowledged\n").unwrap();
+    // The queue is open and idle until the input ends.
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    out.write_all(b"\nMARK ending\n").unwrap();
+    queue.close(std::time::Duration::ZERO).await.unwrap();
+}
+
+/// The system calls between two marks, in the order they began.
+fn between<'a>(trace: &'a str, from: &str, to: &str) -> Vec<&'a str> {
+    trace
+        .lines()
+        .skip_while(|line| !line.contains(from))
+        .skip(1)
+        .take_while(|line| !line.contains(to))
+        // The runtime wakes its threads through an eventfd; that is no file.
+        .filter(|line| !(line.contains(" write(") && line.contains(", 8)")))
+        .collect()
+}
+
+#[test]
+fn i1_an_append_is_written_and_synced_before_it_is_acknowledged_and_idling_writes_nothing() {
+    if !Command::new("strace")
+        .arg("true")
+        .output()
+        .is_ok_and(|run| run.status.success())
+    {
+        println!("skipped: strace is not here, or may not trace");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    let mut child = Command::new("strace")
+        .args(["-f", "-e", TRACED, "-o"])
+        .arg(&trace)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "the_program", "--nocapture"])
+        .env("SYSCALLS_SPOOL", dir.path().join("spool"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "MARK acknowledged"));
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    let trace = std::fs::read_to_string(&trace).unwrap();
+
+    let append = between(&trace, "MARK opened", "MARK acknowledged");
+    let written = append
+        .iter()
+        .position(|call| call.contains("pwrite64("))
+        .unwrap();
+    let synced = append
+        .iter()
+        .position(|call| call.contains("fdatasync("))
+        .unwrap();
+    assert!(written < synced, "{append:#?}");
+    assert_eq!(
+        append
+            .iter()
+            .filter(|call| call.contains("pwrite64("))
+            .count(),
+        1,
+        "{append:#?}"
+    );
+    let finished = append
+        .iter()
+        .filter(|call| call.contains("fdatasync") && call.ends_with("= 0"));
+    assert_eq!(
+        finished.count(),
+        1,
+        "the sync ended before the acknowledgement: {append:#?}"
+    );
+
+    let idle = between(&trace, "MARK acknowledged", "MARK ending");
+    assert!(idle.is_empty(), "{idle:#?}");
+}
