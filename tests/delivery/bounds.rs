@@ -94,7 +94,7 @@ async fn events_expire_during_an_outage_and_know_what_was_tried() {
 /// Little more than the least that can be configured, so that a few megabytes fill it.
 fn narrow(on_full: OnFull) -> Settings {
     let mut settings = settings();
-    settings.max_bytes = settings.journal_bytes * 3 + settings.segment_bytes + (6 << 20);
+    settings.max_bytes = settings.journal_bytes * 5 + settings.segment_bytes + (5 << 20);
     settings.on_full = on_full;
     settings.delivery.batch_bytes = 256 << 10;
     settings
