@@ -1,6 +1,8 @@
 //! What callers can get wrong: each is a typed error that says what to do, and nothing is lost,
 //! touched or brought down by it.
 
+#![cfg(test)]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -205,7 +205,7 @@ async fn through_flapping_at_every_request_everything_arrives_in_order() {
         Fault::status(408),
     ];
     let slow = [Fault::Hang, Fault::Delay(Duration::from_secs(60))];
-    let many = quick.iter().cycle().cloned().take(200);
+    let many = quick.iter().cycle().take(200).cloned();
     world.sandbox.script(slow.into_iter().chain(many));
     for first in (1..=300).step_by(30) {
         queue.append_all(events(first..first + 30)).await.unwrap();
