@@ -266,6 +266,21 @@ fn a_full_log_refuses_and_takes_again_after_delivery() {
 }
 
 #[test]
+fn an_empty_log_takes_the_largest_append_at_the_least_bound() {
+    let mut settings = tight();
+    settings.journal_bytes = 4 << 20;
+    settings.max_event_bytes = 1 << 20;
+    settings.max_bytes = settings.floor_bytes();
+    settings.check().unwrap();
+    on_both(settings, |log| {
+        let largest = [event(1, 1_000_000), event(2, 1_000_000)];
+        assert_eq!(log.stage(&largest).unwrap(), 1);
+        log.commit(true).unwrap();
+        assert_eq!(read_all(log).len(), 2);
+    });
+}
+
+#[test]
 fn dropping_the_oldest_makes_room_and_is_booked() {
     let settings = tight();
     let max_bytes = settings.floor_bytes();

@@ -10,6 +10,11 @@ use crate::observe;
 use crate::settings::OnFull;
 use crate::status::SeqRange;
 
+/// Kept free for what sled does on its own: it fills a file up to a multiple of 512 KiB when the
+/// file is opened again (sled 0.34.7 src/pagecache/snapshot.rs:315), and the state, the first and
+/// the last segment are open at once.
+const FILLED_UP_BYTES: u64 = 3 * (512 << 10);
+
 impl SpoolLog {
     /// The same to the caller whether the bound or the disk is full: there is no room.
     pub(super) fn out_of_room(&self, error: Error) -> Error {
@@ -93,11 +98,12 @@ impl SpoolLog {
         self.journal.bytes() + self.shelf_bytes + self.state_bytes + SpoolDir::ballast_bytes()
     }
 
-    /// Bytes the disk will hold if everything in memory is sealed, and `more`. A chunk that does
-    /// not compress takes up to twice its bytes in sled's file.
+    /// Bytes the disk will hold if everything in memory is sealed, and `more`. What does not
+    /// compress takes up to three times its bytes in sled's file, since a leaf is written again
+    /// whenever it is filled or split.
     pub(super) fn projected_bytes(&self, more: u64) -> u64 {
         let staged: u64 = self.staged.iter().map(codec::event_bytes).sum();
-        self.disk_bytes() + 2 * (self.tail.bytes() + staged + more)
+        self.disk_bytes() + FILLED_UP_BYTES + 3 * (self.tail.bytes() + staged + more)
     }
 
     /// Keeps the bound: gives up the oldest events, or refuses.
