@@ -1,12 +1,15 @@
 //! everpost
 
 pub mod clock;
+#[cfg(feature = "control")]
+pub mod control;
 mod dead;
 mod error;
 mod event;
 mod flusher;
 mod ledger;
 mod log;
+mod millis;
 mod observe;
 mod queue;
 #[cfg(feature = "sandbox")]
