@@ -101,6 +101,10 @@ impl SpoolLog {
             notes: odd,
         } = recover(&found.frames, sealed);
         notes.extend(odd);
+        if !missing.is_empty() {
+            // What is gone may be behind the last readable chunk: its file is kept for people.
+            shelf.keep_last();
+        }
         for (first, events) in islands {
             let events: Vec<StoredEvent> = (first..)
                 .zip(events)

@@ -4,15 +4,18 @@
 //!
 //! ```text
 //! space number       value
-//! l     seq          a dead letter: version (1), length of its head (4, little-endian), the
-//!                    head (bincode), the JSON of the event as it is
-//! r     seq          a letter of that number was removed: length and CRC32C of its value (8)
+//! l     seq          a dead letter, as `letter.rs` lays it out
+//! r     seq          letters of that number were removed: for each, length and CRC32C of its
+//!                    value (4 + 4, little-endian)
 //! m     generation   the memo: version (1), the memo (bincode); the greatest generation counts
 //! ```
 //!
 //! Everything is durable before a call returns (I5). The marks in `r` exist because sled leaves
 //! old bytes in its file: with them, a file that sled cannot open still tells which of the
 //! letters in it are wanted.
+//!
+//! What a scan cannot know is how much there was: a file cut short exactly between two pieces
+//! looks like one that was never longer, and a removed letter whose mark was cut off comes back.
 //!
 //! # Swapping
 //!
@@ -28,23 +31,21 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use super::codec::{self, Memo};
+use super::letter::{self, VERSION};
 use super::piece::{Key, Scan, Whole};
 use super::shelf::quarantine;
 use super::store::{Store, dir_bytes, sync_dir};
-use crate::dead::{Cause, DeadLetter};
+use crate::dead::DeadLetter;
 use crate::error::Error;
-use crate::event::{Event, EventId, Seq, unix_ms};
-use crate::sink::Answer;
-
-/// The newest version of letters and memo this build reads, and the one it writes.
-const VERSION: u8 = 1;
+use crate::event::Seq;
 
 const LETTERS: u8 = b'l';
 const REMOVED: u8 = b'r';
 const MEMO: u8 = b'm';
+
+/// Memos in a row that crashes may have cut off.
+const MEMOS_TORN: u64 = 8;
 
 /// Below this many bytes a file is not worth copying.
 const COMPACT_BYTES: u64 = 8 << 20;
@@ -58,18 +59,6 @@ pub(crate) struct State {
     /// The letters, by sequence number, and the bytes of each.
     letters: BTreeMap<Seq, u64>,
     compact_bytes: u64,
-}
-
-/// The part of a dead letter that is not the event's JSON, version 1.
-#[derive(Debug, Serialize, Deserialize)]
-struct HeadV1 {
-    id: EventId,
-    time_ms: u64,
-    cause: Cause,
-    answer: Answer,
-    attempts: u32,
-    first_attempt_ms: u64,
-    last_attempt_ms: u64,
 }
 
 impl State {
@@ -93,21 +82,33 @@ impl State {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::storage("read the state", path)(source));
             }
-            // There is none, or its creation was cut off.
-            Err(_) if path.exists() => state.store = Some(Store::open(&path)?),
-            Err(_) => state.store = Some(Store::create(&path)?),
+            Err(_) if !path.exists() => state.store = Some(Store::create(&path)?),
+            // Its creation was cut off, or its main file was taken away.
+            Err(_) => match Store::open(&path) {
+                Ok(store) => state.store = Some(store),
+                Err(Error::Damaged { what, .. }) => {
+                    let kept = quarantine(&path, spool)?;
+                    notes.push(format!(
+                        "the state had no file and was damaged ({what}); what there was is kept \
+                         in quarantine/{kept}"
+                    ));
+                    state.store = Some(Store::create(&path)?);
+                }
+                Err(error) => return Err(error),
+            },
         }
-        state.count_letters()?;
+        state.list_letters()?;
         Ok((state, notes))
     }
 
     fn open_scanned(&mut self, scan: &Scan) -> Result<Option<String>, Error> {
-        let found = Salvage::of(scan);
+        let found = Salvage::of(scan, &self.path("state"))?;
         let reason = if scan.damaged() > 0 {
             "a piece of it is damaged".into()
         } else {
             match Store::open(&self.path("state")) {
-                Ok(store) if found.is_in(&store)? => {
+                Ok(mut store) if found.is_in(&store)? => {
+                    found.remove_torn(&mut store)?;
                     self.store = Some(store);
                     return Ok(None);
                 }
@@ -117,14 +118,14 @@ impl State {
             }
         };
         let mut store = self.begin_new()?;
-        let salvaged = found.copy(scan, &mut store)?;
+        let salvaged = found.copy(scan, &mut store, &self.path("state"))?;
         drop(store);
         let kept = quarantine(&self.path("state"), &self.spool)?;
         self.finish_swap()?;
         self.store = Some(Store::open(&self.path("state"))?);
         Ok(Some(format!(
-            "the state was damaged ({reason}); {salvaged} dead letters were saved from it, and \
-             its files are kept in quarantine/{kept}"
+            "the state was damaged ({reason}); its files are kept in quarantine/{kept}. dead \
+             letters saved from it: {salvaged}"
         )))
     }
 
@@ -154,8 +155,7 @@ impl State {
         Store::create(&path)
     }
 
-    fn count_letters(&mut self) -> Result<(), Error> {
-        self.letters.clear();
+    fn list_letters(&mut self) -> Result<(), Error> {
         let store = self.ready()?;
         let mut letters = BTreeMap::new();
         let mut from = 0;
@@ -183,10 +183,26 @@ impl State {
         self.letters.len() as u64
     }
 
-    /// Keeps a dead letter: it is durable when this returns. One of the same number is replaced.
+    /// Keeps a dead letter: it is durable when this returns. One of the same number is replaced;
+    /// a crash in between leaves neither, so the cursor must not have passed it yet.
     pub(crate) fn put_letter(&mut self, letter: &DeadLetter) -> Result<(), Error> {
-        let value = encode_letter(letter).ok_or_else(|| self.not_encoded())?;
+        let too_large = self.not_encoded();
         let store = self.ready()?;
+        let mut copy = removed_before(store, letter.seq)?;
+        match store.read(Key::new(LETTERS, letter.seq)) {
+            Ok(None) => {}
+            Ok(Some(old)) if Some(&old) == letter::encode(letter, copy).as_ref() => {
+                return store.sync();
+            }
+            Ok(Some(old)) => {
+                erase(store, letter.seq, Some(&old))?;
+                copy += 1;
+            }
+            // What an attempt that failed left behind.
+            Err(Error::Damaged { .. }) => erase(store, letter.seq, None)?,
+            Err(error) => return Err(error),
+        }
+        let value = letter::encode(letter, copy).ok_or(too_large)?;
         store.put(Key::new(LETTERS, letter.seq), &value)?;
         store.sync()?;
         self.letters.insert(letter.seq, value.len() as u64);
@@ -214,15 +230,29 @@ impl State {
         if !self.letters.contains_key(&seq) {
             return Ok(None);
         }
-        let Some(value) = self.ready()?.read(Key::new(LETTERS, seq))? else {
-            return Ok(None);
+        let value = self.letter_value(seq)?;
+        let found = letter::decode(seq, self.body(&value)?);
+        found.map(Some).ok_or_else(|| self.unreadable(seq))
+    }
+
+    /// The bytes of a letter; where sled does not give them, what the file still has.
+    fn letter_value(&mut self, seq: Seq) -> Result<Vec<u8>, Error> {
+        let key = Key::new(LETTERS, seq);
+        match self.ready()?.read(key) {
+            Ok(Some(value)) => return Ok(value),
+            Ok(None) | Err(Error::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let path = self.path("state");
+        let fail = || Error::storage("read the state", &path);
+        let scan = Scan::of(&path.join("db")).map_err(fail())?;
+        let found = Salvage::of(&scan, &path)?;
+        let mut letters = found.letters.iter();
+        let value = match letters.find(|(number, _)| *number == seq) {
+            Some((_, whole)) => scan.read(key, *whole).map_err(fail())?,
+            None => None,
         };
-        let body = self.body(&value)?;
-        let letter = decode_letter(seq, body);
-        letter.map(Some).ok_or_else(|| Error::Damaged {
-            what: format!("dead letter {seq} does not decode"),
-            path: self.path("state"),
-        })
+        value.ok_or_else(|| self.unreadable(seq))
     }
 
     /// Removes a dead letter, durably. Gives whether there was one.
@@ -230,12 +260,13 @@ impl State {
         if !self.letters.contains_key(&seq) {
             return Ok(false);
         }
+        let value = match self.letter_value(seq) {
+            Ok(value) => Some(value),
+            Err(Error::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
         let store = self.ready()?;
-        let key = Key::new(LETTERS, seq);
-        if let Some(value) = store.read(key)? {
-            store.put(Key::new(REMOVED, seq), &Whole::of(&value).to_bytes())?;
-        }
-        store.remove(key)?;
+        erase(store, seq, value.as_deref())?;
         store.sync()?;
         self.letters.remove(&seq);
         Ok(true)
@@ -243,25 +274,21 @@ impl State {
 
     /// What the flusher asked to remember.
     pub(crate) fn memo(&mut self) -> Result<Memo, Error> {
-        let mut generation = self.ready()?.last(MEMO)?;
-        while let Some(number) = generation {
-            let value = match self.ready()?.read(Key::new(MEMO, number)) {
-                // A crash cut this one off, or the removal of it: the one before counts.
-                Ok(None) | Err(Error::Damaged { .. }) => None,
-                result => result?,
+        let Some(last) = self.ready()?.last(MEMO)? else {
+            return Ok(Memo::default());
+        };
+        // A crash may have cut off the writing of the last ones: the one before them counts.
+        for generation in (last.saturating_sub(MEMOS_TORN)..=last).rev() {
+            let value = match self.ready()?.read(Key::new(MEMO, generation)) {
+                Ok(None) | Err(Error::Damaged { .. }) => continue,
+                Ok(Some(value)) => value,
+                Err(error) => return Err(error),
             };
-            if let Some(value) = value {
-                let body = self.body(&value)?;
-                return codec::decode(body, "the memo").map_err(|error| Error::Damaged {
-                    what: error.to_string(),
-                    path: self.path("state"),
-                });
-            }
-            // Two generations at most are ever there.
-            generation = number.checked_sub(1);
-            if generation.is_some_and(|n| n % 2 == number % 2) {
-                break;
-            }
+            let memo = codec::decode(self.body(&value)?, "the memo");
+            return memo.map_err(|error| Error::Damaged {
+                what: error.to_string(),
+                path: self.path("state"),
+            });
         }
         Ok(Memo::default())
     }
@@ -293,7 +320,12 @@ impl State {
         if bytes <= self.compact_bytes || live >= bytes / 4 {
             return Ok(false);
         }
-        self.fill_new()?;
+        match self.fill_new() {
+            Ok(()) => {}
+            // A copy would leave out what cannot be read; the files stay as they are.
+            Err(Error::Damaged { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
         // Nothing is written to the old files any more.
         self.store = None;
         let [state, new, old] = ["state", "state.new", "state.old"].map(|name| self.path(name));
@@ -310,11 +342,15 @@ impl State {
     fn fill_new(&mut self) -> Result<(), Error> {
         let mut new = self.begin_new()?;
         let seqs: Vec<Seq> = self.letters.keys().copied().collect();
-        let letters = seqs.into_iter().map(|seq| Key::new(LETTERS, seq));
-        let memo = self.ready()?.last(MEMO)?;
-        for key in letters.chain(memo.map(|number| Key::new(MEMO, number))) {
-            if let Some(value) = self.ready()?.read(key)? {
-                new.put(key, &value)?;
+        for seq in seqs {
+            new.put(Key::new(LETTERS, seq), &self.letter_value(seq)?)?;
+        }
+        if let Some(last) = self.ready()?.last(MEMO)? {
+            for generation in last.saturating_sub(MEMOS_TORN)..=last {
+                let key = Key::new(MEMO, generation);
+                if let Ok(Some(value)) = self.ready()?.read(key) {
+                    new.put(key, &value)?;
+                }
             }
         }
         new.sync()
@@ -336,6 +372,13 @@ impl State {
         }
     }
 
+    fn unreadable(&self, seq: Seq) -> Error {
+        Error::Damaged {
+            what: format!("dead letter {seq} cannot be read"),
+            path: self.path("state"),
+        }
+    }
+
     fn not_encoded(&self) -> Error {
         let text = "it is larger than an envelope may be";
         Error::storage("write to the state", self.path("state"))(io::Error::other(text))
@@ -345,22 +388,47 @@ impl State {
 /// What a scan of the file says should be in the state.
 struct Salvage {
     letters: BTreeSet<(Seq, Whole)>,
+    seqs: BTreeSet<Seq>,
     memos: BTreeSet<(u64, Whole)>,
 }
 
 impl Salvage {
-    fn of(scan: &Scan) -> Self {
-        let removed: BTreeSet<(Seq, &[u8])> = scan
-            .values(REMOVED)
-            .map(|(seq, _, head)| (seq, head))
-            .collect();
-        let all = scan.values(LETTERS).map(|(seq, whole, _)| (seq, whole));
-        Self {
-            letters: all
-                .filter(|(seq, whole)| !removed.contains(&(*seq, &whole.to_bytes()[..])))
-                .collect(),
-            memos: scan.values(MEMO).map(|(n, whole, _)| (n, whole)).collect(),
+    fn of(scan: &Scan, path: &Path) -> Result<Self, Error> {
+        let mut removed = BTreeSet::new();
+        for (seq, whole, _) in scan.values(REMOVED) {
+            let value = scan.read(Key::new(REMOVED, seq), whole);
+            let value = value.map_err(Error::storage("read the state", path))?;
+            let names = value.unwrap_or_default();
+            removed.extend(names.chunks(8).map(|name| (seq, name.to_vec())));
         }
+        let all = scan.values(LETTERS).map(|(seq, whole, _)| (seq, whole));
+        let letters: BTreeSet<_> = all
+            .filter(|(seq, whole)| !removed.contains(&(*seq, whole.to_bytes().to_vec())))
+            .collect();
+        Ok(Self {
+            seqs: letters.iter().map(|(seq, _)| *seq).collect(),
+            letters,
+            memos: scan.values(MEMO).map(|(n, whole, _)| (n, whole)).collect(),
+        })
+    }
+
+    /// Removes the letters whose writing a crash cut off. The file shows no damage, so nobody
+    /// was told that they are safe.
+    fn remove_torn(&self, store: &mut Store) -> Result<(), Error> {
+        let mut from = 0;
+        while let Some((seq, _)) = store.next(LETTERS, from)? {
+            let known = self.seqs.contains(&seq);
+            if !known
+                && matches!(
+                    store.read(Key::new(LETTERS, seq)),
+                    Err(Error::Damaged { .. })
+                )
+            {
+                erase(store, seq, None)?;
+            }
+            from = seq.saturating_add(1);
+        }
+        store.sync()
     }
 
     /// Whether sled has a letter for each, and the last memo.
@@ -381,14 +449,14 @@ impl Salvage {
     }
 
     /// Copies everything to a new store, durably. Gives the number of letters.
-    fn copy(&self, scan: &Scan, store: &mut Store) -> Result<usize, Error> {
+    fn copy(&self, scan: &Scan, store: &mut Store, path: &Path) -> Result<usize, Error> {
         let mut saved = BTreeSet::new();
         let letters = self.letters.iter().map(|(n, whole)| (LETTERS, *n, *whole));
         let memo = self.memos.last().map(|(n, whole)| (MEMO, *n, *whole));
         for (space, number, whole) in letters.chain(memo) {
             let key = Key::new(space, number);
             let value = scan.read(key, whole);
-            if let Some(value) = value.map_err(Error::storage("read the state", "db"))? {
+            if let Some(value) = value.map_err(Error::storage("read the state", path))? {
                 store.put(key, &value)?;
                 saved.extend((space == LETTERS).then_some(number));
             }
@@ -398,39 +466,29 @@ impl Salvage {
     }
 }
 
-fn encode_letter(letter: &DeadLetter) -> Option<Vec<u8>> {
-    let head = codec::encode(&HeadV1 {
-        id: letter.event.id(),
-        time_ms: letter.event.time_ms(),
-        cause: letter.cause,
-        answer: letter.answer.clone(),
-        attempts: letter.attempts,
-        first_attempt_ms: unix_ms(letter.first_attempt),
-        last_attempt_ms: unix_ms(letter.last_attempt),
-    })?;
-    let mut value = vec![VERSION];
-    value.extend_from_slice(&u32::try_from(head.len()).ok()?.to_le_bytes());
-    value.extend_from_slice(&head);
-    value.extend_from_slice(letter.event.json_bytes());
-    Some(value)
+/// Removes a letter, and marks the content it had as removed.
+fn erase(store: &mut Store, seq: Seq, value: Option<&[u8]>) -> Result<(), Error> {
+    if let Some(value) = value {
+        let mut names = removed_names(store, seq)?;
+        names.extend(Whole::of(value).to_bytes());
+        store.put(Key::new(REMOVED, seq), &names)?;
+    }
+    store.remove(Key::new(LETTERS, seq))
 }
 
-fn decode_letter(seq: Seq, body: &[u8]) -> Option<DeadLetter> {
-    let (len, rest) = body.split_at_checked(4)?;
-    let len = u32::from_le_bytes(codec::array(len)?);
-    let (head, json) = rest.split_at_checked(len as usize)?;
-    let head: HeadV1 = codec::decode(head, "a dead letter").ok()?;
-    Some(DeadLetter {
-        seq,
-        event: Event::from_parts(head.id, head.time_ms, json.to_vec().into()),
-        cause: head.cause,
-        answer: head.answer,
-        attempts: head.attempts,
-        first_attempt: from_ms(head.first_attempt_ms)?,
-        last_attempt: from_ms(head.last_attempt_ms)?,
-    })
+/// The names of the removed letters of that number, eight bytes each.
+fn removed_names(store: &Store, seq: Seq) -> Result<Vec<u8>, Error> {
+    match store.read(Key::new(REMOVED, seq)) {
+        // It was cut off by a crash; the removal it stood for is done again or was never told.
+        Err(Error::Damaged { .. }) => Ok(Vec::new()),
+        names => names.map(Option::unwrap_or_default),
+    }
 }
 
-fn from_ms(ms: u64) -> Option<std::time::SystemTime> {
-    std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_millis(ms))
+fn removed_before(store: &Store, seq: Seq) -> Result<u32, Error> {
+    let names = removed_names(store, seq)?;
+    Ok(u32::try_from(names.len() / 8).unwrap_or(u32::MAX))
 }
+
+#[cfg(test)]
+mod tests;

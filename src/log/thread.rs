@@ -30,7 +30,9 @@ const CONTROLS_MAX: usize = 64;
 /// Bytes gathered into one commit at the most; what waits beyond goes into the next.
 const COMMIT_BYTES: u64 = 1 << 20;
 
-type Control = Box<dyn FnOnce(&mut dyn Log) + Send>;
+/// Does its work and gives what tells the caller, to be called once the position is public.
+type Control = Box<dyn FnOnce(&mut dyn Log) -> Reply + Send>;
+type Reply = Box<dyn FnOnce() + Send>;
 
 enum Command {
     Append(Append),
@@ -119,8 +121,9 @@ impl LogHandle {
         };
         let (reply, answer) = oneshot::channel();
         let control: Control = Box::new(move |log| {
+            let result = work(log);
             // Nobody waiting is no fault: the caller may have been cancelled.
-            let _ = reply.send(work(log));
+            Box::new(move || drop(reply.send(result)))
         });
         self.ask(Command::Control(control, permit), answer).await
     }
@@ -285,7 +288,10 @@ impl<L: Log> Owner<L> {
             let round = self.gather(inbox);
             self.commit(round.appends);
             for (control, permit) in round.controls {
-                control(&mut self.log);
+                let reply = control(&mut self.log);
+                // Whoever is answered sees in the position what was done for it.
+                self.publish();
+                reply();
                 drop(permit);
                 self.more_to_tidy = true;
             }
