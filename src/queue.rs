@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
@@ -56,7 +56,15 @@ struct Shared {
     max_bytes: u64,
     /// `close` has begun: nothing more is taken in.
     closing: AtomicBool,
-    guest: Mutex<Option<Box<dyn Guest>>>,
+    room: Mutex<Room>,
+}
+
+/// Has place for one guest at a time.
+#[derive(Debug, Default)]
+struct Room {
+    /// How many there have been; also the number of the last one's stay.
+    stays: u64,
+    guest: Option<Box<dyn Guest>>,
 }
 
 /// Something that stands in the spool's directory beside the log, for as long as the queue is
@@ -155,7 +163,7 @@ impl QueueBuilder {
                 sync,
                 max_bytes,
                 closing,
-                guest: Mutex::new(None),
+                room: Mutex::default(),
             }),
         })
     }
@@ -270,50 +278,56 @@ impl Queue {
         &self.shared.spool
     }
 
-    /// Lets a guest into the spool's directory; `None` if there is one already.
+    /// Lets a guest into the spool's directory and gives the number of its stay; `None` if there
+    /// is one already.
     ///
     /// # Errors
     /// [`Error::Closed`] once `close` has begun, and as `arrive`.
-    #[cfg(feature = "control")]
+    #[cfg(all(unix, feature = "control"))]
     pub(crate) fn lodge<T>(
         &self,
         arrive: impl FnOnce() -> Result<(Box<dyn Guest>, T), Error>,
-    ) -> Result<Option<T>, Error> {
-        let mut guest = self.guest();
+    ) -> Result<Option<(u64, T)>, Error> {
+        let mut room = self.room();
         // `close` sets this before it sends the guest away, so none comes in behind its back.
         if self.shared.closing.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        if guest.is_some() {
+        if room.guest.is_some() {
             return Ok(None);
         }
-        let (arrived, more) = arrive()?;
-        *guest = Some(arrived);
-        Ok(Some(more))
+        let (guest, more) = arrive()?;
+        room.stays += 1;
+        room.guest = Some(guest);
+        Ok(Some((room.stays, more)))
     }
 
-    /// Takes the guest out of the queue; dropping it ends its stay.
-    pub(crate) fn take_guest(&self) -> Option<Box<dyn Guest>> {
-        self.guest().take()
+    /// Gives the guest of this stay, unless it has left already; dropping it ends its stay.
+    #[cfg(feature = "control")]
+    pub(crate) fn take_guest(&self, stay: u64) -> Option<Box<dyn Guest>> {
+        let mut room = self.room();
+        if room.stays == stay {
+            room.guest.take()
+        } else {
+            None
+        }
     }
 
-    /// Ends the stay of the guest, on the log's thread: it touches the directory (I9).
-    pub(crate) async fn send_guest_away(&self) {
-        if let Some(guest) = self.take_guest() {
+    /// Ends the stay of a guest on the log's thread, for it touches the directory (I9).
+    pub(crate) async fn send_away(&self, guest: Option<Box<dyn Guest>>) {
+        if let Some(guest) = guest {
             let leave = move |_: &mut dyn Log| {
                 drop(guest);
                 Ok(())
             };
-            // If the thread has ended the guest was dropped with the order.
+            // If the thread has ended, the guest was dropped with the order.
             let _ = self.shared.log.run(leave).await;
         }
     }
 
-    fn guest(&self) -> std::sync::MutexGuard<'_, Option<Box<dyn Guest>>> {
-        self.shared
-            .guest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn room(&self) -> MutexGuard<'_, Room> {
+        let room = self.shared.room.lock();
+        room.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What opening the spool found and mended.
@@ -383,7 +397,8 @@ impl Queue {
             Some(flusher) => flusher.close(deadline).await,
             None => Ok(false),
         };
-        self.send_guest_away().await;
+        let guest = self.room().guest.take();
+        self.send_away(guest).await;
         self.shared.log.close().await?;
         delivery?;
         let status = self.status();

@@ -20,13 +20,16 @@ pub struct Control {
     task: Option<JoinHandle<()>>,
 }
 
-/// Ends the socket's stay in the queue when it is dropped, however that comes.
+/// The socket's stay in the queue's spool; ends when it is dropped, however that comes.
 #[derive(Debug)]
-struct Stay(Queue);
+struct Stay {
+    host: Queue,
+    number: u64,
+}
 
 impl Drop for Stay {
     fn drop(&mut self) {
-        drop(self.0.take_guest());
+        drop(self.host.take_guest(self.number));
     }
 }
 
@@ -79,7 +82,9 @@ async fn start(queue: &Queue) -> Result<(Stay, JoinHandle<()>), Error> {
             let (file, listener, stop) = socket::bind(host.spool())?;
             Ok((Box::new(file) as Box<dyn Guest>, (listener, stop)))
         });
-        lodged.map(|lodged| lodged.map(|(listener, stop)| (Stay(host), listener, stop)))
+        lodged.map(|lodged| {
+            lodged.map(|(number, (listener, stop))| (Stay { host, number }, listener, stop))
+        })
     });
     let lodged = lodging
         .await
@@ -115,7 +120,8 @@ impl Control {
     /// # Cancel safety
     /// If the future is dropped it ends as if the `Control` was dropped.
     pub async fn close(mut self) -> Result<(), Error> {
-        self.stay.0.send_guest_away().await;
+        let (host, number) = (&self.stay.host, self.stay.number);
+        host.send_away(host.take_guest(number)).await;
         let Some(task) = self.task.as_mut() else {
             return Ok(());
         };
