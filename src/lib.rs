@@ -12,6 +12,8 @@ mod log;
 mod millis;
 mod observe;
 mod queue;
+#[cfg(feature = "control")]
+mod room;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 mod settings;

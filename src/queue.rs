@@ -1,8 +1,8 @@
 //! The handle that programs hold, and how it is opened.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
@@ -17,6 +17,8 @@ use crate::log::disk::RealDisk;
 use crate::log::spool::SpoolLog;
 use crate::log::thread::{self, LogHandle, ThreadSettings};
 use crate::log::{Log, Position, Read};
+#[cfg(feature = "control")]
+use crate::room::{Guest, Room};
 use crate::settings::{Durability, OnFull, Settings};
 use crate::sink::Sink;
 use crate::status::{Closed, FlusherState, Recovery, Status};
@@ -56,20 +58,9 @@ struct Shared {
     max_bytes: u64,
     /// `close` has begun: nothing more is taken in.
     closing: AtomicBool,
-    room: Mutex<Room>,
+    #[cfg(feature = "control")]
+    room: Room,
 }
-
-/// Has place for one guest at a time.
-#[derive(Debug, Default)]
-struct Room {
-    /// How many there have been; also the number of the last one's stay.
-    stays: u64,
-    guest: Option<Box<dyn Guest>>,
-}
-
-/// Something that stands in the spool's directory beside the log, for as long as the queue is
-/// open: it is dropped, and must be gone by that, before anybody else can own the spool.
-pub(crate) trait Guest: Send + std::fmt::Debug {}
 
 type Start = Box<dyn FnOnce(&Handle, LogHandle, &Settings, Arc<dyn Clock>) -> FlusherHandle + Send>;
 
@@ -163,7 +154,8 @@ impl QueueBuilder {
                 sync,
                 max_bytes,
                 closing,
-                room: Mutex::default(),
+                #[cfg(feature = "control")]
+                room: Room::default(),
             }),
         })
     }
@@ -278,42 +270,14 @@ impl Queue {
         &self.shared.spool
     }
 
-    /// Lets a guest into the spool's directory and gives the number of its stay; `None` if there
-    /// is one already.
-    ///
-    /// # Errors
-    /// [`Error::Closed`] once `close` has begun, and as `arrive`.
-    #[cfg(all(unix, feature = "control"))]
-    pub(crate) fn lodge<T>(
-        &self,
-        arrive: impl FnOnce() -> Result<(Box<dyn Guest>, T), Error>,
-    ) -> Result<Option<(u64, T)>, Error> {
-        let mut room = self.room();
-        // `close` sets this before it sends the guest away, so none comes in behind its back.
-        if self.shared.closing.load(Ordering::Acquire) {
-            return Err(Error::Closed);
-        }
-        if room.guest.is_some() {
-            return Ok(None);
-        }
-        let (guest, more) = arrive()?;
-        room.stays += 1;
-        room.guest = Some(guest);
-        Ok(Some((room.stays, more)))
-    }
-
-    /// Gives the guest of this stay, unless it has left already; dropping it ends its stay.
+    /// Room in the spool's directory for a guest, which leaves before the queue has closed.
     #[cfg(feature = "control")]
-    pub(crate) fn take_guest(&self, stay: u64) -> Option<Box<dyn Guest>> {
-        let mut room = self.room();
-        if room.stays == stay {
-            room.guest.take()
-        } else {
-            None
-        }
+    pub(crate) fn room(&self) -> &Room {
+        &self.shared.room
     }
 
-    /// Ends the stay of a guest on the log's thread, for it touches the directory (I9).
+    /// Ends the stay of a guest, on the log's thread: it touches the directory (I9).
+    #[cfg(feature = "control")]
     pub(crate) async fn send_away(&self, guest: Option<Box<dyn Guest>>) {
         if let Some(guest) = guest {
             let leave = move |_: &mut dyn Log| {
@@ -323,11 +287,6 @@ impl Queue {
             // If the thread has ended, the guest was dropped with the order.
             let _ = self.shared.log.run(leave).await;
         }
-    }
-
-    fn room(&self) -> MutexGuard<'_, Room> {
-        let room = self.shared.room.lock();
-        room.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What opening the spool found and mended.
@@ -397,8 +356,8 @@ impl Queue {
             Some(flusher) => flusher.close(deadline).await,
             None => Ok(false),
         };
-        let guest = self.room().guest.take();
-        self.send_away(guest).await;
+        #[cfg(feature = "control")]
+        self.send_away(self.shared.room.close()).await;
         self.shared.log.close().await?;
         delivery?;
         let status = self.status();

@@ -29,7 +29,7 @@ struct Stay {
 
 impl Drop for Stay {
     fn drop(&mut self) {
-        drop(self.host.take_guest(self.number));
+        drop(self.host.room().take(self.number));
     }
 }
 
@@ -70,7 +70,7 @@ fn refused(queue: &Queue, reason: impl Into<String>) -> Error {
 #[cfg(unix)]
 async fn start(queue: &Queue) -> Result<(Stay, JoinHandle<()>), Error> {
     use super::socket;
-    use crate::queue::Guest;
+    use crate::room::Guest;
 
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return Err(refused(queue, "there is no tokio runtime here"));
@@ -78,7 +78,7 @@ async fn start(queue: &Queue) -> Result<(Stay, JoinHandle<()>), Error> {
     let host = queue.clone();
     // Not on a thread of the runtime: it touches the directory (I9).
     let lodging = runtime.spawn_blocking(move || {
-        let lodged = host.lodge(|| {
+        let lodged = host.room().lodge(|| {
             let (file, listener, stop) = socket::bind(host.spool())?;
             Ok((Box::new(file) as Box<dyn Guest>, (listener, stop)))
         });
@@ -121,7 +121,7 @@ impl Control {
     /// If the future is dropped it ends as if the `Control` was dropped.
     pub async fn close(mut self) -> Result<(), Error> {
         let (host, number) = (&self.stay.host, self.stay.number);
-        host.send_away(host.take_guest(number)).await;
+        host.send_away(host.room().take(number)).await;
         let Some(task) = self.task.as_mut() else {
             return Ok(());
         };
