@@ -42,14 +42,19 @@
 //! - `sandbox`: a local stand-in for the API, for integration tests.
 
 pub mod clock;
+#[cfg(feature = "control")]
+pub mod control;
 mod dead;
 mod error;
 mod event;
 mod flusher;
 mod ledger;
 mod log;
+mod millis;
 mod observe;
 mod queue;
+#[cfg(feature = "control")]
+mod room;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 mod settings;
