@@ -39,6 +39,7 @@
 //! - `rustls` (default) or `native-tls`: TLS for the Botanalytics sink.
 //! - `zstd` (default): the C library compresses chunks; without it a pure-Rust codec does, on the
 //!   same files.
+//! - `control`: a socket through which another process looks at a running queue and steers it.
 //! - `sandbox`: a local stand-in for the API, for integration tests.
 
 pub mod clock;
