@@ -5,8 +5,12 @@ mod dead;
 mod error;
 mod event;
 mod flusher;
+#[cfg(feature = "layer")]
+pub mod layer;
 mod ledger;
 mod log;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod observe;
 mod queue;
 #[cfg(feature = "sandbox")]
