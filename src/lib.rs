@@ -49,8 +49,12 @@ mod dead;
 mod error;
 mod event;
 mod flusher;
+#[cfg(feature = "layer")]
+pub mod layer;
 mod ledger;
 mod log;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod millis;
 mod observe;
 mod queue;
