@@ -40,6 +40,8 @@
 //! - `zstd` (default): the C library compresses chunks; without it a pure-Rust codec does, on the
 //!   same files.
 //! - `control`: a socket through which another process looks at a running queue and steers it.
+//! - `layer`: a `tracing` layer whose events go into a queue.
+//! - `metrics`: the numbers of a queue, for the recorder of the `metrics` crate.
 //! - `sandbox`: a local stand-in for the API, for integration tests.
 
 pub mod clock;
