@@ -302,11 +302,13 @@ impl Queue {
     /// Follows the status as it changes.
     #[must_use]
     pub fn watch(&self) -> StatusWatch {
-        StatusWatch {
+        let mut watch = StatusWatch {
             positions: self.shared.log.changes(),
             views: self.shared.flusher.as_ref().map(FlusherHandle::views),
             max_bytes: self.shared.max_bytes,
-        }
+        };
+        watch.mark_unchanged();
+        watch
     }
 
     /// The directory of the spool, as it was given to [`builder`](Self::builder).
@@ -393,8 +395,8 @@ impl Queue {
     /// was acknowledged at [`Durability::Synced`] is safe even then.
     ///
     /// # Cancel safety
-    /// If the future is dropped the queue is left as it is, at the worst with delivery ended;
-    /// call it again.
+    /// If the future is dropped, the queue stays open, but takes nothing more in, and delivery may
+    /// have ended; call it again.
     pub async fn close(&self, deadline: Duration) -> Result<Closed, Error> {
         self.shared.closing.store(true, Ordering::Release);
         let delivery = match &self.shared.flusher {
@@ -462,7 +464,14 @@ impl StatusWatch {
         }
     }
 
-    /// Waits until something has changed since the last call; `false` once the queue has ended
+    fn mark_unchanged(&mut self) {
+        self.positions.mark_unchanged();
+        if let Some(views) = &mut self.views {
+            views.mark_unchanged();
+        }
+    }
+
+    /// Waits until something has changed since the watch was made or last waited; `false` once the queue has ended
     /// and nothing changes any more.
     ///
     /// # Cancel safety
@@ -484,10 +493,7 @@ impl StatusWatch {
     pub async fn wait_for(&mut self, mut wanted: impl FnMut(&Status) -> bool) -> Option<Status> {
         loop {
             // Marked as seen before it is looked at, so that no change slips in between.
-            self.positions.mark_unchanged();
-            if let Some(views) = &mut self.views {
-                views.mark_unchanged();
-            }
+            self.mark_unchanged();
             let status = self.current();
             if wanted(&status) {
                 return Some(status);

@@ -233,3 +233,52 @@ fn a_disk_that_fails_once_is_worked_around_without_an_error() {
     assert_eq!(told.acknowledged.len(), 53, "every append was acknowledged");
     assert!(log.position().fault.is_none());
 }
+
+/// A write failed while the journal rolled between two appends of one commit. The commit found
+/// nothing left to write and acknowledged what the failed file had taken with it. At `Synced`
+/// the fdatasync noticed; at `Written` nothing did.
+#[test]
+fn i1_what_is_acknowledged_as_written_is_in_the_journal_whichever_call_fails() {
+    for fail_at in (1..200).step_by(3) {
+        let dir = tempfile::tempdir().unwrap();
+        let calls = AtomicU64::new(0);
+        let (lasting, kind) = (Lasting::ForEver, io::ErrorKind::Other);
+        let plan = Arc::new(Plan {
+            calls,
+            fail_at,
+            lasting,
+            kind,
+        });
+        let disk = Arc::new(FaultyDisk(Arc::clone(&plan)));
+        let clock = Arc::new(SystemClock);
+        let Ok((mut log, _)) = SpoolLog::open(dir.path(), tight(), clock, disk) else {
+            continue;
+        };
+        let mut acknowledged = Vec::new();
+        for n in 1..=40 {
+            let events = (0..3).map(|k| event(n * 10 + k, 700));
+            let staged = |e: &Event| log.stage(std::slice::from_ref(e)).is_ok();
+            let mut group: Vec<Event> = events.filter(staged).collect();
+            let failed = plan.has_fired();
+            if !group.is_empty() && log.commit(false).is_ok() {
+                acknowledged.append(&mut group);
+            }
+            if failed {
+                break;
+            }
+        }
+        drop(log);
+        let mut log = reopen(dir.path());
+        let mut found = Vec::new();
+        let mut from = 1;
+        while let Read::Events(events) = log.read(from, 100, u64::MAX).unwrap() {
+            from += events.len() as u64;
+            found.extend(events.into_iter().map(|stored| stored.event));
+        }
+        let lost = acknowledged
+            .iter()
+            .filter(|event| !found.contains(event))
+            .count();
+        assert_eq!(lost, 0, "call {fail_at} and all later ones fail");
+    }
+}

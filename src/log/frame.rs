@@ -247,19 +247,18 @@ pub(crate) fn scan(file: &Bytes, queue: Uuid) -> Scan {
         if frame.generation < generation {
             continue;
         }
-        if frame.offset != end {
-            // Bytes between the last frame and this one do not check. The first frame of a file
-            // is allowed to be gone: either the file was being begun anew, when all it held was
-            // settled or sealed, or it was damaged, which recovery sees by what is missing.
-            let proven = valid
-                .iter()
-                .skip(index)
-                .any(|later| later.generation >= generation && later.synced > end);
-            if end == 0 || proven {
-                scan.damaged.push(end);
-            } else {
+        // A generation begins with the books, so a frame of a new one that is something else has
+        // lost the beginning of its run.
+        let begins = matches!(frame.kind, Kind::Checkpoint | Kind::Ack) || end == 0;
+        let follows = frame.offset == end && (frame.generation == generation || begins);
+        if !follows {
+            // What is before this frame does not check. Only a frame of the same use of the file
+            // can say that it had been synced once.
+            let is_witness = |f: &Frame| f.generation >= frame.generation && f.synced > end;
+            if !valid.iter().skip(index).any(is_witness) {
                 break;
             }
+            scan.damaged.push(end);
         }
         generation = frame.generation;
         end = frame.end();
@@ -433,5 +432,49 @@ mod tests {
             "64ca2f24080000000201000000000000400000002000000004010000000000000500000000000000";
         let hex: String = writer.bytes().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, golden);
+    }
+
+    /// The first block of the first commit to a file is torn, a later frame of it survives. It was
+    /// believed, and the events before it, which nobody had been told were safe, were reported as
+    /// lost.
+    #[test]
+    fn a_torn_first_commit_of_a_file_is_not_damage() {
+        let mut writer = FrameWriter::new(QUEUE);
+        let place = Place {
+            generation: 2,
+            buffer_offset: 0,
+            synced: 0,
+        };
+        writer.books(
+            place,
+            Kind::Checkpoint,
+            Ledger {
+                appended: 99,
+                ..Ledger::default()
+            },
+        );
+        for n in 100..104 {
+            writer.events(
+                place,
+                n,
+                &[Event::json(format!("\"{}\"", "x".repeat(3000))).unwrap()],
+            );
+        }
+        let mut over_zeroes = writer.bytes().to_vec();
+        over_zeroes[..4096].fill(0);
+        let found = scan(&Bytes::from(over_zeroes), QUEUE);
+        assert!(
+            found.frames.is_empty() && found.damaged.is_empty(),
+            "{found:?}"
+        );
+
+        let (mut over_earlier_use, _) = file(60, 1, |at| at);
+        over_earlier_use.resize(writer.bytes().len(), 0);
+        over_earlier_use[4096..].copy_from_slice(&writer.bytes()[4096..]);
+        let found = scan(&Bytes::from(over_earlier_use), QUEUE);
+        assert!(
+            found.frames.iter().all(|frame| frame.generation == 1),
+            "{found:?}"
+        );
     }
 }

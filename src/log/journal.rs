@@ -252,10 +252,11 @@ impl Journal {
 
     /// Writes what is gathered to the file, in one piece.
     pub(crate) fn write(&mut self) -> Result<(), Error> {
+        // Also with nothing gathered: what was gathered before may have gone with the failed file.
+        let current = trusted(&mut self.files)?;
         if self.writer.bytes().is_empty() {
             return Ok(());
         }
-        let current = trusted(&mut self.files)?;
         let result = current.file.write_at(self.writer.bytes(), self.written);
         current.failed |= result.is_err();
         self.written += self.writer.bytes().len() as u64;

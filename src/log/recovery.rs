@@ -54,7 +54,8 @@ struct Replay {
     ledger: Option<Ledger>,
     events: BTreeMap<Seq, Event>,
     last: Seq,
-    retried: Vec<Seq>,
+    /// Letters that were appended again, each with the event it became.
+    retried: Vec<(Seq, Seq)>,
     notes: Vec<String>,
 }
 
@@ -82,7 +83,7 @@ impl Replay {
                     self.ledger = Some(ledger);
                 }
             }
-            Some(Entry::Retried(letter)) => self.retried.push(letter),
+            Some(Entry::Retried(letter)) => self.retried.push((self.last, letter)),
             None => self.notes.push(format!(
                 "a journal frame at offset {} checks but does not decode",
                 frame.offset
@@ -92,6 +93,8 @@ impl Replay {
 
     fn truncate(&mut self, from: Seq) {
         drop(self.events.split_off(&from));
+        // Without its event, the note would take the letter away for nothing.
+        self.retried.retain(|(event, _)| *event < from);
     }
 
     fn finish(mut self, sealed: Option<SeqRange>) -> Recovered {
@@ -152,7 +155,8 @@ impl Replay {
             None => None,
         };
         let (tail_first, tail) = tail.unwrap_or((ledger.appended + 1, Vec::new()));
-        let (retried, notes) = (self.retried, self.notes);
+        let retried = self.retried.into_iter().map(|(_, letter)| letter).collect();
+        let notes = self.notes;
         Recovered {
             ledger,
             tail,
@@ -296,6 +300,15 @@ mod tests {
         let found = run(&[], Some((11, 20)));
         assert_eq!((found.ledger.lost, found.ledger.pending()), (10, 10));
         assert_eq!(found.notes.len(), 1);
+    }
+
+    /// A retry whose commit failed was taken back by the books after it, but its note was
+    /// believed: the letter was removed, and its event was not in the queue.
+    #[test]
+    fn a_retry_that_was_taken_back_keeps_its_letter() {
+        let found = run(&[Events(1, 3), Retried(1), Books(2, 1)], None);
+        assert_eq!(found.ledger.appended, 2);
+        assert!(found.retried.is_empty(), "{:?}", found.retried);
     }
 
     #[test]

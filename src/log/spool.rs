@@ -11,6 +11,7 @@ mod open;
 mod read;
 mod space;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,8 +62,8 @@ pub(crate) struct SpoolLog {
     events_unsynced: bool,
     missing: Vec<SeqRange>,
     fault: Option<String>,
-    /// When sealing may be tried again after it failed.
-    seal_at: Option<Duration>,
+    /// When sealing may be tried again after it failed, and what it failed of.
+    seal_rest: Option<(Duration, io::ErrorKind, String)>,
     /// When the event after the cursor happened, as far as it was read.
     oldest: Option<(Seq, u64)>,
 }

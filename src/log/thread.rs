@@ -28,6 +28,9 @@ const COMMAND_BYTES: u64 = 256;
 /// Commands other than appends that may wait at once.
 const CONTROLS_MAX: usize = 64;
 
+/// How often a full log is asked for room while appends wait for it.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
+
 /// Bytes gathered into one commit at the most; what waits beyond goes into the next.
 const COMMIT_BYTES: u64 = 1 << 20;
 
@@ -335,6 +338,8 @@ struct Owner<L> {
     /// When the oldest unsynced commit must be synced, on the monotonic clock.
     sync_at: Option<Duration>,
     more_to_tidy: bool,
+    /// Something changed after the waiting appends were last looked at.
+    room_may_have_come: bool,
 }
 
 /// What a round takes from the inbox.
@@ -362,6 +367,7 @@ impl<L: Log> Owner<L> {
             waiting,
             sync_at: None,
             more_to_tidy: true,
+            room_may_have_come: false,
         }
     }
 
@@ -369,17 +375,19 @@ impl<L: Log> Owner<L> {
         loop {
             let round = self.gather(inbox);
             self.commit(round.appends);
+            let mut changed = false;
             for (control, permit) in round.controls {
                 let reply = control(&mut self.log);
                 // Whoever is answered sees in the position what was done for it.
-                self.publish();
+                changed |= self.publish();
                 reply();
                 drop(permit);
                 self.more_to_tidy = true;
             }
             self.sync_if_due();
             self.tidy();
-            self.publish();
+            changed |= self.publish();
+            self.room_may_have_come = changed && !self.waiting.is_empty();
             if round.close.is_some() || round.disconnected {
                 return self.close(round.close);
             }
@@ -419,13 +427,18 @@ impl<L: Log> Owner<L> {
 
     /// The first command, waiting for it as long as nothing else is due.
     fn wait(&self, inbox: &Receiver<Command>) -> Result<Option<Command>, Disconnected> {
-        if self.more_to_tidy {
+        if self.more_to_tidy || self.room_may_have_come {
             return poll(inbox);
         }
-        let Some(sync_at) = self.sync_at else {
+        let sync_in = self
+            .sync_at
+            .map(|at| at.saturating_sub(self.clock.monotonic()));
+        // Room on a disk that was full comes from outside and says nothing.
+        let look_in = (!self.waiting.is_empty()).then_some(LOOK_FOR_ROOM);
+        let Some(timeout) = sync_in.into_iter().chain(look_in).min() else {
             return inbox.recv().map(Some).map_err(|_| Disconnected);
         };
-        match inbox.recv_timeout(sync_at.saturating_sub(self.clock.monotonic())) {
+        match inbox.recv_timeout(timeout) {
             Ok(command) => Ok(Some(command)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => Err(Disconnected),
@@ -507,13 +520,14 @@ impl<L: Log> Owner<L> {
         self.more_to_tidy = self.log.tidy().unwrap_or(false);
     }
 
-    fn publish(&self) {
+    /// Makes the position public. True if it changed.
+    fn publish(&self) -> bool {
         let position = self.log.position();
         self.publish.send_if_modified(|old| {
             let changed = *old != position;
             *old = position;
             changed
-        });
+        })
     }
 
     fn close(mut self, reply: Option<oneshot::Sender<Result<(), Error>>>) {
@@ -632,7 +646,7 @@ mod tests {
         log.run(|log| log.settle(2, Settled::Delivered))
             .await
             .unwrap();
-        log.run(|_| Ok(())).await.unwrap();
+        // No other command follows: the room is noticed all the same.
         assert_eq!(first.await.unwrap().unwrap(), 3);
         assert_eq!(second.await.unwrap().unwrap(), 4);
     }

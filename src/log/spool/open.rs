@@ -84,7 +84,7 @@ impl SpoolLog {
             events_unsynced: false,
             missing,
             fault: None,
-            seal_at: None,
+            seal_rest: None,
             oldest: None,
             settings,
             clock,

@@ -79,15 +79,26 @@ impl SpoolLog {
             return Ok(false);
         };
         let now = self.clock.monotonic();
-        if self.seal_at.is_some_and(|at| at > now) {
-            // It failed a moment ago; asking a full disk at every append would only be slow.
-            return Err(self.disk_is_full());
+        if let Some((until, kind, text)) = &self.seal_rest
+            && *until > now
+        {
+            // It failed a moment ago; asking the disk again at every append would only be slow.
+            let source = std::io::Error::new(*kind, text.clone());
+            return Err(Error::storage("seal a chunk", self.dir.join("segments"))(
+                source,
+            ));
         }
         // Synced before the tail lets go of it, so that a segment that breaks in between loses
         // nothing that memory does not have (I2, I3).
         let sealed = self.shelf.append(&events).and_then(|()| self.shelf.sync());
         self.shelf_bytes = self.shelf.bytes();
-        self.seal_at = sealed.is_err().then_some(now + SEAL_REST);
+        self.seal_rest = sealed.as_ref().err().map(|error| {
+            let kind = match error {
+                Error::Storage { source, .. } => source.kind(),
+                _ => std::io::ErrorKind::Other,
+            };
+            (now + SEAL_REST, kind, error.to_string())
+        });
         sealed?;
         self.tail.release(last);
         Ok(true)
@@ -191,7 +202,11 @@ impl SpoolLog {
 
     /// Seals one chunk if the tail is past its bound. True if there is more to seal.
     pub(super) fn seal_if_long(&mut self) -> Result<bool, Error> {
-        let resting = self.seal_at.is_some_and(|at| at > self.clock.monotonic());
+        let now = self.clock.monotonic();
+        let resting = self
+            .seal_rest
+            .as_ref()
+            .is_some_and(|(until, ..)| *until > now);
         if self.tail.bytes() <= self.settings.tail_bytes || resting {
             return Ok(false);
         }
