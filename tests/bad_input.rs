@@ -215,20 +215,6 @@ fn an_address_that_would_show_the_key_or_makes_no_sense_is_refused() {
     assert_hint(&sink.build().unwrap_err(), "time limit");
 }
 
-#[test]
-fn delivery_without_a_runtime_is_refused_in_words() {
-    let dir = tempfile::tempdir().unwrap();
-    let spool = dir.path().join("spool");
-    let source = KeySource::value(key(r#"{"channel":"universal"}"#));
-    let sink = Botanalytics::new(source).unwrap();
-    let error = Queue::builder(&spool).sink(sink).open_blocking();
-    let error = error.unwrap_err();
-    assert!(matches!(error, Error::Sink { .. }), "{error:?}");
-    assert!(error.to_string().contains("tokio runtime"), "{error}");
-    assert_hint(&error, "tokio runtime");
-    assert!(!spool.exists());
-}
-
 #[tokio::test]
 async fn a_spool_held_by_another_queue_names_its_process() {
     let world = World::new().await;

@@ -167,7 +167,7 @@ async fn dropping_the_oldest_keeps_the_newest_and_books_what_it_cost() {
     let queue = world.open(settings).await;
     // The server takes its time over the first batch.
     world.sandbox.script([Fault::Hang]);
-    for n in 1..=200 {
+    for n in 1..=120 {
         queue.append(large(n)).await.unwrap();
         let status = queue.status();
         assert!(status.disk_bytes <= status.max_bytes, "{status:?}");
@@ -178,22 +178,22 @@ async fn dropping_the_oldest_keeps_the_newest_and_books_what_it_cost() {
     let status = drained(&queue).await;
     let books = status.ledger;
     assert_eq!((books.evicted, books.dead, books.lost), (evicted, 0, 0));
-    assert_eq!(books.delivered, 200 - evicted);
+    assert_eq!(books.delivered, 120 - evicted);
     // What was on its way when it was given up arrived all the same; the rest is the newest.
     let accepted = world.sandbox.ids();
     let on_its_way = accepted.len() as u64 - books.delivered;
     assert!(on_its_way <= batch, "{on_its_way}");
     world
         .sandbox
-        .check_order(ids((1..=on_its_way).chain(evicted + 1..=200)))
+        .check_order(ids((1..=on_its_way).chain(evicted + 1..=120)))
         .unwrap();
     assert!(world.sandbox.duplicates().is_empty());
 }
 
 #[tokio::test]
 async fn producers_wait_for_room_and_each_keeps_its_order() {
-    const PRODUCERS: u64 = 8;
-    const EACH: u64 = 30;
+    const PRODUCERS: u64 = 6;
+    const EACH: u64 = 20;
     let world = World::new().await;
     let queue = world.open(narrow(OnFull::Block)).await;
     world.sandbox.script([Fault::Hang]);
@@ -247,7 +247,7 @@ async fn producers_that_wait_at_a_close_are_told_and_can_append_again() {
     let queue = world.open(narrow(OnFull::Block)).await;
     world.sandbox.always(Fault::Hang);
     let mut producers = tokio::task::JoinSet::new();
-    for n in 1..=200 {
+    for n in 1..=80 {
         let queue = queue.clone();
         producers.spawn(async move { (n, queue.append(large(n)).await) });
     }

@@ -218,7 +218,8 @@ async fn a_pause_lets_the_request_in_flight_finish_and_sends_no_other() {
 #[tokio::test]
 async fn a_queue_without_a_sink_keeps_what_it_is_given() {
     let world = World::new().await;
-    let queue = Queue::builder(world.spool()).open().await.unwrap();
+    let builder = Queue::builder(world.spool()).settings(settings());
+    let queue = builder.open().await.unwrap();
     queue.append_all(events(1..=3)).await.unwrap();
     let status = queue.status();
     assert_eq!(status.flusher, FlusherState::Absent);

@@ -39,7 +39,6 @@ fn owed_twice(sandbox: &Sandbox) -> Vec<String> {
         .filter(|accepted| lost(accepted.request()))
         .map(|accepted| accepted.id().unwrap().to_owned())
         .collect();
-    ids.dedup();
     ids.sort();
     ids.dedup();
     ids

@@ -355,7 +355,8 @@ async fn a_queue_that_waits_for_hours_sends_at_once_after_a_restart() {
 #[tokio::test]
 async fn events_keep_their_time_and_bytes_through_a_restart() {
     let world = World::new().await;
-    let queue = Queue::builder(world.spool()).open().await.unwrap();
+    let builder = Queue::builder(world.spool()).settings(settings());
+    let queue = builder.open().await.unwrap();
     let then = SystemTime::UNIX_EPOCH + Duration::from_millis(1_234_567_890_123);
     let odd = format!(
         " {{\t\"id\" : \"{}\",\"message\":{{\"timestamp\":1.0e3, \"extra\":[1.00,-0]}}}} ",
