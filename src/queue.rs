@@ -1,6 +1,6 @@
 //! The handle that programs hold, and how it is opened.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
@@ -19,6 +19,8 @@ use crate::log::spool::SpoolLog;
 use crate::log::thread::{self, LogHandle, ThreadSettings};
 use crate::log::{Log, Position, Read};
 use crate::observe::{self, Place};
+#[cfg(feature = "control")]
+use crate::room::{Guest, Room};
 use crate::settings::{Durability, OnFull, Settings};
 use crate::sink::Sink;
 use crate::status::{Closed, FlusherState, Recovery, Status};
@@ -50,6 +52,7 @@ pub struct Queue {
 
 #[derive(Debug)]
 struct Shared {
+    spool: PathBuf,
     log: LogHandle,
     flusher: Option<FlusherHandle>,
     recovery: Recovery,
@@ -57,6 +60,8 @@ struct Shared {
     max_bytes: u64,
     /// `close` has begun: nothing more is taken in.
     closing: AtomicBool,
+    #[cfg(feature = "control")]
+    room: Room,
 }
 
 type Started = (FlusherHandle, JoinHandle<()>);
@@ -143,7 +148,7 @@ impl QueueBuilder {
         };
         let sync = settings.durability == Durability::Synced;
         let max_bytes = settings.max_bytes;
-        let (path, clock) = (self.path, Arc::clone(&self.clock));
+        let (path, clock) = (self.path.clone(), Arc::clone(&self.clock));
         let opening = settings.clone();
         let open = move || SpoolLog::open(&path, opening, clock, Arc::new(RealDisk));
         let (log, recovery) = thread::spawn(threads, Arc::clone(&self.clock), open).await?;
@@ -162,12 +167,15 @@ impl QueueBuilder {
         let closing = AtomicBool::new(false);
         Ok(Queue {
             shared: Arc::new(Shared {
+                spool: self.path,
                 log,
                 flusher,
                 recovery,
                 sync,
                 max_bytes,
                 closing,
+                #[cfg(feature = "control")]
+                room: Room::default(),
             }),
         })
     }
@@ -301,6 +309,31 @@ impl Queue {
         }
     }
 
+    /// The directory of the spool, as it was given to [`builder`](Self::builder).
+    #[must_use]
+    pub fn spool(&self) -> &Path {
+        &self.shared.spool
+    }
+
+    /// Room in the spool's directory for a guest, which leaves before the queue has closed.
+    #[cfg(feature = "control")]
+    pub(crate) fn room(&self) -> &Room {
+        &self.shared.room
+    }
+
+    /// Ends the stay of a guest, on the log's thread: it touches the directory (I9).
+    #[cfg(feature = "control")]
+    pub(crate) async fn send_away(&self, guest: Option<Box<dyn Guest>>) {
+        if let Some(guest) = guest {
+            let leave = move |_: &mut dyn Log| {
+                drop(guest);
+                Ok(())
+            };
+            // If the thread has ended, the guest was dropped with the order.
+            let _ = self.shared.log.run(leave).await;
+        }
+    }
+
     /// What opening the spool found and mended.
     #[must_use]
     pub fn recovery(&self) -> &Recovery {
@@ -368,6 +401,8 @@ impl Queue {
             Some(flusher) => flusher.close(deadline).await,
             None => Ok(false),
         };
+        #[cfg(feature = "control")]
+        self.send_away(self.shared.room.close()).await;
         self.shared.log.close().await?;
         delivery?;
         let status = self.status();
