@@ -21,8 +21,8 @@ use everpost::{Durability, Error, Event, OnFull, Queue, Settings};
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 const MIB: u64 = 1 << 20;
-/// One reading a minute.
-const EVERY: Duration = Duration::from_secs(60);
+/// Six readings an hour.
+const EVERY: Duration = Duration::from_secs(600);
 /// Readings appended in one commit, as a device does that wakes up now and then.
 const TOGETHER: u64 = 10;
 /// What the outage may cost before it ends.
