@@ -26,7 +26,7 @@ fn small() -> Settings {
     settings.chunk_bytes = 4 << 10;
     settings.segment_bytes = 16 << 10;
     settings.intake_bytes = 64 << 10;
-    settings.max_bytes = 3 * (64 << 10) + (16 << 10) + (4 << 20);
+    settings.max_bytes = 5 << 20;
     settings
 }
 

@@ -4,7 +4,6 @@
 //! Needs strace and the right to trace; says so and passes where there is neither.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};

@@ -661,4 +661,33 @@ mod tests {
         drop(log);
         while changes.changed().await.is_ok() {}
     }
+
+    /// The runtime has one thread. If the log worked on it, nobody could open the gate.
+    #[tokio::test(flavor = "current_thread")]
+    async fn i9_a_disk_that_does_not_answer_holds_up_no_thread_of_the_runtime() {
+        let log = open(Settings::default()).await;
+        let (open_gate, gate) = channel();
+        let stuck = tokio::spawn({
+            let log = log.clone();
+            async move {
+                let wait = move |_: &mut dyn Log| {
+                    gate.recv().map_err(|_| Error::Closed)?;
+                    Ok(std::thread::current().name().map(str::to_owned))
+                };
+                log.run(wait).await
+            }
+        });
+        let behind = tokio::spawn({
+            let log = log.clone();
+            async move { log.append(events(1), true).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!stuck.is_finished() && !behind.is_finished());
+        open_gate.send(()).unwrap();
+        assert_eq!(
+            stuck.await.unwrap().unwrap().as_deref(),
+            Some("everpost-log")
+        );
+        assert_eq!(behind.await.unwrap().unwrap(), 1);
+    }
 }
