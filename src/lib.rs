@@ -39,6 +39,9 @@
 //! - `rustls` (default) or `native-tls`: TLS for the Botanalytics sink.
 //! - `zstd` (default): the C library compresses chunks; without it a pure-Rust codec does, on the
 //!   same files.
+//! - `control`: a socket through which another process looks at a running queue and steers it.
+//! - `layer`: a `tracing` layer whose events go into a queue.
+//! - `metrics`: the numbers of a queue, for the recorder of the `metrics` crate.
 //! - `sandbox`: a local stand-in for the API, for integration tests.
 //! - `layer`: a tracing layer whose events go into a queue, without waiting.
 //! - `metrics`: the numbers of a queue, for the recorder of the `metrics` crate.
