@@ -43,6 +43,8 @@
 //! - `layer`: a `tracing` layer whose events go into a queue.
 //! - `metrics`: the numbers of a queue, for the recorder of the `metrics` crate.
 //! - `sandbox`: a local stand-in for the API, for integration tests.
+//! - `layer`: a tracing layer whose events go into a queue, without waiting.
+//! - `metrics`: the numbers of a queue, for the recorder of the `metrics` crate.
 
 pub mod clock;
 #[cfg(feature = "control")]

@@ -26,7 +26,7 @@ fn small() -> Settings {
     settings.chunk_bytes = 4 << 10;
     settings.segment_bytes = 16 << 10;
     settings.intake_bytes = 64 << 10;
-    settings.max_bytes = (3 * 64 << 10) + (16 << 10) + (4 << 20);
+    settings.max_bytes = 5 << 20;
     settings
 }
 
@@ -41,10 +41,7 @@ fn open(settings: Settings) -> (tempfile::TempDir, Queue) {
 
 /// The JSON of what waits in the queue.
 fn appended(queue: &Queue) -> Vec<Value> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    let stored = runtime.block_on(queue.peek(0, 1_000)).unwrap();
+    let stored = pollster::block_on(queue.peek(0, 1_000)).unwrap();
     stored
         .iter()
         .map(|stored| serde_json::from_slice(stored.event.json_bytes()).unwrap())
@@ -223,10 +220,7 @@ fn fields_keep_their_types() {
 
 /// The first event as it was stored, to the byte.
 fn first_text(queue: &Queue) -> String {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    let stored = runtime.block_on(queue.peek(0, 1)).unwrap();
+    let stored = pollster::block_on(queue.peek(0, 1)).unwrap();
     String::from_utf8(stored[0].event.json_bytes().to_vec()).unwrap()
 }
 
