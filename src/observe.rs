@@ -3,13 +3,60 @@
 //! WARN: odd, but nothing is lost. ERROR: something was lost, set aside, or a person must act.
 //! INFO: it is well again. DEBUG: each attempt. Never a key, never the content of an event.
 
+mod place;
+
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::dead::{Cause, DeadLetter};
 use crate::error::Error;
 use crate::event::Seq;
 use crate::sink::{Answer, Batch, PauseReason, Verdict};
 use crate::status::SeqRange;
+
+pub(crate) use place::Place;
+
+#[cfg(feature = "metrics")]
+use crate::metrics as numbers;
+
+/// Nobody counts in this build.
+#[cfg(not(feature = "metrics"))]
+mod numbers {
+    use super::{Duration, Place};
+
+    pub(super) fn commit_took(_: Duration) {}
+    pub(super) fn request_took(_: Duration) {}
+    pub(super) fn batch_retried() {}
+    pub(super) fn events_refused(_: &Place, _: usize) {}
+}
+
+/// Number: a commit of appends, done by `work`, and how long it took.
+pub(crate) fn commit<T>(clock: &dyn Clock, work: impl FnOnce() -> T) -> T {
+    if !cfg!(feature = "metrics") {
+        return work();
+    }
+    let began = clock.monotonic();
+    let done = work();
+    numbers::commit_took(clock.monotonic().saturating_sub(began));
+    done
+}
+
+/// Number: a request, from its beginning to the end of its answer, and how long it took. One
+/// that is dropped under way does not count.
+pub(crate) async fn request<T>(clock: &dyn Clock, work: impl Future<Output = T>) -> T {
+    if !cfg!(feature = "metrics") {
+        return work.await;
+    }
+    let began = clock.monotonic();
+    let done = work.await;
+    numbers::request_took(clock.monotonic().saturating_sub(began));
+    done
+}
+
+/// Number: so many events were offered and not acknowledged. The caller is told why.
+pub(crate) fn refused(place: &Place, events: usize) {
+    numbers::events_refused(place, events);
+}
 
 /// DEBUG: a request goes out.
 pub(crate) fn sending(batch: &Batch) {
@@ -22,8 +69,11 @@ pub(crate) fn sending(batch: &Batch) {
     );
 }
 
-/// DEBUG: an answer that is not a delivery.
+/// DEBUG: an answer that is not a delivery. Number: the batch will be sent again.
 pub(crate) fn not_taken(verdict: Verdict, answer: &Answer) {
+    if let Verdict::Retry { .. } = verdict {
+        numbers::batch_retried();
+    }
     tracing::debug!(
         ?verdict,
         status = answer.status,
@@ -59,6 +109,12 @@ pub(crate) fn backing_off(wait: Duration, answer: &Answer) {
 /// INFO: the receiver answers again.
 pub(crate) fn backing_off_ended(attempts: u32) {
     tracing::info!(attempts, "delivery works again");
+}
+
+/// WARN: events of the program's log are not kept. Said at the 1st, 2nd, 4th, 8th and so on.
+#[cfg(feature = "layer")]
+pub(crate) fn layer_refused(place: &Place, refused: u64, error: &Error) {
+    tracing::warn!(spool = &*place.name(), refused, %error, hint = error.hint(), "the layer refused an event");
 }
 
 /// WARN: requests were too large and are made smaller.

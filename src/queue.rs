@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, SystemClock};
 use crate::dead::DeadLetters;
@@ -17,6 +18,7 @@ use crate::log::disk::RealDisk;
 use crate::log::spool::SpoolLog;
 use crate::log::thread::{self, LogHandle, ThreadSettings};
 use crate::log::{Log, Position, Read};
+use crate::observe::{self, Place};
 #[cfg(feature = "control")]
 use crate::room::{Guest, Room};
 use crate::settings::{Durability, OnFull, Settings};
@@ -62,7 +64,8 @@ struct Shared {
     room: Room,
 }
 
-type Start = Box<dyn FnOnce(&Handle, LogHandle, &Settings, Arc<dyn Clock>) -> FlusherHandle + Send>;
+type Started = (FlusherHandle, JoinHandle<()>);
+type Start = Box<dyn FnOnce(&Handle, LogHandle, &Settings, Arc<dyn Clock>) -> Started + Send>;
 
 /// Opens a [`Queue`]. Made by [`Queue::builder`].
 #[must_use = "a builder does nothing until it is opened"]
@@ -71,6 +74,7 @@ pub struct QueueBuilder {
     settings: Settings,
     clock: Arc<dyn Clock>,
     start: Option<Start>,
+    own_thread: bool,
 }
 
 impl std::fmt::Debug for QueueBuilder {
@@ -94,9 +98,20 @@ impl QueueBuilder {
     pub fn sink<S: Sink>(mut self, sink: S) -> Self {
         self.start = Some(Box::new(move |runtime, log, settings, clock| {
             let (delivery, max_age) = (settings.delivery.clone(), settings.max_age);
-            // The flusher publishes its end, so nobody needs to join it.
-            flusher::spawn(runtime, Arc::new(sink), log, delivery, max_age, clock).0
+            flusher::spawn(runtime, Arc::new(sink), log, delivery, max_age, clock)
         }));
+        self
+    }
+
+    /// Delivers on a thread of the queue's own, even if there is a tokio runtime to deliver on:
+    /// for programs that keep their runtime busy, or end it before the queue.
+    ///
+    /// Without a runtime this is so anyway. The thread is named `everpost-flusher`, has a small
+    /// runtime for itself, and ends when the queue is closed or its last clone is dropped; that
+    /// does not wait for it. A sink that panics is seen as everywhere: in
+    /// [`FlusherState::Failed`] and at [`Queue::close`].
+    pub fn flusher_thread(mut self) -> Self {
+        self.own_thread = true;
         self
     }
 
@@ -106,27 +121,21 @@ impl QueueBuilder {
         self
     }
 
-    /// Opens the spool, making it if it does not exist, and starts delivery.
+    /// Opens the spool, making it if it does not exist, and starts delivery: on the tokio runtime
+    /// this is called in, or on a thread of its own if there is none or
+    /// [`flusher_thread`](Self::flusher_thread) asks for it.
     ///
     /// How long that takes does not depend on how much is waiting. What was found and mended is
     /// in [`Queue::recovery`].
     ///
     /// # Errors
     /// [`Error::Settings`]; [`Error::InUse`], [`Error::NotASpool`], [`Error::FutureFormat`] and
-    /// [`Error::Damaged`], after which nothing was touched; [`Error::Storage`];
-    /// [`Error::Sink`] if there is a sink and no tokio runtime to deliver on.
+    /// [`Error::Damaged`], after which nothing was touched; [`Error::Storage`].
     ///
     /// # Cancel safety
     /// If the future is dropped, the spool is closed again in the background.
     pub async fn open(self) -> Result<Queue, Error> {
-        let start = match (self.start, Handle::try_current()) {
-            (None, _) => None,
-            (Some(start), Ok(runtime)) => Some((start, runtime)),
-            (Some(_), Err(_)) => {
-                let reason = "delivery needs a tokio runtime, and there is none here".to_owned();
-                return Err(Error::Sink { reason });
-            }
-        };
+        let runtime = Handle::try_current().ok().filter(|_| !self.own_thread);
         let settings = self.settings;
         let threads = ThreadSettings {
             intake_bytes: settings.intake_bytes,
@@ -135,6 +144,7 @@ impl QueueBuilder {
                 Durability::Synced => None,
                 Durability::Written { sync_every } => Some(sync_every),
             },
+            place: Place::new(&self.path),
         };
         let sync = settings.durability == Durability::Synced;
         let max_bytes = settings.max_bytes;
@@ -142,8 +152,18 @@ impl QueueBuilder {
         let opening = settings.clone();
         let open = move || SpoolLog::open(&path, opening, clock, Arc::new(RealDisk));
         let (log, recovery) = thread::spawn(threads, Arc::clone(&self.clock), open).await?;
-        let flusher =
-            start.map(|(start, runtime)| start(&runtime, log.clone(), &settings, self.clock));
+        let flusher = match (self.start, runtime) {
+            (None, _) => None,
+            // The flusher publishes its end, so nobody needs to join it.
+            (Some(start), Some(runtime)) => {
+                Some(start(&runtime, log.clone(), &settings, self.clock).0)
+            }
+            (Some(start), None) => {
+                let (log, clock) = (log.clone(), self.clock);
+                let start = move |runtime: &Handle| start(runtime, log, &settings, clock);
+                Some(flusher::thread::spawn(start).await?)
+            }
+        };
         let closing = AtomicBool::new(false);
         Ok(Queue {
             shared: Arc::new(Shared {
@@ -160,10 +180,13 @@ impl QueueBuilder {
         })
     }
 
-    /// As [`open`](Self::open), for programs without an async runtime; blocks the thread.
+    /// As [`open`](Self::open), for programs without an async runtime; blocks the thread until
+    /// the spool is open. Delivery then has a thread of its own, and
+    /// [`append_blocking`](Queue::append_blocking) and
+    /// [`close_blocking`](Queue::close_blocking) are all such a program needs.
     ///
     /// # Errors
-    /// As [`open`](Self::open); with a sink it must be called inside a tokio runtime.
+    /// As [`open`](Self::open).
     pub fn open_blocking(self) -> Result<Queue, Error> {
         block_on(self.open())
     }
@@ -177,6 +200,7 @@ impl Queue {
             settings: Settings::default(),
             clock: Arc::new(SystemClock),
             start: None,
+            own_thread: false,
         }
     }
 
@@ -198,10 +222,31 @@ impl Queue {
     }
 
     async fn take_in(&self, events: Vec<Event>) -> Result<Seq, Error> {
-        if self.shared.closing.load(Ordering::Acquire) {
-            return Err(Error::Closed);
+        let count = events.len();
+        let taken = if self.shared.closing.load(Ordering::Acquire) {
+            Err(Error::Closed)
+        } else {
+            self.shared.log.append(events, self.shared.sync).await
+        };
+        if taken.is_err() {
+            observe::refused(self.place(), count);
         }
-        self.shared.log.append(events, self.shared.sync).await
+        taken
+    }
+
+    /// Appends one event without waiting; see [`LogHandle::hand_over`].
+    #[cfg(feature = "layer")]
+    pub(crate) fn hand_over(&self, event: Event, told: thread::Told) {
+        if self.shared.closing.load(Ordering::Acquire) {
+            return told(Err(Error::Closed));
+        }
+        let sync = self.shared.sync;
+        self.shared.log.hand_over(vec![event], sync, told);
+    }
+
+    /// Names this queue among those of the process.
+    pub(crate) fn place(&self) -> &Place {
+        self.shared.log.place()
     }
 
     /// Appends several events as one commit: in this order, next to each other, and, should the
@@ -365,6 +410,18 @@ impl Queue {
             drained: status.pending == 0,
             status,
         })
+    }
+
+    /// As [`close`](Self::close), for code that is not async; blocks the thread.
+    ///
+    /// It never returns on the one thread of a current-thread runtime that the queue delivers on,
+    /// since delivery then waits for the thread that waits for it: use [`close`](Self::close)
+    /// there, or [`flusher_thread`](QueueBuilder::flusher_thread).
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub fn close_blocking(&self, deadline: Duration) -> Result<Closed, Error> {
+        block_on(self.close(deadline))
     }
 }
 

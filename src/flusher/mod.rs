@@ -6,6 +6,7 @@
 //! - `bisect.rs` finds the refused event in a batch, `backoff.rs` says how long to wait,
 //!   `limit.rs` how many events a request takes. Pure as well.
 //! - `task.rs` carries out what was decided: the one task and its one `select!`.
+//! - `thread.rs` gives it a runtime where the program has none.
 //! - This file is the handle.
 //!
 //! What is certain about a batch in flight when the process ends: it is not settled, and the next
@@ -19,6 +20,7 @@ mod orders;
 mod step;
 mod storage;
 mod task;
+pub(crate) mod thread;
 mod verdict;
 
 #[cfg(test)]

@@ -69,15 +69,17 @@ impl<S: Sink> Task<S> {
     pub(super) fn guarded(self) -> impl Future<Output = ()> + Send {
         // Made before the first poll, so that even a task that is never polled says that it ended.
         let last_word = LastWord(self.publish.clone());
+        let place = self.log.place().clone();
         async move {
             let mut run = pin!(self.run());
-            let ended =
-                poll_fn(
-                    |cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
-                        Ok(poll) => poll.map(Ok),
-                        Err(payload) => Poll::Ready(Err(panic_text(payload.as_ref()))),
-                    },
-                );
+            let ended = poll_fn(|cx| {
+                // The sink works in here as well, and what it logs is the queue's own.
+                let poll = || place.enter(|| run.as_mut().poll(cx));
+                match catch_unwind(AssertUnwindSafe(poll)) {
+                    Ok(poll) => poll.map(Ok),
+                    Err(payload) => Poll::Ready(Err(panic_text(payload.as_ref()))),
+                }
+            });
             if let Err(message) = ended.await {
                 observe::flusher_panicked(&message);
                 last_word.failed(message);
@@ -180,8 +182,11 @@ impl<S: Sink> Task<S> {
             }
             Action::Remember(memo) => ask(log, Input::Remembered, move |log| log.remember(&memo)),
             Action::Send(batch) => {
-                let sink = Arc::clone(&self.sink);
-                Box::pin(async move { (Input::Answered(sink.deliver(&batch).await), None) })
+                let (sink, clock) = (Arc::clone(&self.sink), Arc::clone(&self.clock));
+                Box::pin(async move {
+                    let outcome = observe::request(&*clock, sink.deliver(&batch)).await;
+                    (Input::Answered(outcome), None)
+                })
             }
             // The caller has returned on it already.
             Action::End => Box::pin(std::future::pending()),

@@ -36,6 +36,7 @@ impl Bench {
             intake_bytes: 1 << 20,
             block_when_full: false,
             sync_every: None,
+            place: crate::observe::Place::new("".as_ref()),
         };
         let clock = Arc::new(PausedClock(Instant::now()));
         let open = || {

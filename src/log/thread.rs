@@ -20,6 +20,7 @@ use super::{Log, Position};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::{Event, Seq};
+use crate::observe::{self, Place};
 
 /// What one waiting command costs of the intake beside its bytes.
 const COMMAND_BYTES: u64 = 256;
@@ -44,9 +45,41 @@ struct Append {
     events: Vec<Event>,
     bytes: u64,
     sync: bool,
-    reply: oneshot::Sender<Result<Seq, Error>>,
+    asker: Asker,
     // Given back when the append is answered.
     _permit: OwnedSemaphorePermit,
+}
+
+/// Who is told what became of an append.
+enum Asker {
+    /// Somebody who waits, and who appends nothing any more after going away.
+    Waits(oneshot::Sender<Result<Seq, Error>>),
+    /// Somebody who has gone on and is told on this thread.
+    #[cfg(feature = "layer")]
+    IsTold(Told),
+}
+
+/// Told what became of an append; dropped untold if the log ended before it knew.
+#[cfg(feature = "layer")]
+pub(crate) type Told = Box<dyn FnOnce(Result<Seq, Error>) + Send>;
+
+impl Asker {
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Waits(reply) => reply.is_closed(),
+            #[cfg(feature = "layer")]
+            Self::IsTold(_) => false,
+        }
+    }
+
+    fn tell(self, result: Result<Seq, Error>) {
+        match self {
+            // Nobody waiting is no fault: the caller may have been cancelled.
+            Self::Waits(reply) => drop(reply.send(result)),
+            #[cfg(feature = "layer")]
+            Self::IsTold(told) => told(result),
+        }
+    }
 }
 
 /// How the thread waits and groups.
@@ -58,6 +91,8 @@ pub(crate) struct ThreadSettings {
     pub(crate) block_when_full: bool,
     /// How long committed events may wait for their fdatasync; none if each commit syncs.
     pub(crate) sync_every: Option<Duration>,
+    /// Whose log it is.
+    pub(crate) place: Place,
 }
 
 /// Reaches the log from anywhere. Cloning is cheap. When the last handle is gone, the thread
@@ -68,6 +103,7 @@ pub(crate) struct LogHandle {
     intake: Arc<Semaphore>,
     intake_bytes: u64,
     controls: Arc<Semaphore>,
+    place: Place,
     position: watch::Receiver<Position>,
     /// The text of the panic the thread ended by, if it did.
     panic: Arc<OnceLock<String>>,
@@ -89,9 +125,7 @@ impl LogHandle {
     /// # Cancel safety
     /// Dropped before the log took the events up, nothing is appended; after that they are.
     pub(crate) async fn append(&self, events: Vec<Event>, sync: bool) -> Result<Seq, Error> {
-        let bytes = events.iter().map(super::codec::event_bytes).sum::<u64>();
-        let cost = (bytes + COMMAND_BYTES).min(self.intake_bytes);
-        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        let (bytes, cost) = self.cost(&events);
         let permit = Arc::clone(&self.intake).acquire_many_owned(cost).await;
         let Ok(permit) = permit else {
             return Err(self.gone().await);
@@ -101,10 +135,56 @@ impl LogHandle {
             events,
             bytes,
             sync,
-            reply,
+            asker: Asker::Waits(reply),
             _permit: permit,
         };
         self.ask(Command::Append(append), answer).await
+    }
+
+    /// Appends without waiting for anything: if there is room in the intake now, the events are
+    /// taken, in order with all others, and `told` learns on the log's thread what became of
+    /// them. If there is none, or the log has ended, it learns that here and now. It must be
+    /// quick and must not panic.
+    #[cfg(feature = "layer")]
+    pub(crate) fn hand_over(&self, events: Vec<Event>, sync: bool, told: Told) {
+        let (bytes, cost) = self.cost(&events);
+        let permit = match Arc::clone(&self.intake).try_acquire_many_owned(cost) {
+            Ok(permit) => permit,
+            Err(tokio::sync::TryAcquireError::Closed) => return told(Err(Error::Closed)),
+            Err(tokio::sync::TryAcquireError::NoPermits) => {
+                let max = self.intake_bytes;
+                let room = u64::try_from(self.intake.available_permits()).unwrap_or(max);
+                return told(Err(Error::Full {
+                    what: "the intake",
+                    used: max.saturating_sub(room),
+                    max,
+                }));
+            }
+        };
+        let append = Append {
+            events,
+            bytes,
+            sync,
+            asker: Asker::IsTold(told),
+            _permit: permit,
+        };
+        if let Err(unsent) = self.commands.send(Command::Append(append))
+            && let Command::Append(append) = unsent.0
+        {
+            append.asker.tell(Err(Error::Closed));
+        }
+    }
+
+    /// The bytes of these events, and what they cost of the intake.
+    fn cost(&self, events: &[Event]) -> (u64, u32) {
+        let bytes = events.iter().map(super::codec::event_bytes).sum::<u64>();
+        let cost = (bytes + COMMAND_BYTES).min(self.intake_bytes);
+        (bytes, u32::try_from(cost).unwrap_or(u32::MAX))
+    }
+
+    /// Whose log it is.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Runs `work` on the log's thread.
@@ -197,10 +277,12 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
         )),
         intake_bytes: settings.intake_bytes,
         controls: Arc::new(Semaphore::new(CONTROLS_MAX)),
+        place: settings.place.clone(),
         position,
         panic: Arc::clone(&panic),
         ended,
     };
+    let place = settings.place.clone();
     let body = move || {
         let ended = catch_unwind(AssertUnwindSafe(|| match open() {
             Ok((log, extra)) => {
@@ -225,7 +307,7 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
     };
     std::thread::Builder::new()
         .name("everpost-log".into())
-        .spawn(body)
+        .spawn(move || place.enter(body))
         .map_err(Error::storage("start the log's thread", ""))?;
     match answer.await {
         Ok(result) => result.map(|extra| (handle, extra)),
@@ -371,7 +453,7 @@ impl<L: Log> Owner<L> {
             return;
         }
         let sync = staged.iter().any(|(append, _)| append.sync);
-        let result = self.log.commit(sync);
+        let result = observe::commit(&*self.clock, || self.log.commit(sync));
         self.more_to_tidy = true;
         self.schedule_sync();
         // The position is public before the callers go on, so that they see their own events.
@@ -381,20 +463,20 @@ impl<L: Log> Owner<L> {
                 Ok(()) => Ok(first),
                 Err(error) => Err(same_again(error)),
             };
-            let _ = append.reply.send(answer);
+            append.asker.tell(answer);
         }
     }
 
     /// Stages one append; gives it back if it has to wait for room.
     fn stage(&mut self, append: Append, staged: &mut Vec<(Append, Seq)>) -> Option<Append> {
         // A caller that went away before its events were taken up appends nothing.
-        if append.reply.is_closed() {
+        if append.asker.is_gone() {
             return None;
         }
         match self.log.stage(&append.events) {
             Ok(first) => staged.push((append, first)),
             Err(Error::Full { .. }) if self.settings.block_when_full => return Some(append),
-            Err(error) => drop(append.reply.send(Err(error))),
+            Err(error) => append.asker.tell(Err(error)),
         }
         None
     }
@@ -436,7 +518,7 @@ impl<L: Log> Owner<L> {
 
     fn close(mut self, reply: Option<oneshot::Sender<Result<(), Error>>>) {
         for append in self.waiting.drain(..) {
-            let _ = append.reply.send(Err(Error::Closed));
+            append.asker.tell(Err(Error::Closed));
         }
         let result = self.log.close();
         self.publish();
@@ -499,6 +581,7 @@ mod tests {
             intake_bytes: settings.intake_bytes,
             block_when_full: settings.on_full == OnFull::Block,
             sync_every: None,
+            place: Place::new("".as_ref()),
         };
         let log = move || Ok((MemoryLog::new(&settings), ()));
         spawn(threads, Arc::new(SystemClock), log).await.unwrap().0

@@ -1,0 +1,46 @@
+//! A flusher on a thread of its own, for programs without an async runtime.
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::FlusherHandle;
+use crate::error::Error;
+
+/// Makes a thread with a runtime of its own and starts a flusher there with `start`. The thread
+/// ends when the flusher does.
+///
+/// # Errors
+/// [`Error::Storage`] if the system gives no thread, or its runtime nothing to wait on.
+///
+/// # Cancel safety
+/// If the future is dropped, the flusher ends again.
+pub(crate) async fn spawn(
+    start: impl FnOnce(&Handle) -> (FlusherHandle, JoinHandle<()>) + Send + 'static,
+) -> Result<FlusherHandle, Error> {
+    let (ready, answer) = oneshot::channel();
+    let body = move || {
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        let (handle, task) = start(runtime.handle());
+        if ready.send(Ok(handle)).is_ok() {
+            // The flusher publishes its end itself, a panic included.
+            let _ = runtime.block_on(task);
+        }
+        // A name lookup that hangs must not keep the thread.
+        runtime.shutdown_background();
+    };
+    std::thread::Builder::new()
+        .name("everpost-flusher".into())
+        .spawn(body)
+        .map_err(Error::storage("start the flusher's thread", ""))?;
+    match answer.await {
+        Ok(started) => started.map_err(Error::storage("start the flusher's runtime", "")),
+        Err(_) => Err(Error::Panicked {
+            part: "the flusher",
+            message: "it did not start".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,140 @@
+//! Counts what became of logged events, and waits for those that are under way.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::observe::{self, Place};
+
+/// What became of the events that passed the layer's filters, since the layer was made.
+///
+/// `emitted = appended + refused + waiting` at every moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Events that passed the filters.
+    pub emitted: u64,
+    /// Events the queue has acknowledged: as safe as its settings say.
+    pub appended: u64,
+    /// Events that were not acknowledged: no room in the intake or the spool, too large, refused
+    /// by the formatter or the disk, or the queue was closed.
+    pub refused: u64,
+    /// Events on their way to the disk.
+    pub waiting: u64,
+}
+
+/// Counts, and lets others wait.
+pub(super) struct Tally {
+    place: Place,
+    books: Mutex<Books>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Books {
+    counts: Counts,
+    /// Each wait begins a new era, so that it need not wait for what comes after it.
+    era: u64,
+    /// Events under way, by the era they began in. Only eras that somebody waits for, and the
+    /// present one, are in it.
+    waiting: BTreeMap<u64, u64>,
+}
+
+impl Tally {
+    pub(super) fn new(place: Place) -> Self {
+        Self {
+            place,
+            books: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // Nothing that can panic happens under the lock.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.books().counts
+    }
+
+    /// Waits until nothing that began before is under way; false if the time is over first.
+    pub(super) fn wait(&self, timeout: Duration) -> bool {
+        let mut books = self.books();
+        let era = books.era;
+        books.era += 1;
+        let under_way = |books: &mut Books| books.waiting.range(..=era).next().is_some();
+        let waited = self.changed.wait_timeout_while(books, timeout, under_way);
+        let (_books, result) = waited.unwrap_or_else(PoisonError::into_inner);
+        !result.timed_out()
+    }
+}
+
+/// One event under way. If it is dropped unsettled, the event counts as refused.
+pub(super) struct Ticket {
+    tally: Arc<Tally>,
+    era: u64,
+    settled: bool,
+}
+
+impl Ticket {
+    /// One more event.
+    pub(super) fn new(tally: &Arc<Tally>) -> Self {
+        let mut books = tally.books();
+        let era = books.era;
+        books.counts.emitted += 1;
+        books.counts.waiting += 1;
+        *books.waiting.entry(era).or_default() += 1;
+        drop(books);
+        Self {
+            tally: Arc::clone(tally),
+            era,
+            settled: false,
+        }
+    }
+
+    /// What became of it.
+    pub(super) fn settle<T>(mut self, end: Result<T, Error>) {
+        let refused = self.book(end.is_ok());
+        if let Err(error) = end
+            && refused.is_power_of_two()
+        {
+            observe::layer_refused(&self.tally.place, refused, &error);
+        }
+    }
+
+    /// Books the end and gives how many were refused so far.
+    fn book(&mut self, appended: bool) -> u64 {
+        self.settled = true;
+        let mut books = self.tally.books();
+        books.counts.waiting = books.counts.waiting.saturating_sub(1);
+        if appended {
+            books.counts.appended += 1;
+        } else {
+            books.counts.refused += 1;
+        }
+        let refused = books.counts.refused;
+        let left = books.waiting.get_mut(&self.era).map(|count| {
+            *count -= 1;
+            *count
+        });
+        if left == Some(0) {
+            books.waiting.remove(&self.era);
+            self.tally.changed.notify_all();
+        }
+        drop(books);
+        if !appended {
+            observe::refused(&self.tally.place, 1);
+        }
+        refused
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.book(false);
+        }
+    }
+}
