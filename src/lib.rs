@@ -4,7 +4,10 @@ pub mod clock;
 mod dead;
 mod error;
 mod event;
+#[cfg(feature = "cli")]
+pub mod exit;
 mod flusher;
+pub mod inspect;
 mod ledger;
 mod log;
 mod observe;
