@@ -103,6 +103,16 @@ pub enum Error {
         reason: String,
     },
 
+    /// The control socket cannot be served. The queue itself is not affected. Mend what the
+    /// reason says, or go on without it.
+    #[error("control socket cannot be served: {reason}. path=`{}`", path.display())]
+    Control {
+        /// What stands in the way.
+        reason: String,
+        /// The socket.
+        path: PathBuf,
+    },
+
     /// There is no dead letter under this number.
     #[error("no such dead letter. seq=`{seq}`")]
     NoSuchLetter {
@@ -153,6 +163,7 @@ impl Error {
             Self::Settings { .. } => "mend the fields named",
             Self::Key(error) => error.hint(),
             Self::Sink { .. } => "mend the base URL, or build with a TLS feature",
+            Self::Control { .. } => "mend what the reason says; the queue works without the socket",
             Self::NoSuchLetter { .. } => "list the dead letters to see which there are",
             Self::Storage { .. } => {
                 "see that the disk is there, writable and has room; then append again"

@@ -177,7 +177,7 @@ pub struct StoredEvent {
 }
 
 /// What an append gives back: from here on the event is the queue's responsibility.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Receipt {
     /// Where the event stands in the queue.
@@ -208,7 +208,7 @@ fn check_json(json: &[u8]) -> Result<(), Error> {
 }
 
 /// Says where JSON is wrong without repeating any of it.
-fn json_fault(source: &serde_json::Error) -> String {
+pub(crate) fn json_fault(source: &serde_json::Error) -> String {
     let kind = match source.classify() {
         serde_json::error::Category::Eof => "it ends too early",
         serde_json::error::Category::Syntax => "it breaks the syntax",

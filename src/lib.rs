@@ -1,6 +1,8 @@
 //! everpost
 
 pub mod clock;
+#[cfg(feature = "control")]
+pub mod control;
 mod dead;
 mod error;
 mod event;
@@ -10,6 +12,7 @@ mod flusher;
 pub mod inspect;
 mod ledger;
 mod log;
+mod millis;
 mod observe;
 mod queue;
 #[cfg(feature = "sandbox")]

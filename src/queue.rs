@@ -1,8 +1,8 @@
 //! The handle that programs hold, and how it is opened.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
@@ -48,6 +48,7 @@ pub struct Queue {
 
 #[derive(Debug)]
 struct Shared {
+    spool: PathBuf,
     log: LogHandle,
     flusher: Option<FlusherHandle>,
     recovery: Recovery,
@@ -55,7 +56,12 @@ struct Shared {
     max_bytes: u64,
     /// `close` has begun: nothing more is taken in.
     closing: AtomicBool,
+    guest: Mutex<Option<Box<dyn Guest>>>,
 }
+
+/// Something that stands in the spool's directory beside the log, for as long as the queue is
+/// open: it is dropped, and must be gone by that, before anybody else can own the spool.
+pub(crate) trait Guest: Send + std::fmt::Debug {}
 
 type Start = Box<dyn FnOnce(&Handle, LogHandle, &Settings, Arc<dyn Clock>) -> FlusherHandle + Send>;
 
@@ -133,7 +139,7 @@ impl QueueBuilder {
         };
         let sync = settings.durability == Durability::Synced;
         let max_bytes = settings.max_bytes;
-        let (path, clock) = (self.path, Arc::clone(&self.clock));
+        let (path, clock) = (self.path.clone(), Arc::clone(&self.clock));
         let opening = settings.clone();
         let open = move || SpoolLog::open(&path, opening, clock, Arc::new(RealDisk));
         let (log, recovery) = thread::spawn(threads, Arc::clone(&self.clock), open).await?;
@@ -142,12 +148,14 @@ impl QueueBuilder {
         let closing = AtomicBool::new(false);
         Ok(Queue {
             shared: Arc::new(Shared {
+                spool: self.path,
                 log,
                 flusher,
                 recovery,
                 sync,
                 max_bytes,
                 closing,
+                guest: Mutex::new(None),
             }),
         })
     }
@@ -256,6 +264,58 @@ impl Queue {
         }
     }
 
+    /// The directory of the spool, as it was given to [`builder`](Self::builder).
+    #[must_use]
+    pub fn spool(&self) -> &Path {
+        &self.shared.spool
+    }
+
+    /// Lets a guest into the spool's directory; `None` if there is one already.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] once `close` has begun, and as `arrive`.
+    #[cfg(feature = "control")]
+    pub(crate) fn lodge<T>(
+        &self,
+        arrive: impl FnOnce() -> Result<(Box<dyn Guest>, T), Error>,
+    ) -> Result<Option<T>, Error> {
+        let mut guest = self.guest();
+        // `close` sets this before it sends the guest away, so none comes in behind its back.
+        if self.shared.closing.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        if guest.is_some() {
+            return Ok(None);
+        }
+        let (arrived, more) = arrive()?;
+        *guest = Some(arrived);
+        Ok(Some(more))
+    }
+
+    /// Takes the guest out of the queue; dropping it ends its stay.
+    pub(crate) fn take_guest(&self) -> Option<Box<dyn Guest>> {
+        self.guest().take()
+    }
+
+    /// Ends the stay of the guest, on the log's thread: it touches the directory (I9).
+    pub(crate) async fn send_guest_away(&self) {
+        if let Some(guest) = self.take_guest() {
+            let leave = move |_: &mut dyn Log| {
+                drop(guest);
+                Ok(())
+            };
+            // If the thread has ended the guest was dropped with the order.
+            let _ = self.shared.log.run(leave).await;
+        }
+    }
+
+    fn guest(&self) -> std::sync::MutexGuard<'_, Option<Box<dyn Guest>>> {
+        self.shared
+            .guest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What opening the spool found and mended.
     #[must_use]
     pub fn recovery(&self) -> &Recovery {
@@ -323,6 +383,7 @@ impl Queue {
             Some(flusher) => flusher.close(deadline).await,
             None => Ok(false),
         };
+        self.send_guest_away().await;
         self.shared.log.close().await?;
         delivery?;
         let status = self.status();

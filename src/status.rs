@@ -2,16 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::event::Seq;
 use crate::ledger::Ledger;
 use crate::sink::{Answer, PauseReason};
 
 /// A run of sequence numbers, both ends included.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, serde::Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SeqRange {
     /// The first.
     pub first: Seq,
@@ -28,7 +26,11 @@ impl SeqRange {
 }
 
 /// What the flusher is doing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+///
+/// As JSON: an object whose `state` is the name in lower case (`backing_off`), with the fields of
+/// that state beside it; times are numbers of milliseconds since 1970 and end in `_ms`
+/// (`until_ms`, `since_ms`, `next_probe_ms`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FlusherState {
@@ -41,6 +43,7 @@ pub enum FlusherState {
     /// Waiting for a time before the same batch is tried again.
     BackingOff {
         /// When it will be tried again, by the wall clock.
+        #[serde(rename = "until_ms", with = "crate::millis::time")]
         until: SystemTime,
         /// How many attempts have failed in a row.
         attempt: u32,
@@ -54,8 +57,10 @@ pub enum FlusherState {
         /// What the receiver said when it began.
         last_error: Answer,
         /// Since when, by the wall clock.
+        #[serde(rename = "since_ms", with = "crate::millis::time")]
         since: SystemTime,
         /// When the next probe goes out; none while paused on request.
+        #[serde(rename = "next_probe_ms", with = "crate::millis::optional_time")]
         next_probe: Option<SystemTime>,
     },
     /// It ended by a panic. Appends are still safe; open the queue again to deliver.
@@ -68,7 +73,10 @@ pub enum FlusherState {
 }
 
 /// The whole state of a queue at one moment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+///
+/// As JSON: an object with these field names, but `oldest_pending_ms` in milliseconds since 1970
+/// for `oldest_pending`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Status {
     /// What the flusher is doing, and why.
@@ -82,6 +90,7 @@ pub struct Status {
     /// The last sequence number given out.
     pub last_seq: Seq,
     /// When the oldest pending event happened; none if nothing waits or it is not known yet.
+    #[serde(rename = "oldest_pending_ms", with = "crate::millis::optional_time")]
     pub oldest_pending: Option<SystemTime>,
     /// Dead letters held at present.
     pub dead_letters: u64,
@@ -100,7 +109,9 @@ pub struct Status {
 }
 
 /// What opening the spool found and mended. Empty after an orderly close.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+///
+/// As JSON: an object with these field names, but `took_ms` in milliseconds for `took`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Recovery {
     /// Events found in the journal that wait.
@@ -111,11 +122,12 @@ pub struct Recovery {
     /// What else was odd, one sentence each, for people.
     pub notes: Vec<String>,
     /// How long opening took.
+    #[serde(rename = "took_ms", with = "crate::millis::span")]
     pub took: Duration,
 }
 
 /// How a queue ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Closed {
     /// The last status: what remains is in `pending`.

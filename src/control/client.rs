@@ -1,0 +1,461 @@
+//! The client of the control socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use hyper::body::Incoming;
+use hyper::{Method, Response};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use super::lines::{self, LINE_BYTES_MAX, Lines};
+use super::wire::{DrainLine, Entry, ErrorBody, EventLine, LetterLine};
+use super::{REQUEST_BYTES_MAX, SOCKET};
+use crate::error::Error;
+use crate::event::{Event, Receipt, Seq};
+use crate::status::{Recovery, Status};
+
+/// How long an owner may take to answer, where it does not wait for something itself.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+
+/// Why a request to the owner of a spool did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// Nobody serves the socket: there is none, or its owner is gone. The spool is free, or its
+    /// owner serves no control socket.
+    #[error("nobody serves the control socket. path=`{}`", path.display())]
+    NoOwner {
+        /// The socket.
+        path: PathBuf,
+    },
+
+    /// The socket cannot be reached: not ours, its path is too long, or no Unix sockets here.
+    #[error("failed to connect to the control socket. path=`{}`", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+
+    /// The owner refused; nothing was done.
+    #[error("{text}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What went wrong, for programs: see the table of the [module](super).
+        kind: String,
+        /// What went wrong, in one line.
+        text: String,
+        /// What to do about it, in one line.
+        hint: String,
+    },
+
+    /// The owner went away before it answered. What was asked was done or not.
+    #[error("the owner of the spool went away before it answered")]
+    Broken {
+        /// What the connection said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
+    /// The owner did not answer within 30 seconds. What was asked was done or not.
+    #[error("the owner of the spool does not answer")]
+    TimedOut,
+
+    /// The answer is not as documented: the owner is of another version, or no everpost at all.
+    #[error("the owner of the spool cannot be understood: {reason}")]
+    Protocol {
+        /// What is wrong, without any of the content.
+        reason: String,
+    },
+
+    /// An event cannot be sent.
+    #[error(transparent)]
+    Event(#[from] Error),
+}
+
+impl ClientError {
+    /// What a person can do about it, in one line.
+    #[must_use]
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::NoOwner { .. } => "use the spool directly, or start its owner with live control",
+            Self::Connect { .. } => {
+                "see the cause; the socket belongs to the user that runs the owner"
+            }
+            Self::Refused { hint, .. } => hint,
+            Self::Broken { .. } => "ask again; append again under the same ids",
+            Self::TimedOut => "see whether the owner of the spool hangs",
+            Self::Protocol { .. } => "use the same version as the owner of the spool",
+            Self::Event(error) => error.hint(),
+        }
+    }
+
+    pub(super) fn protocol(reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self::Protocol { reason }
+    }
+
+    pub(super) fn broken(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let source = source.into();
+        Self::Broken { source }
+    }
+}
+
+/// Speaks to the owner of a spool through its control socket. Each call is a connection of its
+/// own. Needs a tokio runtime.
+///
+/// Every method fails with the [`ClientError`] that tells what happened; where nothing else is
+/// said, the owner has 30 seconds to answer.
+#[derive(Clone, Debug)]
+pub struct Client {
+    path: PathBuf,
+}
+
+impl Client {
+    /// The client of whoever owns the spool in this directory. Connects to nothing yet.
+    #[must_use]
+    pub fn new(spool: impl AsRef<Path>) -> Self {
+        Self {
+            path: spool.as_ref().join(SOCKET),
+        }
+    }
+
+    /// The socket.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The state of the queue.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.one(Method::GET, "/status").await
+    }
+
+    /// The state of the queue now and at each change, at most ten a second; ends with the queue.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn watch(&self) -> Result<Lines<Status>, ClientError> {
+        let asked = self.ask(Method::GET, "/status/watch", Vec::new());
+        in_time(asked).await.map(Asked::lines)
+    }
+
+    /// What opening the spool found and mended.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn recovery(&self) -> Result<Recovery, ClientError> {
+        self.one(Method::GET, "/recovery").await
+    }
+
+    /// Pending events after `after`, in order, at most `max` of them and at most about 1 MiB; the
+    /// last one's `seq` goes on from there, none at all is the end.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn peek(&self, after: Seq, max: usize) -> Result<Vec<EventLine>, ClientError> {
+        self.list("/events", after, max).await
+    }
+
+    /// Appends these events as one commit, under their ids and times; they are then as safe as
+    /// the owner's settings say. Waits without a limit, since the owner may be set to wait for
+    /// room.
+    ///
+    /// A single event arrives to the byte; of several, white space around them and line breaks
+    /// in them do not (see [`EventJson`](super::wire::EventJson)).
+    ///
+    /// # Errors
+    /// See [`ClientError`]. A refusal with the status 413 means to send fewer at a time.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the events were either appended or not. Append them again under
+    /// the same ids.
+    pub async fn append(&self, events: &[Event]) -> Result<Vec<Receipt>, ClientError> {
+        let (path, body) = match events {
+            [] => return Ok(Vec::new()),
+            [event] => {
+                let (id, time_ms) = (event.id(), event.time_ms());
+                let path = format!("/events?form=event&id={id}&time_ms={time_ms}");
+                (path, event.json_bytes().to_vec())
+            }
+            several => ("/events?form=entries".to_owned(), entries(several)?),
+        };
+        if body.len() > REQUEST_BYTES_MAX {
+            return Err(ClientError::Refused {
+                status: 413,
+                kind: "request_too_large".to_owned(),
+                text: format!("request is too large. max_bytes=`{REQUEST_BYTES_MAX}`"),
+                hint: "send fewer events in one request".to_owned(),
+            });
+        }
+        let receipts: Vec<Receipt> = self.ask(Method::POST, &path, body).await?.all().await?;
+        if receipts.len() == events.len() {
+            Ok(receipts)
+        } else {
+            Err(ClientError::protocol("not one receipt for each event"))
+        }
+    }
+
+    /// Dead letters after `after`, in order; bounded as [`peek`](Self::peek).
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn dead_letters(
+        &self,
+        after: Seq,
+        max: usize,
+    ) -> Result<Vec<LetterLine>, ClientError> {
+        self.list("/dead", after, max).await
+    }
+
+    /// The dead letter that stood at `seq`.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; the kind `no_such_letter`.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn dead_letter(&self, seq: Seq) -> Result<LetterLine, ClientError> {
+        self.one(Method::GET, &format!("/dead/{seq}")).await
+    }
+
+    /// Appends the event of a dead letter anew and removes the letter.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; the kinds `no_such_letter` and `full`.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, it was either done or not.
+    pub async fn retry(&self, seq: Seq) -> Result<Receipt, ClientError> {
+        self.one(Method::POST, &format!("/dead/{seq}/retry")).await
+    }
+
+    /// Removes a dead letter and its event for ever.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; the kind `no_such_letter`.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, it was either done or not.
+    pub async fn discard(&self, seq: Seq) -> Result<(), ClientError> {
+        self.order(Method::DELETE, &format!("/dead/{seq}")).await
+    }
+
+    /// Has the owner try now, and waits until what is pending at this moment has left the queue,
+    /// or until the deadline, which is at most a week; delivery goes on after it. The last line
+    /// has `done` and says whether it is `drained`. Dropping the lines ends the waiting.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; the kinds `no_sink` and `failed`.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped nobody waits any more.
+    pub async fn drain(&self, deadline: Duration) -> Result<Lines<DrainLine>, ClientError> {
+        let path = format!("/drain?deadline_ms={}", deadline.as_millis());
+        let asked = self.ask(Method::POST, &path, Vec::new());
+        in_time(asked).await.map(Asked::lines)
+    }
+
+    /// Stops delivery after the request in flight, until [`resume`](Self::resume). The status
+    /// shows when it has.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; the kinds `no_sink` and `failed`.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, it was either done or not.
+    pub async fn pause(&self) -> Result<(), ClientError> {
+        self.order(Method::POST, "/pause").await
+    }
+
+    /// Ends a pause, whatever its reason, and tries at once.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, it was either done or not.
+    pub async fn resume(&self) -> Result<(), ClientError> {
+        self.order(Method::POST, "/resume").await
+    }
+
+    /// Tries now what waits for a time.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, it was either done or not.
+    pub async fn wake(&self) -> Result<(), ClientError> {
+        self.order(Method::POST, "/wake").await
+    }
+
+    async fn one<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
+        let answer = in_time(async { self.ask(method, path, Vec::new()).await?.body().await });
+        lines::read(&answer.await?)
+    }
+
+    async fn order(&self, method: Method, path: &str) -> Result<(), ClientError> {
+        let asked = self.ask(method, path, Vec::new());
+        in_time(asked).await.map(drop)
+    }
+
+    async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        after: Seq,
+        max: usize,
+    ) -> Result<Vec<T>, ClientError> {
+        let path = format!("{path}?after={after}&max={max}");
+        in_time(async { self.ask(Method::GET, &path, Vec::new()).await?.all().await }).await
+    }
+
+    /// Sends a request and gives the answer if it is a success.
+    async fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Asked, ClientError> {
+        let (response, connection) = exchange(&self.path, method, path, body).await?;
+        let status = response.status();
+        let asked = Asked {
+            body: Body::new(response.into_body()),
+            connection,
+        };
+        if status.is_success() {
+            return Ok(asked);
+        }
+        let refusal: ErrorBody = lines::read(&asked.body().await?)?;
+        Err(ClientError::Refused {
+            status: status.as_u16(),
+            kind: refusal.kind,
+            text: refusal.error,
+            hint: refusal.hint,
+        })
+    }
+}
+
+/// An answer whose body is yet to come.
+struct Asked {
+    body: Body,
+    connection: JoinSet<()>,
+}
+
+impl Asked {
+    fn lines<T: DeserializeOwned>(self) -> Lines<T> {
+        Lines::new(self.body, self.connection)
+    }
+
+    async fn all<T: DeserializeOwned>(self) -> Result<Vec<T>, ClientError> {
+        let (mut lines, mut all) = (self.lines(), Vec::new());
+        while let Some(line) = lines.next().await? {
+            all.push(line);
+        }
+        Ok(all)
+    }
+
+    async fn body(self) -> Result<bytes::Bytes, ClientError> {
+        to_bytes(self.body, LINE_BYTES_MAX)
+            .await
+            .map_err(ClientError::broken)
+    }
+}
+
+async fn in_time<T>(
+    answer: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    tokio::time::timeout(ANSWER_TIME, answer)
+        .await
+        .unwrap_or(Err(ClientError::TimedOut))
+}
+
+fn entries(events: &[Event]) -> Result<Vec<u8>, ClientError> {
+    let mut body = Vec::new();
+    for event in events {
+        serde_json::to_writer(&mut body, &Entry::new(event)?).map_err(|error| {
+            let reason = crate::event::json_fault(&error);
+            Error::InvalidEvent { reason }
+        })?;
+        body.push(b'\n');
+    }
+    Ok(body)
+}
+
+/// One request on one connection, which lives until the set is dropped.
+#[cfg(unix)]
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<(Response<Incoming>, JoinSet<()>), ClientError> {
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
+
+    let stream = tokio::net::UnixStream::connect(socket)
+        .await
+        .map_err(|error| unreachable_socket(socket, error))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(ClientError::broken)?;
+    let mut driver = JoinSet::new();
+    driver.spawn(async move {
+        // What goes wrong is told to whoever waits for the answer.
+        let _ = connection.await;
+    });
+    let request = hyper::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(hyper::header::HOST, "everpost")
+        .body(Body::from(body))
+        .map_err(|error| ClientError::protocol(error.to_string()))?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(ClientError::broken)?;
+    Ok((response, driver))
+}
+
+#[cfg(unix)]
+fn unreachable_socket(socket: &Path, source: io::Error) -> ClientError {
+    let path = socket.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoOwner { path },
+        _ => ClientError::Connect { path, source },
+    }
+}
+
+#[cfg(not(unix))]
+async fn exchange(
+    socket: &Path,
+    _method: Method,
+    _path: &str,
+    _body: Vec<u8>,
+) -> Result<(Response<Incoming>, JoinSet<()>), ClientError> {
+    let source = io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this system has no Unix sockets",
+    );
+    let path = socket.to_owned();
+    Err(ClientError::Connect { path, source })
+}

@@ -1,0 +1,139 @@
+//! Serving the router on the spool's socket.
+
+use std::path::{Path, PathBuf};
+
+use tokio::task::JoinHandle;
+
+use super::SOCKET;
+use crate::error::Error;
+use crate::queue::Queue;
+
+/// The control socket of a queue. Made by [`serve`].
+///
+/// It holds the queue: drop it, or close it or the queue, when the program is done. Dropping it
+/// removes the socket and cuts all connections; it does not wait.
+#[derive(Debug)]
+#[must_use = "dropping it ends the control socket"]
+pub struct Control {
+    path: PathBuf,
+    stay: Stay,
+    task: Option<JoinHandle<()>>,
+}
+
+/// Ends the socket's stay in the queue when it is dropped, however that comes.
+#[derive(Debug)]
+struct Stay(Queue);
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        drop(self.0.take_guest());
+    }
+}
+
+/// Serves the [`router`](super::router) of this queue on `control.sock` in its spool.
+///
+/// The directory is made private if it is not (mode 0700) and the socket belongs to its owner
+/// alone (0600); that is all there is to authentication. A socket left over by an owner that died
+/// is replaced. It is served until the [`Control`] is dropped or closed, or the queue is closed;
+/// while [`Queue::close`] drains it is still served, and it is gone before the spool is free.
+///
+/// Slow, silent and malformed clients are cut off (see [the limits](super#limits)), and none of
+/// them holds up the queue.
+///
+/// # Errors
+/// [`Error::Control`] if the path of the socket is too long for the system (more than 107 bytes
+/// on Linux), if this queue serves one already, if there is no tokio runtime, on a system without
+/// Unix sockets, or if the system refuses. [`Error::Closed`]. The queue goes on in each case.
+///
+/// # Cancel safety
+/// If the future is dropped, nothing is served and no socket stays.
+pub async fn serve(queue: &Queue) -> Result<Control, Error> {
+    let path = queue.spool().join(SOCKET);
+    let (stay, task) = start(queue).await?;
+    Ok(Control {
+        path,
+        stay,
+        task: Some(task),
+    })
+}
+
+fn refused(queue: &Queue, reason: impl Into<String>) -> Error {
+    Error::Control {
+        reason: reason.into(),
+        path: queue.spool().join(SOCKET),
+    }
+}
+
+#[cfg(unix)]
+async fn start(queue: &Queue) -> Result<(Stay, JoinHandle<()>), Error> {
+    use super::socket;
+    use crate::queue::Guest;
+
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return Err(refused(queue, "there is no tokio runtime here"));
+    };
+    let host = queue.clone();
+    // Not on a thread of the runtime: it touches the directory (I9).
+    let lodging = runtime.spawn_blocking(move || {
+        let lodged = host.lodge(|| {
+            let (file, listener, stop) = socket::bind(host.spool())?;
+            Ok((Box::new(file) as Box<dyn Guest>, (listener, stop)))
+        });
+        lodged.map(|lodged| lodged.map(|(listener, stop)| (Stay(host), listener, stop)))
+    });
+    let lodged = lodging
+        .await
+        .map_err(|error| refused(queue, error.to_string()))?;
+    let Some((stay, listener, stop)) = lodged? else {
+        return Err(refused(queue, "this queue serves one already"));
+    };
+    let listener = tokio::net::UnixListener::from_std(listener)
+        .map_err(|error| refused(queue, error.to_string()))?;
+    let router = super::router(queue.clone());
+    let task = runtime.spawn(socket::listen(listener, router, stop));
+    Ok((stay, task))
+}
+
+#[cfg(not(unix))]
+async fn start(queue: &Queue) -> Result<(Stay, JoinHandle<()>), Error> {
+    Err(refused(queue, "this system has no Unix sockets"))
+}
+
+impl Control {
+    /// The socket.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the socket and waits until answers under way are out; those that take longer than
+    /// a second, such as of watchers, are cut off. The queue goes on.
+    ///
+    /// # Errors
+    /// [`Error::Panicked`] if serving had ended by a panic.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped it ends as if the `Control` was dropped.
+    pub async fn close(mut self) -> Result<(), Error> {
+        self.stay.0.send_guest_away().await;
+        let Some(task) = self.task.as_mut() else {
+            return Ok(());
+        };
+        match task.await {
+            Err(error) if error.is_panic() => Err(Error::Panicked {
+                part: "the control socket",
+                message: crate::log::thread::panic_text(error.into_panic().as_ref()),
+            }),
+            // The runtime has ended, and the task with it.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
