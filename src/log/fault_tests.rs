@@ -202,9 +202,10 @@ fn run(fail_at: u64, lasting: Lasting, kind: io::ErrorKind) -> bool {
 
 #[test]
 fn i1_no_acknowledged_event_is_lost_whichever_call_fails() {
-    for (lasting, kind) in
-        [(Lasting::Once, io::ErrorKind::Other), (Lasting::ForEver, io::ErrorKind::StorageFull)]
-    {
+    for (lasting, kind) in [
+        (Lasting::Once, io::ErrorKind::Other),
+        (Lasting::ForEver, io::ErrorKind::StorageFull),
+    ] {
         let mut n = 1;
         while run(n, lasting, kind) {
             n += 1;

@@ -32,12 +32,24 @@ debug.";
 #[command(name = "everpost", version, max_term_width = 100, after_long_help = EXIT_CODES)]
 pub(crate) struct Cli {
     /// The directory that holds the queue.
-    #[arg(long, global = true, env = "EVERPOST_SPOOL", value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "EVERPOST_SPOOL",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     pub(crate) spool: Option<PathBuf>,
 
     /// A TOML file with settings of the queue; those not named keep their defaults. The owner of
     /// the spool decides, so a command that reaches a running owner does not read it.
-    #[arg(long, global = true, env = "EVERPOST_SETTINGS", value_name = "FILE", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "EVERPOST_SETTINGS",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
     pub(crate) settings: Option<PathBuf>,
 
     /// Prints JSON: one object, or one for each line.

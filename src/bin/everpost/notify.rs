@@ -21,9 +21,8 @@ pub(crate) fn say(state: &str) {
             SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name))
         }
     };
-    let sent = address.and_then(|address| {
-        UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)
-    });
+    let sent = address
+        .and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
     if let Err(error) = sent {
         tracing::warn!(%error, "systemd could not be notified");
     }

@@ -28,10 +28,18 @@ impl Out {
 
     /// One object as a line of JSON, whatever the user chose.
     pub(crate) fn line(self, object: &impl Serialize) -> Result<(), Fault> {
-        let mut line = serde_json::to_vec(object)
-            .map_err(|source| Fault::io("write JSON", &io::Error::other(source)))?;
-        line.push(b'\n');
-        self.bytes(&line)
+        self.lines(std::slice::from_ref(object))
+    }
+
+    /// Objects, each as a line of JSON, whatever the user chose.
+    pub(crate) fn lines(self, objects: &[impl Serialize]) -> Result<(), Fault> {
+        let mut lines = Vec::new();
+        for object in objects {
+            serde_json::to_writer(&mut lines, object)
+                .map_err(|source| Fault::io("write JSON", &io::Error::other(source)))?;
+            lines.push(b'\n');
+        }
+        self.bytes(&lines)
     }
 
     /// Text for people.

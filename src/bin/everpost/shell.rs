@@ -32,7 +32,8 @@ pub(crate) fn man(out: Out) -> Result<(), Fault> {
             .and_then(|()| man.render_description_section(&mut page))
             .and_then(|()| man.render_options_section(&mut page))
             .map_err(failed)?;
-        rest.extend(part.get_subcommands().rev().cloned());
+        let parts: Vec<clap::Command> = part.get_subcommands().cloned().collect();
+        rest.extend(parts.into_iter().rev());
     }
     out.bytes(&page)
 }

@@ -10,7 +10,10 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
 
 /// `17 B`, `1.5 MiB`.
 pub(crate) fn bytes(number: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "one digit behind the point is shown")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "one digit behind the point is shown"
+    )]
     let mut value = number as f64;
     let mut units = ["B", "KiB", "MiB", "GiB", "TiB"].into_iter();
     let mut unit = units.next().unwrap_or_default();
