@@ -61,9 +61,9 @@ async fn what_was_cut_out_is_missing_with_its_bounds() {
         let mut bytes = std::fs::read(&path).unwrap();
         // The body of the frame of event 2: its only byte of JSON is the last of the run.
         let frames = crate::log::frame::scan(&bytes.clone().into(), queue_id(&spool)).frames;
-        let second = frames.iter().filter_map(|frame| match frame.entry() {
-            Some(crate::log::frame::Entry::Events(events)) if events[0].seq == 2 => Some(frame),
-            _ => None,
+        let second = frames.iter().filter(|frame| {
+            let entry = frame.entry();
+            matches!(entry, Some(crate::log::frame::Entry::Events(run)) if run[0].seq == 2)
         });
         for frame in second {
             bytes[frame.end() as usize - 8] ^= 0xff;
