@@ -162,11 +162,14 @@ impl Error {
             Self::Damaged { .. } => "keep a copy of the directory before anything else",
             Self::Settings { .. } => "mend the fields named",
             Self::Key(error) => error.hint(),
-            Self::Sink { .. } => "mend the base URL, or build with a TLS feature",
+            Self::Sink { .. } => {
+                "mend what is named: the base URL, a time limit, a TLS feature of the build, or a \
+                 tokio runtime around the opening"
+            }
             Self::Control { .. } => "mend what the reason says; the queue works without the socket",
             Self::NoSuchLetter { .. } => "list the dead letters to see which there are",
             Self::Storage { .. } => {
-                "see that the disk is there, writable and has room; then append again"
+                "see that the disk is there, writable and has room; then try again"
             }
             Self::Panicked { .. } => "open the queue again, and report the text of the panic",
         }

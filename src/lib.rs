@@ -1,4 +1,45 @@
-//! everpost
+//! Append an event, be told truthfully that it is safe on disk, and forget about it.
+//!
+//! A [`Queue`] keeps events in a directory, the spool, and delivers them in order to a [`Sink`]
+//! when the network allows. When [`append`](Queue::append) returns, the event survives a power
+//! cut. It is delivered at least once, under an id that never changes; an outage costs nothing but
+//! time; and whatever leaves the queue was delivered, is a [dead letter](DeadLetters), or is
+//! counted under a named reason in the [`Ledger`].
+//!
+//! That costs one write and one fdatasync for each commit (shared by all appends that wait at the
+//! same moment), 13 MiB of disk from the beginning with the default [`Settings`], one thread, and
+//! one request in flight at a time.
+//!
+//! It is not a broker (one spool, one process, one receiver), not exactly-once, not parallel, and
+//! not encrypted at rest.
+//!
+//! ```
+//! use everpost::{Event, Queue};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let home = tempfile::tempdir()?;
+//! # let spool = home.path().join("spool");
+//! let queue = Queue::builder(&spool).open().await?;
+//! let receipt = queue.append(Event::json(r#"{"text":"hello"}"#)?).await?;
+//! assert_eq!(receipt.seq, 1); // From here on a power cut cannot take it.
+//! assert_eq!(queue.status().pending, 1);
+//! queue.close(std::time::Duration::from_secs(5)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! To deliver, give the builder a sink: [`botanalytics::Botanalytics`], or one of your own. What
+//! each answer of the receiver means is in [`sink::classify`]; what happens when the disk, the
+//! network or the process fails is in `docs/design.md`, and the bytes on disk in
+//! `docs/format.md`, both in the repository.
+//!
+//! # Features
+//!
+//! - `rustls` (default) or `native-tls`: TLS for the Botanalytics sink.
+//! - `zstd` (default): the C library compresses chunks; without it a pure-Rust codec does, on the
+//!   same files.
+//! - `sandbox`: a local stand-in for the API, for integration tests.
 
 pub mod clock;
 #[cfg(feature = "control")]
@@ -15,6 +56,8 @@ mod log;
 mod millis;
 mod observe;
 mod queue;
+#[cfg(feature = "control")]
+mod room;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 mod settings;
@@ -30,3 +73,8 @@ pub use settings::{Delivery, Durability, OnFull, Settings};
 pub use sink::botanalytics;
 pub use sink::{Answer, Batch, Outcome, PauseReason, Sink, Verdict};
 pub use status::{Closed, FlusherState, Recovery, SeqRange, Status};
+
+/// Runs the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

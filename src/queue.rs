@@ -1,8 +1,8 @@
 //! The handle that programs hold, and how it is opened.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
@@ -17,6 +17,8 @@ use crate::log::disk::RealDisk;
 use crate::log::spool::SpoolLog;
 use crate::log::thread::{self, LogHandle, ThreadSettings};
 use crate::log::{Log, Position, Read};
+#[cfg(feature = "control")]
+use crate::room::{Guest, Room};
 use crate::settings::{Durability, OnFull, Settings};
 use crate::sink::Sink;
 use crate::status::{Closed, FlusherState, Recovery, Status};
@@ -56,12 +58,9 @@ struct Shared {
     max_bytes: u64,
     /// `close` has begun: nothing more is taken in.
     closing: AtomicBool,
-    guest: Mutex<Option<Box<dyn Guest>>>,
+    #[cfg(feature = "control")]
+    room: Room,
 }
-
-/// Something that stands in the spool's directory beside the log, for as long as the queue is
-/// open: it is dropped, and must be gone by that, before anybody else can own the spool.
-pub(crate) trait Guest: Send + std::fmt::Debug {}
 
 type Start = Box<dyn FnOnce(&Handle, LogHandle, &Settings, Arc<dyn Clock>) -> FlusherHandle + Send>;
 
@@ -155,7 +154,8 @@ impl QueueBuilder {
                 sync,
                 max_bytes,
                 closing,
-                guest: Mutex::new(None),
+                #[cfg(feature = "control")]
+                room: Room::default(),
             }),
         })
     }
@@ -270,50 +270,23 @@ impl Queue {
         &self.shared.spool
     }
 
-    /// Lets a guest into the spool's directory; `None` if there is one already.
-    ///
-    /// # Errors
-    /// [`Error::Closed`] once `close` has begun, and as `arrive`.
+    /// Room in the spool's directory for a guest, which leaves before the queue has closed.
     #[cfg(feature = "control")]
-    pub(crate) fn lodge<T>(
-        &self,
-        arrive: impl FnOnce() -> Result<(Box<dyn Guest>, T), Error>,
-    ) -> Result<Option<T>, Error> {
-        let mut guest = self.guest();
-        // `close` sets this before it sends the guest away, so none comes in behind its back.
-        if self.shared.closing.load(Ordering::Acquire) {
-            return Err(Error::Closed);
-        }
-        if guest.is_some() {
-            return Ok(None);
-        }
-        let (arrived, more) = arrive()?;
-        *guest = Some(arrived);
-        Ok(Some(more))
+    pub(crate) fn room(&self) -> &Room {
+        &self.shared.room
     }
 
-    /// Takes the guest out of the queue; dropping it ends its stay.
-    pub(crate) fn take_guest(&self) -> Option<Box<dyn Guest>> {
-        self.guest().take()
-    }
-
-    /// Ends the stay of the guest, on the log's thread: it touches the directory (I9).
-    pub(crate) async fn send_guest_away(&self) {
-        if let Some(guest) = self.take_guest() {
+    /// Ends the stay of a guest, on the log's thread: it touches the directory (I9).
+    #[cfg(feature = "control")]
+    pub(crate) async fn send_away(&self, guest: Option<Box<dyn Guest>>) {
+        if let Some(guest) = guest {
             let leave = move |_: &mut dyn Log| {
                 drop(guest);
                 Ok(())
             };
-            // If the thread has ended the guest was dropped with the order.
+            // If the thread has ended, the guest was dropped with the order.
             let _ = self.shared.log.run(leave).await;
         }
-    }
-
-    fn guest(&self) -> std::sync::MutexGuard<'_, Option<Box<dyn Guest>>> {
-        self.shared
-            .guest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What opening the spool found and mended.
@@ -383,7 +356,8 @@ impl Queue {
             Some(flusher) => flusher.close(deadline).await,
             None => Ok(false),
         };
-        self.send_guest_away().await;
+        #[cfg(feature = "control")]
+        self.send_away(self.shared.room.close()).await;
         self.shared.log.close().await?;
         delivery?;
         let status = self.status();

@@ -188,11 +188,12 @@ impl Settings {
         }
     }
 
-    /// The least `max_bytes` these settings can work within: the journal files, the ballast, the
-    /// state and room for one segment.
+    /// The least `max_bytes` these settings can work within: the journal files, the largest append
+    /// (half a journal file, which may grow threefold on disk), the ballast, the state and room
+    /// for one segment.
     pub(crate) fn floor_bytes(&self) -> u64 {
         self.journal_bytes
-            .saturating_mul(3)
+            .saturating_mul(5)
             .saturating_add(self.segment_bytes)
             .saturating_add(4 * MIB)
     }

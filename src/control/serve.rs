@@ -20,13 +20,16 @@ pub struct Control {
     task: Option<JoinHandle<()>>,
 }
 
-/// Ends the socket's stay in the queue when it is dropped, however that comes.
+/// The socket's stay in the queue's spool; ends when it is dropped, however that comes.
 #[derive(Debug)]
-struct Stay(Queue);
+struct Stay {
+    host: Queue,
+    number: u64,
+}
 
 impl Drop for Stay {
     fn drop(&mut self) {
-        drop(self.0.take_guest());
+        drop(self.host.room().take(self.number));
     }
 }
 
@@ -67,7 +70,7 @@ fn refused(queue: &Queue, reason: impl Into<String>) -> Error {
 #[cfg(unix)]
 async fn start(queue: &Queue) -> Result<(Stay, JoinHandle<()>), Error> {
     use super::socket;
-    use crate::queue::Guest;
+    use crate::room::Guest;
 
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return Err(refused(queue, "there is no tokio runtime here"));
@@ -75,11 +78,13 @@ async fn start(queue: &Queue) -> Result<(Stay, JoinHandle<()>), Error> {
     let host = queue.clone();
     // Not on a thread of the runtime: it touches the directory (I9).
     let lodging = runtime.spawn_blocking(move || {
-        let lodged = host.lodge(|| {
+        let lodged = host.room().lodge(|| {
             let (file, listener, stop) = socket::bind(host.spool())?;
             Ok((Box::new(file) as Box<dyn Guest>, (listener, stop)))
         });
-        lodged.map(|lodged| lodged.map(|(listener, stop)| (Stay(host), listener, stop)))
+        lodged.map(|lodged| {
+            lodged.map(|(number, (listener, stop))| (Stay { host, number }, listener, stop))
+        })
     });
     let lodged = lodging
         .await
@@ -115,7 +120,8 @@ impl Control {
     /// # Cancel safety
     /// If the future is dropped it ends as if the `Control` was dropped.
     pub async fn close(mut self) -> Result<(), Error> {
-        self.stay.0.send_guest_away().await;
+        let (host, number) = (&self.stay.host, self.stay.number);
+        host.send_away(host.room().take(number)).await;
         let Some(task) = self.task.as_mut() else {
             return Ok(());
         };

@@ -15,7 +15,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::answer::Refusal;
 use super::{CONNECTIONS_MAX, SOCKET, connection};
 use crate::error::Error;
-use crate::queue::Guest;
+use crate::room::Guest;
 
 /// Bytes of a socket's path: what the system's `sun_path` holds, without the zero at its end.
 const PATH_BYTES_MAX: usize = if cfg!(any(target_os = "linux", target_os = "android")) {

@@ -3,7 +3,7 @@
 //!
 //! Lists are JSON lines: one object to a line, ended by a line feed, as `application/x-ndjson`.
 //! Times are numbers of milliseconds since 1970 and their names end in `_ms`. The state of a
-//! queue is a [`Status`](crate::Status), the answer to an append a [`Receipt`](crate::Receipt),
+//! queue is a [`Status`], the answer to an append a [`Receipt`](crate::Receipt),
 //! what opening found a [`Recovery`](crate::Recovery), each in the JSON form documented there.
 
 use std::fmt;

@@ -266,6 +266,21 @@ fn a_full_log_refuses_and_takes_again_after_delivery() {
 }
 
 #[test]
+fn an_empty_log_takes_the_largest_append_at_the_least_bound() {
+    let mut settings = tight();
+    settings.journal_bytes = 4 << 20;
+    settings.max_event_bytes = 1 << 20;
+    settings.max_bytes = settings.floor_bytes();
+    settings.check().unwrap();
+    on_both(settings, |log| {
+        let largest = [event(1, 1_000_000), event(2, 1_000_000)];
+        assert_eq!(log.stage(&largest).unwrap(), 1);
+        log.commit(true).unwrap();
+        assert_eq!(read_all(log).len(), 2);
+    });
+}
+
+#[test]
 fn dropping_the_oldest_makes_room_and_is_booked() {
     let settings = tight();
     let max_bytes = settings.floor_bytes();
@@ -286,4 +301,51 @@ fn dropping_the_oldest_makes_room_and_is_booked() {
             assert!(log.position().disk_bytes <= max_bytes);
         },
     );
+}
+
+/// A power cut in the middle of deleting a drained segment leaves a directory with a part of its
+/// files. Everything in it was settled, so it must not be in the way of opening.
+#[test]
+fn i4_a_segment_that_was_half_deleted_is_no_obstacle() {
+    for keep in ["", "conf", "db", "blobs"] {
+        for behind in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut log = open(dir.path(), tight());
+            append(&mut log, 1..=40, 500);
+            let segments = dir.path().join("segments");
+            let name = std::fs::read_dir(&segments)
+                .unwrap()
+                .next()
+                .unwrap()
+                .unwrap()
+                .file_name();
+            log.settle(40, Settled::Delivered).unwrap();
+            while log.tidy().unwrap() {}
+            if behind {
+                append(&mut log, 41..=90, 500);
+            }
+            log.close().unwrap();
+            drop(log);
+            let half = segments.join(name);
+            std::fs::create_dir_all(&half).unwrap();
+            match keep {
+                "" => {}
+                "blobs" => std::fs::create_dir(half.join(keep)).unwrap(),
+                file => std::fs::write(half.join(file), "half of it").unwrap(),
+            }
+            let clock = Arc::new(SystemClock);
+            let (mut log, recovery) =
+                SpoolLog::open(dir.path(), tight(), clock, Arc::new(RealDisk)).unwrap();
+            assert!(recovery.missing.is_empty(), "{keep} {behind}: {recovery:?}");
+            assert_eq!(
+                read_all(&mut log).len(),
+                if behind { 50 } else { 0 },
+                "{keep}"
+            );
+            log.stage(&[event(99, 10)]).unwrap();
+            log.commit(true).unwrap();
+            while log.tidy().unwrap() {}
+            assert!(!half.exists(), "{keep} {behind}");
+        }
+    }
 }

@@ -77,14 +77,7 @@ impl SpoolDir {
                     path: path.to_owned(),
                 });
             }
-            create_private_dir(path).map_err(Error::storage("make the spool directory", path))?;
-            if let Some(parent) = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-            {
-                sync_dir(parent)
-                    .map_err(Error::storage("sync the directory above the spool", parent))?;
-            }
+            create_durably(path)?;
         }
         let marked = path.join(MARKER).exists() || path.join(COPY).exists();
         if !marked
@@ -192,6 +185,24 @@ fn in_use(dir: &Path, lock: &mut File) -> Error {
         path: dir.to_owned(),
         pid,
     }
+}
+
+/// Makes the directory and those above it that are missing, and all their names durable.
+fn create_durably(path: &Path) -> Result<(), Error> {
+    let is_new = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let new: Vec<PathBuf> = path
+        .ancestors()
+        .take_while(is_new)
+        .map(Path::to_owned)
+        .collect();
+    create_private_dir(path).map_err(Error::storage("make the spool directory", path))?;
+    for dir in new {
+        // The parent of a relative name of one part is the working directory.
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        sync_dir(parent).map_err(Error::storage("sync the directory above the spool", parent))?;
+    }
+    Ok(())
 }
 
 fn names(path: &Path) -> Result<Vec<String>, Error> {

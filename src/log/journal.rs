@@ -28,8 +28,12 @@ use crate::ledger::Ledger;
 /// Journal files a spool has: one that is written, one that was, one to go on with.
 pub(crate) const FILES: usize = 3;
 
-/// Bytes a frame with the books takes; room for one is always kept.
+/// Bytes a frame with the books takes.
 const BOOKS_BYTES: u64 = (HEADER_BYTES + 6 * 8) as u64;
+
+/// Room at the end of each file that only the books may use: for two frames, so that the older
+/// can be overwritten while the newer is durable. See [`Journal::overwrite_ack`].
+const RESERVE_BYTES: u64 = 2 * BOOKS_BYTES;
 
 /// One journal file.
 #[derive(Debug)]
@@ -156,10 +160,18 @@ impl Journal {
         Ok((journal, found))
     }
 
-    /// Goes on in the current file under a new generation, beginning with the books, and syncs.
+    /// Goes on in the current file, or the next, under a new generation, beginning with the
+    /// books, and syncs.
     pub(crate) fn resume(&mut self, ledger: Ledger, recyclable: Seq) -> Result<(), Error> {
-        if self.room() < BOOKS_BYTES {
-            self.rotate(ledger, recyclable)?;
+        if !self.fits(0) {
+            match self.rotate(ledger, recyclable) {
+                Ok(()) => {}
+                Err(Error::Full { .. }) => {
+                    self.begin_generation();
+                    return self.overwrite_ack(ledger);
+                }
+                Err(error) => return Err(error),
+            }
         } else {
             self.begin_generation();
             self.writer.books(self.place(), Kind::Checkpoint, ledger);
@@ -169,10 +181,9 @@ impl Journal {
     }
 
     /// Whether a frame of so many bytes fits into the current file behind what is gathered.
+    /// The reserve for the books is left out.
     pub(crate) fn fits(&self, bytes: u64) -> bool {
-        // Room for the books is kept, so that the cursor can always be written before a file is
-        // left.
-        self.room() >= bytes.saturating_add(BOOKS_BYTES)
+        self.room() >= bytes.saturating_add(BOOKS_BYTES + RESERVE_BYTES)
     }
 
     fn room(&self) -> u64 {
@@ -196,6 +207,26 @@ impl Journal {
     pub(crate) fn push_ack(&mut self, ledger: Ledger) {
         let place = self.place();
         self.writer.books(place, Kind::Ack, ledger);
+    }
+
+    /// Writes the books, durably, when there is no room but the reserve and the next file cannot
+    /// be begun: the cursor has to move on even then, since delivery is what makes room on a full
+    /// disk.
+    ///
+    /// The reserve has two places, used in turn. When both are used the first is written over,
+    /// under a new generation that makes the second stale; the second is durable by then. So a
+    /// torn write costs the newest books at the most: some events are sent twice, none is lost.
+    pub(crate) fn overwrite_ack(&mut self, ledger: Ledger) -> Result<(), Error> {
+        self.write()?;
+        self.sync()?;
+        if self.room() < BOOKS_BYTES {
+            self.begin_generation();
+            self.written = self.written.saturating_sub(RESERVE_BYTES);
+            self.synced = self.written;
+        }
+        self.push_ack(ledger);
+        self.write()?;
+        self.sync()
     }
 
     /// Gathers the note that a dead letter was appended again.
@@ -563,5 +594,54 @@ mod tests {
         assert!(found.suspicious);
         assert_eq!(found.notes.len(), 2, "{:?}", found.notes);
         assert_eq!(journal.files.len(), FILES);
+    }
+
+    /// Fills the current file up to the reserve.
+    fn full() -> (tempfile::TempDir, Journal) {
+        let (dir, mut journal) = fresh();
+        for seq in 1.. {
+            if !journal.fits(100) {
+                break;
+            }
+            append(&mut journal, seq);
+        }
+        while journal.fits(0) {
+            journal.push_ack(Ledger::default());
+            journal.write().unwrap();
+        }
+        (dir, journal)
+    }
+
+    fn delivered(found: &Found) -> u64 {
+        crate::log::recovery::recover(&found.frames, None)
+            .ledger
+            .delivered
+    }
+
+    #[test]
+    fn i6_the_cursor_moves_on_in_a_full_journal_and_survives_a_torn_write() {
+        let (dir, mut journal) = full();
+        for delivered_now in 1..=9 {
+            let ledger = Ledger {
+                appended: 90,
+                delivered: delivered_now,
+                ..Ledger::default()
+            };
+            journal.overwrite_ack(ledger).unwrap();
+            let path = journal.files.last().unwrap().path.clone();
+            let newest = usize::try_from(journal.written - BOOKS_BYTES).unwrap();
+            assert_eq!(delivered(&open(dir.path()).1), delivered_now);
+
+            let whole = std::fs::read(&path).unwrap();
+            let mut torn = whole.clone();
+            torn[newest + 40] ^= 1;
+            std::fs::write(&path, torn).unwrap();
+            assert_eq!(delivered(&open(dir.path()).1), delivered_now - 1);
+            std::fs::write(&path, whole).unwrap();
+            if delivered_now % 3 == 0 {
+                journal = open(dir.path()).0;
+                journal.resume(ledger, 0).unwrap();
+            }
+        }
     }
 }

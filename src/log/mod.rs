@@ -15,6 +15,7 @@ pub(crate) mod disk;
 mod fault_tests;
 pub(crate) mod frame;
 pub(crate) mod journal;
+pub(crate) mod letter;
 #[cfg(test)]
 pub(crate) mod memory;
 #[cfg(test)]

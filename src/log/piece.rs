@@ -366,4 +366,18 @@ mod tests {
         let other = Whole::of(b"other");
         assert_eq!(scan.read(Key::new(1, 1), other).unwrap(), None);
     }
+
+    #[test]
+    fn a_value_whose_pieces_moved_away_after_the_scan_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let (key, value) = (Key::new(1, 1), value(20_000));
+        let pieces: Vec<_> = split(key, &value).map(|(_, piece)| piece).collect();
+        std::fs::write(&path, pieces.concat()).unwrap();
+        let scan = Scan::of(&path).unwrap();
+        // A piece of the same value in the place of another.
+        let moved = [&pieces[0], &pieces[2], &pieces[1], &pieces[3]].map(|p| &p[..]);
+        std::fs::write(&path, moved.concat()).unwrap();
+        assert_eq!(scan.read(key, Whole::of(&value)).unwrap(), None);
+    }
 }

@@ -7,26 +7,28 @@
 //!
 //! The order of the steps is what the invariants rest on, and each is named where it matters.
 
-use std::path::Path;
+mod open;
+mod read;
+mod space;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::dir::SpoolDir;
-use super::disk::{Disk, create_private_dir};
 use super::journal::Journal;
-use super::recovery::{Recovered, recover};
-use super::shelf::{Shelf, Shelved};
+use super::shelf::Shelf;
 use super::state::State;
 use super::tail::Tail;
 use super::{Log, Memo, Position, Read, frame};
 use crate::clock::Clock;
 use crate::dead::DeadLetter;
 use crate::error::Error;
-use crate::event::{Event, Receipt, Seq, StoredEvent};
+use crate::event::{Event, Receipt, Seq};
 use crate::ledger::{Ledger, Settled};
 use crate::observe;
-use crate::settings::{OnFull, Settings};
-use crate::status::{Recovery, SeqRange};
+use crate::settings::Settings;
+use crate::status::SeqRange;
+use read::Limit;
 
 /// How long a failed sealing rests before it is tried again.
 const SEAL_REST: Duration = Duration::from_secs(1);
@@ -41,6 +43,8 @@ pub(crate) struct SpoolLog {
     tail: Tail,
     shelf: Shelf,
     state: State,
+    /// Bytes of the segments on disk, measured when they changed.
+    shelf_bytes: u64,
     /// Bytes of the state on disk, measured when it changed.
     state_bytes: u64,
     state_to_tidy: bool,
@@ -64,120 +68,6 @@ pub(crate) struct SpoolLog {
 }
 
 impl SpoolLog {
-    /// Opens the spool in `path`, or makes one there.
-    ///
-    /// # Errors
-    /// As [`SpoolDir::open`]; [`Error::Storage`] if the disk refuses.
-    pub(crate) fn open(
-        path: &Path,
-        settings: Settings,
-        clock: Arc<dyn Clock>,
-        disk: Arc<dyn Disk>,
-    ) -> Result<(Self, Recovery), Error> {
-        settings.check()?;
-        let began = clock.monotonic();
-        let dir = SpoolDir::open(path, &*clock, |path| make(path, &*disk, &settings))?;
-        let journal_dir = dir.join("journal");
-        let (journal, found) =
-            Journal::open(disk, &journal_dir, settings.journal_bytes, dir.queue())?;
-        let mut notes = found.notes;
-        let (mut shelf, shelf_notes) = with_ballast(&dir, || {
-            Shelf::open(&dir.join("segments"), settings.segment_bytes)
-        })?;
-        notes.extend(shelf_notes);
-        let (state, state_notes) = with_ballast(&dir, || State::open(dir.path()))?;
-        notes.extend(state_notes);
-        // Chunks that a killed process left in the system's memory count as sealed from here on,
-        // so they have to be durable before the journal lets go of their events (I3).
-        shelf.sync()?;
-        let sealed = shelf.range();
-        let Recovered {
-            ledger,
-            tail,
-            tail_first,
-            missing,
-            islands,
-            retried,
-            notes: odd,
-        } = recover(&found.frames, sealed);
-        notes.extend(odd);
-        for (first, events) in islands {
-            let events: Vec<StoredEvent> = (first..)
-                .zip(events)
-                .map(|(seq, event)| StoredEvent { seq, event })
-                .collect();
-            shelf.adopt(&events)?;
-        }
-        let mut log = Self {
-            journal,
-            tail: Tail::new(tail_first),
-            shelf,
-            state_bytes: state.bytes(),
-            state_to_tidy: true,
-            state,
-            ledger,
-            durable_cursor: ledger.settled(),
-            staged: Vec::new(),
-            staged_counts: Vec::new(),
-            staged_retried: None,
-            events_unsynced: false,
-            missing,
-            fault: None,
-            seal_at: None,
-            oldest: None,
-            settings,
-            clock,
-            dir,
-        };
-        let replayed = tail.len() as u64;
-        log.tail.extend(tail);
-        log.finish_letters(&retried)?;
-        log.resume()?;
-        let missing = log.missing.clone();
-        for range in &missing {
-            observe::damage_found(*range);
-        }
-        let took = log.clock.monotonic().saturating_sub(began);
-        Ok((
-            log,
-            Recovery {
-                replayed,
-                missing,
-                notes,
-                took,
-            },
-        ))
-    }
-
-    /// Ends what a crash interrupted between the journal and the dead letters.
-    fn finish_letters(&mut self, retried: &[Seq]) -> Result<(), Error> {
-        for &seq in retried {
-            self.state.remove_letter(seq)?;
-        }
-        // A letter whose event the cursor has not passed was being buried. The event is still
-        // there and will be sent again, so the letter goes; if it is not there any more, the
-        // letter is all that is left of it and stays (promise 4).
-        for letter in self.state.letters(self.ledger.settled(), usize::MAX)? {
-            if matches!(self.read(letter.seq, 1, 0)?, Read::Events(_)) {
-                self.state.remove_letter(letter.seq)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Begins a new generation in the journal, sealing first if there is no room to begin in.
-    fn resume(&mut self) -> Result<(), Error> {
-        while self.journal.oldest_last_seq() > self.recyclable() && self.seal_oldest()? {}
-        self.journal.resume(self.ledger, self.recyclable())?;
-        self.note_synced();
-        Ok(())
-    }
-
-    fn state_changed(&mut self) {
-        self.state_bytes = self.state.bytes();
-        self.state_to_tidy = true;
-    }
-
     fn cursor(&self) -> Seq {
         self.ledger.settled()
     }
@@ -240,91 +130,6 @@ impl SpoolLog {
         Ok(())
     }
 
-    /// Makes the journal take a frame of so many bytes: goes over to the next file if the
-    /// current one is full, sealing what the next one still holds.
-    fn make_journal_room(&mut self, bytes: u64) -> Result<(), Error> {
-        self.repair_journal()?;
-        if self.journal.fits(bytes) {
-            return Ok(());
-        }
-        while self.journal.oldest_last_seq() > self.recyclable() {
-            // What is settled but not durably so becomes durable first: no need to seal it.
-            if self.durable_cursor < self.cursor() {
-                self.journal.write()?;
-                self.journal.sync()?;
-                self.durable_cursor = self.cursor();
-            } else if !self.seal_oldest()? {
-                break;
-            }
-        }
-        self.journal.rotate(self.books(), self.recyclable())?;
-        self.note_synced();
-        Ok(())
-    }
-
-    /// Moves the oldest part of the tail into a chunk. False if the tail is empty.
-    fn seal_oldest(&mut self) -> Result<bool, Error> {
-        let events = self.tail.oldest(self.settings.chunk_bytes);
-        let Some(last) = events.last().map(|stored| stored.seq) else {
-            return Ok(false);
-        };
-        // Synced before the tail lets go of it, so that a segment that breaks in between loses
-        // nothing that memory does not have (I2, I3).
-        self.shelf.append(&events)?;
-        self.shelf.sync()?;
-        self.tail.release(last);
-        Ok(true)
-    }
-
-    /// Bytes on disk.
-    fn disk_bytes(&self) -> u64 {
-        self.journal.bytes() + self.shelf.bytes() + self.state_bytes + SpoolDir::ballast_bytes()
-    }
-
-    /// Bytes the disk will hold if everything in memory is sealed, and `more`. A chunk that does
-    /// not compress takes up to twice its bytes in sled's file.
-    fn projected_bytes(&self, more: u64) -> u64 {
-        let staged: u64 = self.staged.iter().map(super::codec::event_bytes).sum();
-        self.disk_bytes() + 2 * (self.tail.bytes() + staged + more)
-    }
-
-    /// Keeps the bound: gives up the oldest events, or refuses.
-    fn make_room(&mut self, more: u64) -> Result<(), Error> {
-        while self.projected_bytes(more) > self.settings.max_bytes {
-            if self.settings.on_full != OnFull::DropOldest || !self.evict_oldest(more)? {
-                return Err(Error::Full {
-                    what: "max_bytes is reached",
-                    used: self.projected_bytes(0),
-                    max: self.settings.max_bytes,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives up the first segment, or as much of the tail as `more` bytes need. False if there
-    /// is nothing to give up.
-    fn evict_oldest(&mut self, more: u64) -> Result<bool, Error> {
-        let from = self.cursor() + 1;
-        let through = match self.shelf.first_segment_last() {
-            Some(last) if last >= from => last,
-            _ => match self.tail.oldest(more).last() {
-                Some(stored) => stored.seq,
-                None => return Ok(false),
-            },
-        };
-        self.settle(through, Settled::Evicted)?;
-        self.journal.write()?;
-        self.journal.sync()?;
-        self.note_synced();
-        self.shelf.remove_settled(self.durable_cursor)?;
-        observe::evicted(SeqRange {
-            first: from,
-            last: through,
-        });
-        Ok(true)
-    }
-
     /// Puts one append among what is staged.
     fn stage_frame(&mut self, events: &[Event]) -> Result<Seq, Error> {
         let bytes = frame::events_bytes(events);
@@ -345,31 +150,33 @@ impl SpoolLog {
         Ok(first)
     }
 
-    /// When the disk is so full that nothing can be sealed, `DropOldest` gives up what the next
-    /// journal file holds.
-    fn evict_for_journal(&mut self, error: Error, bytes: u64) -> Result<(), Error> {
-        if !error.is_out_of_room() || self.settings.on_full != OnFull::DropOldest {
-            return Err(out_of_room(error));
-        }
-        let from = self.cursor() + 1;
-        let through = self.journal.oldest_last_seq();
-        if through < from {
-            return Err(out_of_room(error));
-        }
-        self.settle(through, Settled::Evicted)?;
-        observe::evicted(SeqRange {
-            first: from,
-            last: through,
-        });
-        self.make_journal_room(bytes)
-    }
-
     fn write_staged(&mut self, sync: bool) -> Result<(), Error> {
         self.journal.write()?;
         if sync {
             self.journal.sync()?;
         }
         Ok(())
+    }
+
+    /// Writes the books as they are once `count` more events are settled.
+    fn write_ack(&mut self, how: Settled, count: u64) -> Result<(), Error> {
+        self.repair_journal()?;
+        let mut books = self.books();
+        books.settle(how, count);
+        if self.journal.fits(0) {
+            self.journal.push_ack(books);
+            return self.journal.write();
+        }
+        match self.make_journal_room(0) {
+            Ok(()) => {
+                self.journal.push_ack(books);
+                self.journal.write()
+            }
+            // The disk is full and the next journal file still holds what cannot be sealed.
+            // Delivery must go on, since only that makes room again.
+            Err(error) if error.is_out_of_room() => self.journal.overwrite_ack(books),
+            Err(error) => Err(error),
+        }
     }
 
     /// After the journal failed under a commit: replaces the file and writes the same again.
@@ -404,52 +211,6 @@ impl SpoolLog {
         Ok(())
     }
 
-    /// Reads from the segments until the batch is full or the tail begins.
-    fn read_sealed(&mut self, from: Seq, limit: &mut Limit) -> Result<Read, Error> {
-        let mut events: Vec<StoredEvent> = Vec::new();
-        let mut next = from;
-        while next < self.tail.first() && !limit.is_reached() {
-            let gap_end = match self.shelf.read(next)? {
-                Shelved::Chunk(chunk) => {
-                    for stored in chunk.iter().skip_while(|stored| stored.seq < next) {
-                        if !limit.take(&stored.event) {
-                            break;
-                        }
-                        events.push(stored.clone());
-                    }
-                    match events.last() {
-                        Some(stored) if stored.seq >= next => next = stored.seq + 1,
-                        _ => break,
-                    }
-                    continue;
-                }
-                Shelved::Missing(range) => range.last.min(self.tail.first() - 1),
-                Shelved::NotHere => self.tail.first() - 1,
-            };
-            if events.is_empty() {
-                return Ok(Read::Missing(SeqRange {
-                    first: next,
-                    last: gap_end,
-                }));
-            }
-            // What is before the gap first.
-            limit.close();
-        }
-        Ok(if events.is_empty() {
-            Read::End
-        } else {
-            Read::Events(events)
-        })
-    }
-
-    fn note_oldest(&mut self, read: &Read) {
-        if let Read::Events(events) = read
-            && let Some(stored) = events.first()
-        {
-            self.oldest = Some((stored.seq, stored.event.time_ms()));
-        }
-    }
-
     fn note_fault<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         match &result {
             Ok(_) => self.fault = None,
@@ -462,46 +223,6 @@ impl SpoolLog {
             }
         }
         result
-    }
-
-    /// Deletes the segments that are settled, making the cursor durable first (I4).
-    fn remove_settled(&mut self) -> Result<(), Error> {
-        if self
-            .shelf
-            .first_segment_last()
-            .is_none_or(|last| last > self.cursor())
-        {
-            return Ok(());
-        }
-        if self.durable_cursor < self.cursor() {
-            self.repair_journal()?;
-            self.journal.write()?;
-            self.journal.sync()?;
-            self.note_synced();
-        }
-        self.shelf.remove_settled(self.durable_cursor)?;
-        Ok(())
-    }
-
-    /// Gives back what dead letters that are gone left in sled's file.
-    fn tidy_state(&mut self) -> Result<(), Error> {
-        if std::mem::take(&mut self.state_to_tidy) && self.state.tidy()? {
-            self.state_bytes = self.state.bytes();
-        }
-        Ok(())
-    }
-
-    /// Seals one chunk if the tail is past its bound. True if there is more to seal.
-    fn seal_if_long(&mut self) -> Result<bool, Error> {
-        let now = self.clock.monotonic();
-        if self.tail.bytes() <= self.settings.tail_bytes || self.seal_at.is_some_and(|at| at > now)
-        {
-            return Ok(false);
-        }
-        self.seal_at = Some(now + SEAL_REST);
-        self.seal_oldest()?;
-        self.seal_at = None;
-        Ok(self.tail.bytes() > self.settings.tail_bytes)
     }
 }
 
@@ -590,16 +311,8 @@ impl Log for SpoolLog {
         if count == 0 {
             return Ok(());
         }
-        let result = self.repair_journal().and_then(|()| {
-            let mut books = self.books();
-            books.settle(how, count);
-            if !self.journal.fits(0) {
-                self.make_journal_room(0)?;
-            }
-            self.journal.push_ack(books);
-            self.journal.write()
-        });
-        self.note_fault(result)?;
+        let written = self.write_ack(how, count);
+        self.note_fault(written)?;
         // The frame is with the system: the cursor moves (I6), and survives the process.
         self.ledger.settle(how, count);
         self.tail.release(through);
@@ -623,7 +336,10 @@ impl Log for SpoolLog {
             });
         }
         // Durable before the cursor passes the event (I5).
-        let put = self.state.put_letter(letter);
+        let mut put = self.state.put_letter(letter);
+        if put.as_ref().is_err_and(Error::is_out_of_room) && self.dir.drop_ballast() {
+            put = self.state.put_letter(letter);
+        }
         self.state_changed();
         self.note_fault(put)?;
         self.settle(letter.seq, how)
@@ -705,72 +421,12 @@ impl Log for SpoolLog {
         // Written after everything else was synced, this frame proves at the next opening that
         // all before it was there.
         self.repair_journal()?;
-        if !self.journal.fits(0) {
-            self.make_journal_room(0)?;
+        if self.journal.fits(0) || self.make_journal_room(0).is_ok() {
+            self.journal.push_ack(self.ledger);
+            self.journal.write()?;
         }
-        self.journal.push_ack(self.ledger);
-        self.journal.write()?;
         self.journal.sync()?;
         self.note_synced();
         self.remove_settled()
-    }
-}
-
-/// How much one read may still take.
-struct Limit {
-    events: usize,
-    bytes: u64,
-    taken: bool,
-}
-
-impl Limit {
-    fn is_reached(&self) -> bool {
-        self.events == 0
-    }
-
-    fn close(&mut self) {
-        self.events = 0;
-    }
-
-    /// Takes an event if it fits; the first always does.
-    fn take(&mut self, event: &Event) -> bool {
-        let bytes = event.json_bytes().len() as u64;
-        if self.events == 0 || (self.taken && bytes > self.bytes) {
-            self.close();
-            return false;
-        }
-        self.taken = true;
-        self.events -= 1;
-        self.bytes = self.bytes.saturating_sub(bytes);
-        true
-    }
-}
-
-fn make(path: &Path, disk: &dyn Disk, settings: &Settings) -> Result<(), Error> {
-    for name in ["journal", "segments"] {
-        let dir = path.join(name);
-        create_private_dir(&dir).map_err(Error::storage("make a directory of the spool", &dir))?;
-    }
-    Journal::create(disk, &path.join("journal"), settings.journal_bytes)
-}
-
-/// Opens something that needs a little room on the disk; if there is none, the ballast is given
-/// up and it is tried once more.
-fn with_ballast<T>(dir: &SpoolDir, open: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
-    match open() {
-        Err(error) if error.is_out_of_room() && dir.drop_ballast() => open(),
-        other => other,
-    }
-}
-
-/// The same to the caller whether the bound or the disk is full: there is no room.
-fn out_of_room(error: Error) -> Error {
-    match error {
-        Error::Storage { .. } if error.is_out_of_room() => Error::Full {
-            what: "the disk is full",
-            used: 0,
-            max: 0,
-        },
-        other => other,
     }
 }

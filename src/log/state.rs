@@ -4,8 +4,7 @@
 //!
 //! ```text
 //! space number       value
-//! l     seq          a dead letter: version (1), length of its head (4, little-endian), the
-//!                    head (bincode), the JSON of the event as it is
+//! l     seq          a dead letter, as `letter.rs` lays it out
 //! r     seq          letters of that number were removed: for each, length and CRC32C of its
 //!                    value (4 + 4, little-endian)
 //! m     generation   the memo: version (1), the memo (bincode); the greatest generation counts
@@ -32,19 +31,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use super::codec::{self, Memo};
+use super::letter::{self, VERSION};
 use super::piece::{Key, Scan, Whole};
 use super::shelf::quarantine;
 use super::store::{Store, dir_bytes, sync_dir};
-use crate::dead::{Cause, DeadLetter};
+use crate::dead::DeadLetter;
 use crate::error::Error;
-use crate::event::{Event, EventId, Seq, unix_ms};
-use crate::sink::Answer;
-
-/// The newest version of letters and memo this build reads, and the one it writes.
-const VERSION: u8 = 1;
+use crate::event::Seq;
 
 const LETTERS: u8 = b'l';
 const REMOVED: u8 = b'r';
@@ -65,20 +59,6 @@ pub(crate) struct State {
     /// The letters, by sequence number, and the bytes of each.
     letters: BTreeMap<Seq, u64>,
     compact_bytes: u64,
-}
-
-/// The part of a dead letter that is not the event's JSON, version 1.
-#[derive(Debug, Serialize, Deserialize)]
-struct HeadV1 {
-    /// How many letters of this number were removed before: no two have the same bytes.
-    copy: u32,
-    id: EventId,
-    time_ms: u64,
-    cause: Cause,
-    answer: Answer,
-    attempts: u32,
-    first_attempt_ms: u64,
-    last_attempt_ms: u64,
 }
 
 impl State {
@@ -211,7 +191,7 @@ impl State {
         let mut copy = removed_before(store, letter.seq)?;
         match store.read(Key::new(LETTERS, letter.seq)) {
             Ok(None) => {}
-            Ok(Some(old)) if Some(&old) == encode_letter(letter, copy).as_ref() => {
+            Ok(Some(old)) if Some(&old) == letter::encode(letter, copy).as_ref() => {
                 return store.sync();
             }
             Ok(Some(old)) => {
@@ -222,7 +202,7 @@ impl State {
             Err(Error::Damaged { .. }) => erase(store, letter.seq, None)?,
             Err(error) => return Err(error),
         }
-        let value = encode_letter(letter, copy).ok_or(too_large)?;
+        let value = letter::encode(letter, copy).ok_or(too_large)?;
         store.put(Key::new(LETTERS, letter.seq), &value)?;
         store.sync()?;
         self.letters.insert(letter.seq, value.len() as u64);
@@ -251,8 +231,8 @@ impl State {
             return Ok(None);
         }
         let value = self.letter_value(seq)?;
-        let letter = decode_letter(seq, self.body(&value)?);
-        letter.map(Some).ok_or_else(|| self.unreadable(seq))
+        let found = letter::decode(seq, self.body(&value)?);
+        found.map(Some).ok_or_else(|| self.unreadable(seq))
     }
 
     /// The bytes of a letter; where sled does not give them, what the file still has.
@@ -510,397 +490,5 @@ fn removed_before(store: &Store, seq: Seq) -> Result<u32, Error> {
     Ok(u32::try_from(names.len() / 8).unwrap_or(u32::MAX))
 }
 
-fn encode_letter(letter: &DeadLetter, copy: u32) -> Option<Vec<u8>> {
-    let head = codec::encode(&HeadV1 {
-        copy,
-        id: letter.event.id(),
-        time_ms: letter.event.time_ms(),
-        cause: letter.cause,
-        answer: letter.answer.clone(),
-        attempts: letter.attempts,
-        first_attempt_ms: unix_ms(letter.first_attempt),
-        last_attempt_ms: unix_ms(letter.last_attempt),
-    })?;
-    let mut value = vec![VERSION];
-    value.extend_from_slice(&u32::try_from(head.len()).ok()?.to_le_bytes());
-    value.extend_from_slice(&head);
-    value.extend_from_slice(letter.event.json_bytes());
-    Some(value)
-}
-
-fn decode_letter(seq: Seq, body: &[u8]) -> Option<DeadLetter> {
-    let (len, rest) = body.split_at_checked(4)?;
-    let len = u32::from_le_bytes(codec::array(len)?);
-    let (head, json) = rest.split_at_checked(len as usize)?;
-    let head: HeadV1 = codec::decode(head, "a dead letter").ok()?;
-    Some(DeadLetter {
-        seq,
-        event: Event::from_parts(head.id, head.time_ms, json.to_vec().into()),
-        cause: head.cause,
-        answer: head.answer,
-        attempts: head.attempts,
-        first_attempt: from_ms(head.first_attempt_ms)?,
-        last_attempt: from_ms(head.last_attempt_ms)?,
-    })
-}
-
-fn from_ms(ms: u64) -> Option<std::time::SystemTime> {
-    std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_millis(ms))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::super::codec::PausedMemo;
-    use super::*;
-    use crate::sink::PauseReason;
-    use uuid::Uuid;
-
-    fn letter(seq: Seq, bytes: usize) -> DeadLetter {
-        let mut x = seq * 2 + 1;
-        let body: Vec<u8> = (0..bytes)
-            .map(|_| {
-                x ^= x << 13;
-                x ^= x >> 7;
-                x ^= x << 17;
-                (x >> 32) as u8
-            })
-            .collect();
-        let id = EventId::from_uuid(Uuid::from_u128(u128::from(seq)));
-        let at = |ms| from_ms(ms).unwrap();
-        DeadLetter {
-            seq,
-            event: Event::from_parts(id, 1000 + seq, body.into()),
-            cause: Cause::Refused,
-            answer: Answer::from_status(400),
-            attempts: 3,
-            first_attempt: at(2000),
-            last_attempt: at(3000),
-        }
-    }
-
-    fn open(spool: &Path) -> State {
-        let (state, notes) = State::open(spool).unwrap();
-        assert!(notes.is_empty(), "{notes:?}");
-        state
-    }
-
-    fn seqs(state: &mut State) -> Vec<Seq> {
-        let letters = state.letters(0, 1000).unwrap();
-        for one in &letters {
-            assert_eq!(*one, letter(one.seq, one.event.json_bytes().len()));
-        }
-        assert_eq!(state.count(), letters.len() as u64);
-        letters.iter().map(|letter| letter.seq).collect()
-    }
-
-    fn memo(not_before_ms: u64) -> Memo {
-        Memo {
-            paused: Some(PausedMemo {
-                reason: PauseReason::Credentials,
-                answer: Answer::from_detail("x".repeat(20_000)),
-                since_ms: 7,
-            }),
-            not_before_ms: Some(not_before_ms),
-            batch_events: None,
-        }
-    }
-
-    #[test]
-    fn i5_letters_of_every_size_survive_a_reopen_until_they_are_removed() {
-        let spool = tempfile::tempdir().unwrap();
-        let mut state = open(spool.path());
-        for (seq, bytes) in [(3, 0), (9, 5000), (4, 6000), (70, 300_000)] {
-            state.put_letter(&letter(seq, bytes)).unwrap();
-        }
-        for _ in 0..2 {
-            assert_eq!(seqs(&mut state), [3, 4, 9, 70]);
-            assert_eq!(state.letter(4).unwrap(), Some(letter(4, 6000)));
-            assert_eq!(state.letter(5).unwrap(), None);
-            assert_eq!(
-                state.letters(3, 2).unwrap(),
-                [letter(4, 6000), letter(9, 5000)]
-            );
-            drop(state);
-            state = open(spool.path());
-        }
-        assert!(state.remove_letter(70).unwrap() && state.remove_letter(4).unwrap());
-        assert!(!state.remove_letter(4).unwrap());
-        for _ in 0..2 {
-            assert_eq!(seqs(&mut state), [3, 9]);
-            drop(state);
-            state = open(spool.path());
-        }
-        assert!(state.bytes() > 0);
-    }
-
-    #[test]
-    fn a_letter_can_be_replaced_removed_and_come_again() {
-        let spool = tempfile::tempdir().unwrap();
-        for round in 0..3 {
-            let mut state = open(spool.path());
-            state.put_letter(&letter(5, 9000)).unwrap();
-            state.put_letter(&letter(5, 9000)).unwrap();
-            state.put_letter(&letter(5, 700)).unwrap();
-            assert_eq!(seqs(&mut state), [5], "{round}");
-            drop(state);
-            let mut state = open(spool.path());
-            assert_eq!(state.letter(5).unwrap(), Some(letter(5, 700)));
-            // Damage now would bring back this one and none of those before.
-            let path = spool.path().join("state");
-            let scan = Scan::of(&path.join("db")).unwrap();
-            assert_eq!(Salvage::of(&scan, &path).unwrap().letters.len(), 1);
-            assert!(state.remove_letter(5).unwrap());
-        }
-        assert_eq!(open(spool.path()).count(), 0);
-    }
-
-    #[test]
-    fn the_memo_survives_and_a_torn_one_leaves_the_one_before() {
-        let spool = tempfile::tempdir().unwrap();
-        let mut state = open(spool.path());
-        assert_eq!(state.memo().unwrap(), Memo::default());
-        for n in 1..20 {
-            state.set_memo(&memo(n)).unwrap();
-            assert_eq!(state.memo().unwrap(), memo(n));
-        }
-        let store = state.ready().unwrap();
-        let next = store.last(MEMO).unwrap().unwrap() + 1;
-        store.put_part(Key::new(MEMO, next), &[1; 20_000], 2);
-        drop(state);
-        let mut state = open(spool.path());
-        assert_eq!(state.memo().unwrap(), memo(19));
-        state.set_memo(&memo(20)).unwrap();
-        assert_eq!(open_again(state, spool.path()).memo().unwrap(), memo(20));
-    }
-
-    fn open_again(state: State, spool: &Path) -> State {
-        drop(state);
-        open(spool)
-    }
-
-    #[test]
-    fn a_letter_that_was_cut_off_is_as_if_never_written() {
-        let spool = tempfile::tempdir().unwrap();
-        let mut state = open(spool.path());
-        state.put_letter(&letter(1, 100)).unwrap();
-        let store = state.ready().unwrap();
-        store.put_part(Key::new(LETTERS, 2), &[1; 20_000], 2);
-        let mut state = open_again(state, spool.path());
-        assert_eq!(seqs(&mut state), [1]);
-        state.put_letter(&letter(2, 100)).unwrap();
-        assert_eq!(seqs(&mut state), [1, 2]);
-    }
-
-    #[test]
-    fn after_a_failed_write_the_next_call_opens_the_store_again() {
-        let spool = tempfile::tempdir().unwrap();
-        let mut state = open(spool.path());
-        state.put_letter(&letter(1, 100)).unwrap();
-        state.ready().unwrap().fail_for_test();
-        state.put_letter(&letter(2, 100)).unwrap();
-        assert_eq!(seqs(&mut state), [1, 2]);
-    }
-
-    #[test]
-    fn a_state_of_mostly_air_is_copied_and_shrinks() {
-        let spool = tempfile::tempdir().unwrap();
-        let mut state = open(spool.path());
-        state.set_memo(&memo(1)).unwrap();
-        for seq in 1..=40 {
-            state.put_letter(&letter(seq, 100_000)).unwrap();
-        }
-        state.compact_bytes = 1 << 20;
-        assert!(!state.tidy().unwrap(), "everything is alive");
-        for seq in 1..=38 {
-            state.remove_letter(seq).unwrap();
-        }
-        let before = state.bytes();
-        assert!(state.tidy().unwrap());
-        assert!(state.bytes() < before / 3, "{} of {before}", state.bytes());
-        assert_eq!(seqs(&mut state), [39, 40]);
-        let mut state = open_again(state, spool.path());
-        assert_eq!(
-            (seqs(&mut state), state.memo().unwrap()),
-            (vec![39, 40], memo(1))
-        );
-    }
-
-    /// Every state the names can be in when the power is cut during a swap.
-    #[test]
-    fn a_swap_that_was_cut_off_anywhere_is_finished_or_forgotten() {
-        for crash in 0..6 {
-            let spool = tempfile::tempdir().unwrap();
-            let at = |name: &str| spool.path().join(name);
-            let mut state = open(spool.path());
-            state.put_letter(&letter(7, 20_000)).unwrap();
-            match crash {
-                // The copy is not complete.
-                0 => drop(Store::create(&at("state.new")).unwrap()),
-                1 => fs::create_dir(at("state.new")).unwrap(),
-                _ => state.fill_new().unwrap(),
-            }
-            drop(state);
-            if crash >= 3 {
-                fs::rename(at("state"), at("state.old")).unwrap();
-            }
-            if crash >= 4 {
-                fs::rename(at("state.new"), at("state")).unwrap();
-            }
-            if crash >= 5 {
-                fs::remove_file(at("state.old").join("conf")).unwrap();
-            }
-            let mut state = open(spool.path());
-            assert_eq!(seqs(&mut state), [7], "crash point {crash}");
-            assert!(!at("state.new").exists() && !at("state.old").exists());
-        }
-    }
-
-    #[test]
-    fn a_creation_that_was_cut_off_is_finished() {
-        let spool = tempfile::tempdir().unwrap();
-        fs::create_dir(spool.path().join("state")).unwrap();
-        let mut state = open(spool.path());
-        state.put_letter(&letter(1, 10)).unwrap();
-        assert_eq!(seqs(&mut state), [1]);
-    }
-
-    #[test]
-    fn random_work_with_reopens_agrees_with_a_map_and_never_looks_like_damage() {
-        let mut x = 0x5EED_0003_u64;
-        println!("seed {x:#x}");
-        let mut below = |n: u64| {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            x % n
-        };
-        let spool = tempfile::tempdir().unwrap();
-        let mut state = open(spool.path());
-        state.compact_bytes = 1 << 20;
-        let mut model = BTreeSet::new();
-        for step in 0..400 {
-            let seq = 1 + below(30);
-            match below(8) {
-                0..=3 => {
-                    state
-                        .put_letter(&letter(seq, below(20_000) as usize))
-                        .unwrap();
-                    model.insert(seq);
-                }
-                4 | 5 => assert_eq!(state.remove_letter(seq).unwrap(), model.remove(&seq)),
-                6 => state.set_memo(&memo(step)).unwrap(),
-                _ => {
-                    state.tidy().unwrap();
-                    state = open_again(state, spool.path());
-                    state.compact_bytes = 1 << 20;
-                }
-            }
-            assert!(seqs(&mut state).iter().eq(&model), "step {step}");
-        }
-    }
-
-    /// Random damage from a fixed seed: never a panic and never a wrong letter. The few that a
-    /// cut lost without a trace, and the removed ones that came back since their mark was cut
-    /// off, are bounded.
-    #[test]
-    fn i8_random_damage_never_gives_a_wrong_letter_and_costs_few() {
-        let mut x = 0x5EED_0002_u64;
-        println!("seed {x:#x}");
-        let mut below = |n: usize| {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            (x % n as u64) as usize
-        };
-        let model = tempfile::tempdir().unwrap();
-        let mut state = open(model.path());
-        for seq in 1..=60 {
-            state.put_letter(&letter(seq, 3000)).unwrap();
-            if seq % 3 == 0 {
-                state.remove_letter(seq).unwrap();
-            }
-        }
-        let mut state = open_again(state, model.path());
-        assert_eq!(seqs(&mut state).len(), 40);
-        drop(state);
-        let (mut kept, mut noted, mut returned) = (0, 0, 0);
-        for trial in 0..60 {
-            let spool = tempfile::tempdir().unwrap();
-            let dir = spool.path().join("state");
-            fs::create_dir_all(dir.join("blobs")).unwrap();
-            for entry in fs::read_dir(model.path().join("state")).unwrap() {
-                let entry = entry.unwrap();
-                if entry.file_type().unwrap().is_file() {
-                    fs::copy(entry.path(), dir.join(entry.file_name())).unwrap();
-                }
-            }
-            let mut bytes = fs::read(dir.join("db")).unwrap();
-            let at = below(bytes.len());
-            match trial % 3 {
-                0 => bytes[at] ^= 1 << below(8),
-                1 => bytes.iter_mut().skip(at).take(4096).for_each(|b| *b = 0),
-                _ => bytes.truncate(at),
-            }
-            fs::write(dir.join("db"), bytes).unwrap();
-            let (mut state, notes) = State::open(spool.path()).unwrap();
-            let found = seqs(&mut state);
-            let back = found.iter().filter(|seq| *seq % 3 == 0).count();
-            kept += found.len() - back;
-            noted += notes.len();
-            if !notes.is_empty() {
-                assert_eq!(
-                    fs::read_dir(spool.path().join("quarantine"))
-                        .unwrap()
-                        .count(),
-                    1
-                );
-            }
-            if notes.is_empty() {
-                assert!(found.len() >= 35, "trial {trial}: {found:?}");
-            }
-            returned += back;
-        }
-        println!("{kept} of 2400 letters kept, {returned} came back, {noted} notes");
-        assert!(kept > 1800 && noted > 10 && returned < 10);
-    }
-
-    #[test]
-    fn version_1_is_fixed_to_the_byte_and_a_newer_one_is_kept() {
-        let spool = tempfile::tempdir().unwrap();
-        let mut state = open(spool.path());
-        let mut value = encode_letter(&letter(2, 0), 0).unwrap();
-        // Version, length of the head, copy; id, time, cause, answer, attempts, first, last.
-        let golden = [
-            "01",
-            "51000000",
-            "00000000",
-            "100000000000000000000000000000000000000000000002",
-            "ea03000000000000",
-            "00000000",
-            "019001000000000000000000000000000000000000",
-            "03000000",
-            "d007000000000000",
-            "b80b000000000000",
-        ];
-        let written: String = value.iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(written, golden.concat());
-        value[0] = 2;
-        let store = state.ready().unwrap();
-        store.put(Key::new(LETTERS, 2), &value).unwrap();
-        store.put(Key::new(MEMO, 0), &[2, 0]).unwrap();
-        let mut state = open_again(state, spool.path());
-        for error in [
-            state.letter(2).unwrap_err(),
-            state.letters(0, 9).unwrap_err(),
-            state.memo().unwrap_err(),
-        ] {
-            assert!(
-                matches!(error, Error::FutureFormat { found: 2, .. }),
-                "{error}"
-            );
-        }
-        state.compact_bytes = 0;
-        assert!(state.tidy().unwrap());
-        assert_eq!(state.letter_value(2).unwrap(), value);
-    }
-}
+mod tests;

@@ -13,6 +13,13 @@
 //! | read timeout | the request timeout | | the longest silence on an open connection |
 //! | proxy | [`Proxy::Environment`] | `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` | where a proxy is the only way out, nothing else works; TLS hides the key from it |
 //!
+//! # A page for people
+//! Whoever answers with HTML is not the API: a captive portal, a proxy, another server at that
+//! address. The body decides, unless it is JSON, which counts as the API under any content type.
+//! HTML under a status of success delivers nothing and is tried again; HTML under a status that
+//! would condemn an event pauses for [`PauseReason::Address`], also where the classifier was
+//! changed. Under every other status it changes nothing.
+//!
 //! # What is never done
 //! Redirects are not followed, requests are not repeated here, loopback is not proxied, and the
 //! key is written nowhere.
@@ -140,7 +147,8 @@ impl Sink for Botanalytics {
     ///
     /// A key that has expired, or that its file or function no longer gives, pauses without any
     /// request. No answer at all, for whatever reason, means to try again; so does HTML under a
-    /// status of success, since that is not the API.
+    /// status of success, since that is not the API. For the same reason HTML under a status that
+    /// means [`Verdict::Poison`] pauses instead.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection. The receiver may have taken the batch by then.

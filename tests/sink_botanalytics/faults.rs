@@ -1,10 +1,13 @@
 //! What can go wrong on the way, and what must not come of it.
 
 use everpost::botanalytics::{Builder, Proxy};
+use everpost::sink::Classifier;
 use everpost::{Sink, Verdict};
 
 use crate::server::{Reply, Server, json, reply};
-use crate::set_up::{ADDRESS, IMPATIENT, PATIENT, PROMPT, RETRY, ask, batch, builder, detail};
+use crate::set_up::{
+    ADDRESS, CREDENTIALS, IMPATIENT, PATIENT, PROMPT, RETRY, ask, batch, builder, detail,
+};
 
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_the_key_goes_nowhere_else() {
@@ -32,6 +35,58 @@ async fn a_captive_portal_is_no_delivery() {
         let outcome = ask(portal).await;
         assert_eq!(outcome.verdict, RETRY);
         assert!(detail(&outcome).contains("captive portal"), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_for_people_condemns_no_event() {
+    let page = "<html><body>Bad Request</body></html>";
+    for refusal in [
+        reply("400 Bad Request", "Content-Type: text/html\r\n", page),
+        reply(
+            "400 Bad Request",
+            "Content-Type: application/json\r\n",
+            page,
+        ),
+        reply("422 No", "Content-Type: text/html; charset=utf-8\r\n", ""),
+        reply("418 Teapot", "Content-Type: application/xhtml+xml\r\n", "?"),
+    ] {
+        let outcome = ask(refusal).await;
+        assert_eq!(outcome.verdict, ADDRESS, "{outcome:?}");
+        let expected = "HTML instead of JSON: something in the way, or a wrong address";
+        assert_eq!(detail(&outcome), expected);
+    }
+    // Where the status condemns nothing, it goes on to decide.
+    for (status, verdict) in [
+        ("401 Unauthorized", CREDENTIALS),
+        ("413 Too Large", Verdict::Divide),
+        ("502 Bad Gateway", RETRY),
+    ] {
+        let outcome = ask(reply(status, "Content-Type: text/html\r\n", page)).await;
+        assert_eq!(outcome.verdict, verdict);
+    }
+}
+
+#[tokio::test]
+async fn a_page_for_people_condemns_no_event_by_the_literal_rule_either() {
+    let page = reply("404 Not Found", "Content-Type: text/html\r\n", "<p>404");
+    let server = Server::start(vec![page]).await;
+    let sink = builder(server.base_url()).classifier(Classifier::strict());
+    let outcome = sink.build().unwrap().deliver(&batch(&["1"])).await;
+    assert_eq!(outcome.verdict, ADDRESS);
+}
+
+#[tokio::test]
+async fn what_is_no_page_for_people_refuses_as_its_status_says() {
+    for (content_type, body) in [
+        ("text/html", r#"{"errors":["no"]}"#),
+        ("application/json", r#"{"errors":["no"]}"#),
+        ("text/plain", "no"),
+        ("application/json", ""),
+    ] {
+        let head = format!("Content-Type: {content_type}\r\n");
+        let outcome = ask(reply("400 Bad Request", &head, body)).await;
+        assert_eq!(outcome.verdict, Verdict::Poison, "{content_type} {body}");
     }
 }
 

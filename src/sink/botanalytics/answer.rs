@@ -11,6 +11,10 @@ const TEXT_CHARS_MAX: usize = 500;
 /// Texts of one list that are kept.
 const TEXTS_MAX: usize = 20;
 
+/// What is said of a page for people where the status alone would condemn an event.
+pub(super) const NOT_THE_API: &str =
+    "HTML instead of JSON: something in the way, or a wrong address";
+
 /// What the body of an answer turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {

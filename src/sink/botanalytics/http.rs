@@ -198,6 +198,11 @@ impl Http {
             Rule::Deliver => Verdict::Delivered,
             Rule::Retry => Verdict::Retry { not_before },
             Rule::Divide => Verdict::Divide,
+            // Nor has the API looked at them, so the page condemns none of them.
+            Rule::Poison if kind == Body::Html => {
+                answer.detail = Some(answer::NOT_THE_API.to_owned());
+                Verdict::Pause(PauseReason::Address)
+            }
             Rule::Poison => Verdict::Poison,
             Rule::Pause(reason) => Verdict::Pause(reason),
         };

@@ -1,0 +1,159 @@
+//! Opening a spool: everything on disk is read once, put together, and gone on with.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::SpoolLog;
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::event::{Seq, StoredEvent};
+use crate::log::dir::SpoolDir;
+use crate::log::disk::{Disk, create_private_dir};
+use crate::log::journal::Journal;
+use crate::log::recovery::{Recovered, recover};
+use crate::log::shelf::Shelf;
+use crate::log::state::State;
+use crate::log::tail::Tail;
+use crate::log::{Log, Read};
+use crate::observe;
+use crate::settings::Settings;
+use crate::status::Recovery;
+
+impl SpoolLog {
+    /// Opens the spool in `path`, or makes one there.
+    ///
+    /// # Errors
+    /// As [`SpoolDir::open`]; [`Error::Storage`] if the disk refuses.
+    pub(crate) fn open(
+        path: &Path,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        disk: Arc<dyn Disk>,
+    ) -> Result<(Self, Recovery), Error> {
+        settings.check()?;
+        let began = clock.monotonic();
+        let dir = SpoolDir::open(path, &*clock, |path| make(path, &*disk, &settings))?;
+        let journal_dir = dir.join("journal");
+        let (journal, found) =
+            Journal::open(disk, &journal_dir, settings.journal_bytes, dir.queue())?;
+        let mut notes = found.notes;
+        let (mut shelf, shelf_notes) = with_ballast(&dir, || {
+            Shelf::open(&dir.join("segments"), settings.segment_bytes)
+        })?;
+        notes.extend(shelf_notes);
+        let (state, state_notes) = with_ballast(&dir, || State::open(dir.path()))?;
+        notes.extend(state_notes);
+        // Chunks that a killed process left in the system's memory count as sealed from here on,
+        // so they have to be durable before the journal lets go of their events (I3).
+        shelf.sync()?;
+        let sealed = shelf.range();
+        let Recovered {
+            ledger,
+            tail,
+            tail_first,
+            missing,
+            islands,
+            retried,
+            notes: odd,
+        } = recover(&found.frames, sealed);
+        notes.extend(odd);
+        if !missing.is_empty() {
+            // What is gone may be behind the last readable chunk: its file is kept for people.
+            shelf.keep_last();
+        }
+        for (first, events) in islands {
+            let events: Vec<StoredEvent> = (first..)
+                .zip(events)
+                .map(|(seq, event)| StoredEvent { seq, event })
+                .collect();
+            shelf.adopt(&events)?;
+        }
+        let mut log = Self {
+            journal,
+            tail: Tail::new(tail_first),
+            shelf_bytes: shelf.bytes(),
+            shelf,
+            state_bytes: state.bytes(),
+            state_to_tidy: true,
+            state,
+            ledger,
+            durable_cursor: ledger.settled(),
+            staged: Vec::new(),
+            staged_counts: Vec::new(),
+            staged_retried: None,
+            events_unsynced: false,
+            missing,
+            fault: None,
+            seal_at: None,
+            oldest: None,
+            settings,
+            clock,
+            dir,
+        };
+        let replayed = tail.len() as u64;
+        log.tail.extend(tail);
+        log.finish_letters(&retried)?;
+        log.resume()?;
+        let missing = log.missing.clone();
+        for range in &missing {
+            observe::damage_found(*range);
+        }
+        let took = log.clock.monotonic().saturating_sub(began);
+        Ok((
+            log,
+            Recovery {
+                replayed,
+                missing,
+                notes,
+                took,
+            },
+        ))
+    }
+
+    /// Ends what a crash interrupted between the journal and the dead letters.
+    pub(super) fn finish_letters(&mut self, retried: &[Seq]) -> Result<(), Error> {
+        for &seq in retried {
+            self.state.remove_letter(seq)?;
+        }
+        // A letter whose event the cursor has not passed was being buried. The event is still
+        // there and will be sent again, so the letter goes; if it is not there any more, the
+        // letter is all that is left of it and stays (promise 4).
+        for letter in self.state.letters(self.ledger.settled(), usize::MAX)? {
+            if matches!(self.read(letter.seq, 1, 0)?, Read::Events(_)) {
+                self.state.remove_letter(letter.seq)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a new generation in the journal, sealing first if there is no room to begin in.
+    pub(super) fn resume(&mut self) -> Result<(), Error> {
+        if !self.journal.fits(0) {
+            match self.free_next_file() {
+                // A full disk must not keep the spool shut: delivery makes room.
+                Err(error) if error.is_out_of_room() => {}
+                other => other?,
+            }
+        }
+        self.journal.resume(self.ledger, self.recyclable())?;
+        self.note_synced();
+        Ok(())
+    }
+}
+
+fn make(path: &Path, disk: &dyn Disk, settings: &Settings) -> Result<(), Error> {
+    for name in ["journal", "segments"] {
+        let dir = path.join(name);
+        create_private_dir(&dir).map_err(Error::storage("make a directory of the spool", &dir))?;
+    }
+    Journal::create(disk, &path.join("journal"), settings.journal_bytes)
+}
+
+/// Opens something that needs a little room on the disk; if there is none, the ballast is given
+/// up and it is tried once more.
+fn with_ballast<T>(dir: &SpoolDir, open: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+    match open() {
+        Err(error) if error.is_out_of_room() && dir.drop_ballast() => open(),
+        other => other,
+    }
+}

@@ -1,0 +1,205 @@
+//! Tests of the store, on real files.
+
+use super::*;
+use crate::log::piece::Scan;
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut x = seed | 1;
+    (0..len)
+        .map(|_| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            (x >> 32) as u8
+        })
+        .collect()
+}
+
+fn blobs(store: &Store) -> usize {
+    fs::read_dir(store.path.join("blobs")).unwrap().count()
+}
+
+#[test]
+fn values_of_every_size_around_a_piece_survive_a_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let sizes = [
+        0,
+        1,
+        5972,
+        5973,
+        5974,
+        5999,
+        6000,
+        6001,
+        11946,
+        12000,
+        256 << 10,
+    ];
+    let mut store = Store::create(&path).unwrap();
+    for (number, size) in (0..).zip(sizes) {
+        store
+            .put(Key::new(1, number), &noise(number, size))
+            .unwrap();
+        assert!(store.unsynced_bytes() <= UNSYNCED_BYTES);
+    }
+    store.sync().unwrap();
+    for _ in 0..2 {
+        for (number, size) in (0..).zip(sizes) {
+            let read = store.read(Key::new(1, number)).unwrap();
+            assert_eq!(read, Some(noise(number, size)), "{size}");
+        }
+        assert_eq!(store.last(1).unwrap(), Some(sizes.len() as u64 - 1));
+        assert_eq!(
+            (store.last(0).unwrap(), store.last(2).unwrap()),
+            (None, None)
+        );
+        drop(store);
+        store = Store::open(&path).unwrap();
+    }
+    let scan = Scan::of(&path.join("db")).unwrap();
+    assert_eq!((scan.values(1).count(), scan.damaged()), (sizes.len(), 0));
+}
+
+#[test]
+fn removed_values_are_gone_and_the_next_one_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::create(&dir.path().join("s")).unwrap();
+    for number in [3, 5, 9] {
+        store
+            .put(Key::new(7, number), &noise(number, 20_000))
+            .unwrap();
+    }
+    store.remove(Key::new(7, 5)).unwrap();
+    assert_eq!(store.read(Key::new(7, 5)).unwrap(), None);
+    assert_eq!(store.next(7, 0).unwrap(), Some((3, 20_000)));
+    assert_eq!(store.next(7, 4).unwrap(), Some((9, 20_000)));
+    assert_eq!(store.next(7, 10).unwrap(), None);
+    // A removal cut off after its first step leaves pieces that mean nothing.
+    let first = Key::new(7, 9).piece(0);
+    store
+        .write("test", |db| db.remove(first).map(drop))
+        .unwrap();
+    assert_eq!(store.next(7, 4).unwrap(), None);
+    assert_eq!(store.read(Key::new(7, 9)).unwrap(), None);
+}
+
+#[test]
+fn a_value_that_lacks_a_piece_does_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::create(&dir.path().join("s")).unwrap();
+    let key = Key::new(1, 1);
+    store.put(key, &noise(1, 20_000)).unwrap();
+    store
+        .write("test", |db| db.remove(key.piece(2)).map(drop))
+        .unwrap();
+    let error = store.read(key).unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    assert_eq!(store.last(1).unwrap(), Some(1));
+}
+
+#[test]
+fn no_value_ever_becomes_a_blob_and_a_scan_sees_them_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let mut store = Store::create(&path).unwrap();
+    for number in 0..60 {
+        // Long and short ones in turn, so that leaves split everywhere.
+        let len = if number % 3 == 0 { 90_000 } else { 5973 * 2 };
+        store.put(Key::new(1, number), &noise(number, len)).unwrap();
+    }
+    store.sync().unwrap();
+    let scan = Scan::of(&path.join("db")).unwrap();
+    assert_eq!((scan.values(1).count(), scan.damaged()), (60, 0));
+    assert_eq!(blobs(&store), 0);
+    drop(store);
+    assert_eq!(blobs(&Store::open(&path).unwrap()), 0);
+}
+
+#[test]
+fn a_store_opens_again_at_once_fifty_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    drop(Store::create(&path).unwrap());
+    for round in 0..50 {
+        let mut store = Store::open(&path).unwrap();
+        store.put(Key::new(1, round), &noise(round, 7000)).unwrap();
+        store.sync().unwrap();
+    }
+    let store = Store::open(&path).unwrap();
+    for round in 0..50 {
+        let read = store.read(Key::new(1, round)).unwrap();
+        assert_eq!(read, Some(noise(round, 7000)));
+    }
+}
+
+/// A kill while sled opens can leave a snapshot half written under a name that sled itself
+/// takes for the newest one, and then it refuses the database at every open.
+#[test]
+fn a_torn_snapshot_does_not_brick_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let mut store = Store::create(&path).unwrap();
+    store.put(Key::new(1, 1), b"x").unwrap();
+    store.sync().unwrap();
+    drop(store);
+    fs::write(path.join("snap.00000000000FFFFF.generating"), b"torn").unwrap();
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.read(Key::new(1, 1)).unwrap(), Some(b"x".to_vec()));
+}
+
+#[test]
+fn a_second_owner_is_refused_after_patience() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let _store = Store::create(&path).unwrap();
+    let error = Store::open(&path).unwrap_err();
+    assert!(matches!(error, Error::Storage { .. }), "{error}");
+}
+
+#[test]
+fn after_a_failed_write_nothing_more_is_written_and_the_kind_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::create(&dir.path().join("s")).unwrap();
+    store.put(Key::new(1, 1), b"x").unwrap();
+    store.fail_for_test();
+    let put = store.put(Key::new(1, 2), b"y").unwrap_err();
+    assert!(put.is_out_of_room() && store.is_stopped(), "{put}");
+    assert!(store.sync().is_err() && store.remove(Key::new(1, 1)).is_err());
+    assert_eq!(store.read(Key::new(1, 1)).unwrap(), Some(b"x".to_vec()));
+}
+
+#[test]
+fn a_panic_of_sled_is_damage_and_stops_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::create(&dir.path().join("s")).unwrap();
+    let result = store.write("test", |_| -> sled::Result<()> { panic!("at the disk") });
+    let error = result.unwrap_err();
+    assert!(error.to_string().contains("at the disk"), "{error}");
+    assert!(store.is_stopped());
+}
+
+#[test]
+fn a_flush_that_never_answers_is_given_up() {
+    let nothing = std::future::pending::<()>();
+    assert_eq!(wait_for(nothing, Duration::from_millis(1)), None);
+    assert_eq!(wait_for(async { 7 }, Duration::from_secs(60)), Some(7));
+}
+
+#[cfg(unix)]
+#[test]
+fn only_the_owner_may_read_the_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let _store = Store::create(&path).unwrap();
+    for (name, mode) in [
+        ("", 0o700),
+        ("db", 0o600),
+        ("conf", 0o600),
+        ("blobs", 0o700),
+    ] {
+        let meta = fs::metadata(path.join(name)).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o777, mode, "{name}");
+    }
+}

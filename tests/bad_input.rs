@@ -1,0 +1,506 @@
+//! What callers can get wrong: each is a typed error that says what to do, and nothing is lost,
+//! touched or brought down by it.
+
+#![cfg(test)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use everpost::botanalytics::{Botanalytics, KeyError, KeySource};
+use everpost::{
+    Durability, Error, Event, EventId, FlusherState, OnFull, PauseReason, Queue, Settings,
+};
+
+mod common;
+
+use common::{
+    World, assert_books, drained, event, event_with, events, id, ids, settings, settings_that_wait,
+    until, within,
+};
+
+/// The hint of an error that is fit to be shown: one line that has this in it.
+#[track_caller]
+fn assert_hint(error: &Error, expected: &str) {
+    let hint = error.hint();
+    assert!(hint.contains(expected), "{error}: {hint}");
+    for text in [hint, &error.to_string()] {
+        assert!(!text.is_empty() && !text.contains('\n'), "{text:?}");
+    }
+}
+
+async fn open(spool: &Path) -> Result<Queue, Error> {
+    Queue::builder(spool).settings(settings()).open().await
+}
+
+/// Everything in a directory with its content.
+fn content(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut all: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let bytes = if path.is_dir() {
+                vec![]
+            } else {
+                std::fs::read(&path).unwrap()
+            };
+            (path.to_string_lossy().into_owned(), bytes)
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn what_is_not_json_is_refused_where_it_is_made() {
+    for bad in [
+        "", " ", "{", "{}{}", "[1,]", "nul", "{'a':1}", "\u{0}", "NaN",
+    ] {
+        let error = Event::json(bad).unwrap_err();
+        assert!(matches!(error, Error::InvalidEvent { .. }), "{bad:?}");
+        assert_hint(&error, "one JSON value");
+    }
+    let error = "no-uuid".parse::<EventId>().unwrap_err();
+    assert!(matches!(error, Error::InvalidEvent { .. }));
+    // Keys of maps that are no texts cannot be written as JSON.
+    let map = std::collections::BTreeMap::from([((1, 2), 3)]);
+    let error = Event::from_serialize(&map).unwrap_err();
+    assert!(matches!(error, Error::InvalidEvent { .. }));
+}
+
+#[tokio::test]
+async fn an_event_over_the_limit_is_refused_and_costs_no_number() {
+    let world = World::new().await;
+    let queue = world.open(settings()).await;
+    let max = settings().max_event_bytes;
+    let frame = event_with(1, "").json_bytes().len() as u64;
+    let sized = |n, bytes: u64| event_with(n, &"x".repeat((bytes - frame) as usize));
+
+    let error = queue.append(sized(1, max + 1)).await.unwrap_err();
+    let Error::TooLarge {
+        bytes,
+        max: limit,
+        setting,
+    } = &error
+    else {
+        panic!("{error:?}")
+    };
+    assert_eq!(
+        (*bytes, *limit, *setting),
+        (max + 1, max, "max_event_bytes")
+    );
+    assert_hint(&error, "raise the setting");
+    let all = [event(2), sized(3, max + 1), event(4)];
+    let error = queue.append_all(all).await.unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }), "{error:?}");
+    assert_eq!(queue.status().ledger.appended, 0);
+
+    assert_eq!(queue.append(sized(5, max)).await.unwrap().seq, 1);
+    drained(&queue).await;
+    world.sandbox.check_order(ids([5])).unwrap();
+}
+
+#[tokio::test]
+async fn more_than_half_a_journal_at_once_is_refused_whole() {
+    let world = World::new().await;
+    let queue = world.open(settings()).await;
+    let text = "x".repeat(100_000);
+    let too_many = (1..=3).map(|n| event_with(n, &text));
+    let error = queue.append_all(too_many).await.unwrap_err();
+    let Error::TooLarge { setting, max, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert!(setting.contains("journal_bytes"), "{setting}");
+    assert_eq!(*max, settings().journal_bytes / 2);
+    assert_hint(&error, "raise the setting");
+    assert_eq!(queue.status().ledger.appended, 0);
+
+    assert_eq!(queue.append_all([]).await.unwrap(), []);
+    let some = queue.append_all((4..=5).map(|n| event_with(n, &text)));
+    assert_eq!(some.await.unwrap()[1].seq, 2);
+    drained(&queue).await;
+    world.sandbox.check_order(ids([4, 5])).unwrap();
+}
+
+/// Header and signature are nonsense, as everywhere in the tests.
+fn key(claims: &str) -> String {
+    use base64::Engine as _;
+    let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    format!("e30.{}.SECRET", engine.encode(claims))
+}
+
+#[test]
+fn a_key_that_cannot_be_one_is_refused_before_anything_is_sent() {
+    let universal = key(r#"{"channel":"universal"}"#);
+    let cases = [
+        ("".to_owned(), "set `BA_API_KEY`"),
+        (" \n".to_owned(), "set `BA_API_KEY`"),
+        ("SECRET".to_owned(), "copy the whole key"),
+        ("SECRET.SECRET".to_owned(), "copy the whole key"),
+        ("e30.!SECRET.x".to_owned(), "without quotes"),
+        ("e30.SECRET_.x".to_owned(), "copy the whole key"),
+        (key("[]"), "copy the whole key"),
+        (key("{}"), "copy the whole key"),
+        (format!("Bearer {universal}"), "without `Bearer`"),
+        (format!("\"{universal}\""), "without quotes"),
+        (key(r#"{"channel":"rasa"}"#), "of the channel"),
+    ];
+    for (key, expected) in cases {
+        let source = KeySource::value(key.clone());
+        let error = Botanalytics::builder(source).channel("universal").build();
+        let error = error.unwrap_err();
+        assert!(matches!(error, Error::Key(_)), "{error:?}");
+        assert_hint(&error, expected);
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("SECRET"), "{shown}");
+    }
+    let unset = KeySource::variable("EVERPOST_TEST_OF_A_KEY_THAT_IS_NOT_SET");
+    let error = Botanalytics::new(unset).unwrap_err();
+    assert!(matches!(error, Error::Key(KeyError::NotSet { .. })));
+    assert_hint(&error, "BA_API_KEY");
+    let error = Botanalytics::new(KeySource::file("/no/such/file")).unwrap_err();
+    assert!(matches!(error, Error::Key(KeyError::Unreadable { .. })));
+    assert_hint(&error, "the file");
+}
+
+#[tokio::test]
+async fn an_expired_key_pauses_before_any_request_and_loses_nothing() {
+    let world = World::new().await;
+    let expired = world
+        .sandbox
+        .issue_key_until(UNIX_EPOCH + Duration::from_secs(9));
+    let sink = world.sink_builder().key(KeySource::value(expired));
+    let sink = sink.build().unwrap();
+    let keys = sink.key_handle();
+    let queue = world.open_to(sink, settings()).await;
+    queue.append_all(events(1..=5)).await.unwrap();
+    let paused = |state: &FlusherState| match state {
+        FlusherState::Paused {
+            reason, last_error, ..
+        } => {
+            assert_eq!(*reason, PauseReason::Credentials);
+            let detail = last_error.detail.as_deref().unwrap();
+            assert!(detail.contains("expired") && detail.contains("1970"));
+            true
+        }
+        _ => false,
+    };
+    let status = until(&queue, |status| paused(&status.flusher)).await;
+    assert_eq!((status.pending, status.dead_letters), (5, 0));
+    assert_eq!(world.sandbox.stats().requests, 0);
+    keys.replace(world.sandbox.key()).unwrap();
+    drained(&queue).await;
+    world.sandbox.check_order(ids(1..=5)).unwrap();
+}
+
+#[test]
+fn an_address_that_would_show_the_key_or_makes_no_sense_is_refused() {
+    for base_url in [
+        "http://api.beta.botanalytics.co/v2",
+        "http://192.168.0.1/v2",
+        "http://localhost.example.com/v2",
+        "ftp://localhost/v2",
+        "localhost:80",
+        "",
+    ] {
+        let source = KeySource::value(key(r#"{"channel":"universal"}"#));
+        let sink = Botanalytics::builder(source).base_url(base_url);
+        let error = sink.build().unwrap_err();
+        assert!(matches!(error, Error::Sink { .. }), "{base_url}: {error:?}");
+        assert_hint(&error, "base URL");
+    }
+    let source = KeySource::value(key(r#"{"channel":"universal"}"#));
+    let sink = Botanalytics::builder(source).request_timeout(Duration::ZERO);
+    assert_hint(&sink.build().unwrap_err(), "time limit");
+}
+
+#[test]
+fn delivery_without_a_runtime_is_refused_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = dir.path().join("spool");
+    let source = KeySource::value(key(r#"{"channel":"universal"}"#));
+    let sink = Botanalytics::new(source).unwrap();
+    let error = Queue::builder(&spool).sink(sink).open_blocking();
+    let error = error.unwrap_err();
+    assert!(matches!(error, Error::Sink { .. }), "{error:?}");
+    assert!(error.to_string().contains("tokio runtime"), "{error}");
+    assert_hint(&error, "tokio runtime");
+    assert!(!spool.exists());
+}
+
+#[tokio::test]
+async fn a_spool_held_by_another_queue_names_its_process() {
+    let world = World::new().await;
+    let queue = open(&world.spool()).await.unwrap();
+    queue.append(event(1)).await.unwrap();
+    for _ in 0..3 {
+        let error = open(&world.spool()).await.unwrap_err();
+        let Error::InUse { pid, path } = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(*pid, Some(std::process::id()));
+        assert_eq!(*path, world.spool());
+        assert_hint(&error, "different directory");
+    }
+    // The first one has not noticed.
+    assert_eq!(queue.append(event(2)).await.unwrap().seq, 2);
+    queue.close(Duration::ZERO).await.unwrap();
+    assert_eq!(open(&world.spool()).await.unwrap().status().pending, 2);
+}
+
+const HELD: &str = "EVERPOST_TEST_OF_A_SPOOL_TO_HOLD";
+
+/// What the other process does: appends one event, says so, and holds the spool until it is
+/// killed.
+async fn hold(spool: &Path) {
+    let queue = open(spool).await.unwrap();
+    queue.append(event(1)).await.unwrap();
+    println!("\nheld");
+    std::io::stdout().flush().unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn a_spool_held_by_another_process_names_it_and_is_free_once_that_is_dead() {
+    if let Some(spool) = std::env::var_os(HELD) {
+        return hold(Path::new(&spool)).await;
+    }
+    let world = World::new().await;
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg("a_spool_held_by_another_process_names_it_and_is_free_once_that_is_dead")
+        .env(HELD, world.spool())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let held = lines.map_while(Result::ok).any(|line| line == "held");
+    assert!(held, "the other process ended too early");
+
+    let error = open(&world.spool()).await.unwrap_err();
+    let Error::InUse { pid, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(*pid, Some(child.id()));
+    assert!(error.to_string().contains(&child.id().to_string()));
+    assert_hint(&error, "stop the other process");
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let queue = world.open(settings()).await;
+    assert_eq!(drained(&queue).await.ledger.delivered, 1);
+    world.sandbox.check_order(ids([1])).unwrap();
+}
+
+#[tokio::test]
+async fn a_spool_of_a_later_version_is_left_untouched() {
+    let world = World::new().await;
+    let queue = open(&world.spool()).await.unwrap();
+    queue.append(event(1)).await.unwrap();
+    queue.close(Duration::ZERO).await.unwrap();
+    let marker = world.spool().join("spool.json");
+    let original = std::fs::read_to_string(&marker).unwrap();
+    let later = original.replace("\"everpost_format\": 1", "\"everpost_format\": 9");
+    assert_ne!(original, later);
+    std::fs::write(&marker, &later).unwrap();
+    let before = content(&world.spool());
+
+    let error = open(&world.spool()).await.unwrap_err();
+    let Error::FutureFormat {
+        found, supported, ..
+    } = &error
+    else {
+        panic!("{error:?}")
+    };
+    assert_eq!((*found, *supported), (9, 1));
+    assert_hint(&error, "newer");
+    let without_lock = |mut all: Vec<(String, Vec<u8>)>| {
+        all.retain(|(name, _)| !name.ends_with("/lock"));
+        all
+    };
+    assert_eq!(without_lock(content(&world.spool())), without_lock(before));
+
+    std::fs::write(&marker, &original).unwrap();
+    assert_eq!(open(&world.spool()).await.unwrap().status().pending, 1);
+}
+
+#[tokio::test]
+async fn markers_that_cannot_be_read_are_left_to_a_person() {
+    let world = World::new().await;
+    let queue = open(&world.spool()).await.unwrap();
+    queue.append(event(1)).await.unwrap();
+    queue.close(Duration::ZERO).await.unwrap();
+    let names = ["spool.json", "spool.copy.json"].map(|name| world.spool().join(name));
+    let original = std::fs::read(&names[0]).unwrap();
+    for name in &names {
+        std::fs::write(name, "not JSON").unwrap();
+    }
+    let error = open(&world.spool()).await.unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+    assert_hint(&error, "keep a copy");
+    std::fs::write(&names[1], original).unwrap();
+    assert_eq!(open(&world.spool()).await.unwrap().status().pending, 1);
+}
+
+#[tokio::test]
+async fn a_place_that_is_no_spool_is_left_untouched() {
+    let dir = tempfile::tempdir().unwrap();
+    let thesis = dir.path().join("thesis.txt");
+    std::fs::write(&thesis, "precious").unwrap();
+    for path in [dir.path(), &thesis] {
+        let error = open(path).await.unwrap_err();
+        assert!(matches!(error, Error::NotASpool { .. }), "{error:?}");
+        assert_hint(&error, "choose an empty directory");
+    }
+    let within_a_file = open(&thesis.join("spool")).await.unwrap_err();
+    assert!(
+        matches!(within_a_file, Error::Storage { .. }),
+        "{within_a_file:?}"
+    );
+    assert_hint(&within_a_file, "writable");
+    for odd in ["", "a\0b"] {
+        let error = open(Path::new(odd)).await.unwrap_err();
+        assert!(matches!(error, Error::Storage { .. }), "{odd:?}: {error:?}");
+    }
+    let only = [(thesis.to_string_lossy().into_owned(), b"precious".to_vec())];
+    assert_eq!(content(dir.path()), only);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_directory_that_may_not_be_written_is_refused_in_words() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("locked");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o555)).unwrap();
+    if std::fs::write(path.join("probe"), "").is_ok() {
+        println!("this user may write everywhere, so there is nothing to see here");
+        return;
+    }
+    for spool in [path.clone(), path.join("spool")] {
+        let error = open(&spool).await.unwrap_err();
+        let Error::Storage { source, .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(source.kind(), std::io::ErrorKind::PermissionDenied);
+        assert_hint(&error, "writable");
+    }
+}
+
+#[tokio::test]
+async fn every_setting_out_of_range_is_named_and_no_file_is_made() {
+    type Spoil = fn(&mut Settings);
+    let cases: [(&str, Spoil); 25] = [
+        ("journal_bytes", |s| s.journal_bytes = 16 << 10 >> 1),
+        ("journal_bytes", |s| s.journal_bytes = u64::MAX),
+        ("max_event_bytes", |s| s.max_event_bytes = 0),
+        ("max_event_bytes", |s| {
+            s.max_event_bytes = s.journal_bytes / 4 + 1
+        }),
+        ("tail_bytes", |s| s.tail_bytes = s.journal_bytes + 1),
+        ("tail_bytes", |s| s.tail_bytes = 0),
+        ("chunk_bytes", |s| s.chunk_bytes = 1),
+        ("segment_bytes", |s| s.segment_bytes = s.chunk_bytes - 1),
+        ("intake_bytes", |s| s.intake_bytes = 0),
+        ("max_bytes", |s| s.max_bytes = 1 << 20),
+        ("max_age", |s| s.max_age = Some(Duration::from_millis(999))),
+        ("sync_every", |s| {
+            let sync_every = Duration::ZERO;
+            s.durability = Durability::Written { sync_every };
+        }),
+        ("batch_events", |s| s.delivery.batch_events = 0),
+        ("batch_bytes", |s| s.delivery.batch_bytes = 0),
+        ("backoff_multiplier", |s| {
+            s.delivery.backoff_multiplier = 0.5
+        }),
+        ("backoff_multiplier", |s| {
+            s.delivery.backoff_multiplier = f64::INFINITY;
+        }),
+        ("backoff_jitter", |s| s.delivery.backoff_jitter = f64::NAN),
+        ("backoff_jitter", |s| s.delivery.backoff_jitter = -0.1),
+        ("backoff_min", |s| s.delivery.backoff_min = Duration::ZERO),
+        ("backoff_max", |s| s.delivery.backoff_max = Duration::MAX),
+        ("backoff_max", |s| s.delivery.backoff_max = Duration::ZERO),
+        ("retry_after_max", |s| {
+            s.delivery.retry_after_max = Duration::ZERO
+        }),
+        ("breaker_refusals", |s| s.delivery.breaker_refusals = 0),
+        ("probe_min", |s| s.delivery.probe_min = Duration::ZERO),
+        ("probe_max", |s| s.delivery.probe_max = Duration::ZERO),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let spool = dir.path().join("spool");
+    for (field, spoil) in cases {
+        let mut settings = settings();
+        spoil(&mut settings);
+        let error = Queue::builder(&spool).settings(settings).open().await;
+        let error = error.unwrap_err();
+        let Error::Settings { problems } = &error else {
+            panic!("{error:?}")
+        };
+        let named = format!("`{field}");
+        assert!(problems.iter().any(|p| p.starts_with(&named)), "{error}");
+        assert!(error.to_string().contains("must be"), "{error}");
+        assert_hint(&error, "fields named");
+    }
+    assert!(!spool.exists());
+}
+
+#[tokio::test]
+async fn settings_may_change_from_opening_to_opening() {
+    let world = World::new().await;
+    let mut n = 0;
+    world.sandbox.go_away().await.unwrap();
+    for (journal, tail, on_full) in [
+        (512 << 10, 256 << 10, OnFull::Reject),
+        (64 << 10, 4 << 10, OnFull::Block),
+        (2 << 20, 1 << 20, OnFull::DropOldest),
+        (16 << 10, 16 << 10, OnFull::Reject),
+    ] {
+        let mut settings = settings_that_wait();
+        settings.journal_bytes = journal;
+        settings.tail_bytes = tail;
+        settings.max_event_bytes = 4 << 10;
+        settings.on_full = on_full;
+        let queue = world.open(settings).await;
+        assert_eq!(queue.status().pending, n);
+        for _ in 0..100 {
+            n += 1;
+            queue
+                .append(event_with(n, &"x".repeat(1_500)))
+                .await
+                .unwrap();
+        }
+        let closed = within(queue.close(Duration::ZERO)).await.unwrap();
+        assert_books(&closed.status);
+    }
+    world.sandbox.come_back().await.unwrap();
+    let queue = world.open(settings()).await;
+    drained(&queue).await;
+    world.sandbox.check_order(ids(1..=n)).unwrap();
+}
+
+#[tokio::test]
+async fn odd_times_and_repeated_ids_are_taken_as_they_are() {
+    let world = World::new().await;
+    let queue = world.open(settings()).await;
+    let before_1970 = UNIX_EPOCH - Duration::from_secs(1);
+    let far = UNIX_EPOCH + Duration::from_secs(1 << 40);
+    let odd = [
+        event(1).with_time(before_1970),
+        event(2).with_time(far),
+        event(2).with_time(SystemTime::UNIX_EPOCH),
+    ];
+    let receipts = queue.append_all(odd).await.unwrap();
+    assert!(
+        receipts
+            .iter()
+            .map(|r| (r.seq, r.id))
+            .eq([(1, id(1)), (2, id(2)), (3, id(2)),])
+    );
+    let status = drained(&queue).await;
+    assert_eq!(status.ledger.delivered, 3);
+    assert_eq!(world.sandbox.stats().accepted, 3);
+}
