@@ -52,7 +52,10 @@ pub mod control;
 mod dead;
 mod error;
 mod event;
+#[cfg(feature = "cli")]
+pub mod exit;
 mod flusher;
+pub mod inspect;
 #[cfg(feature = "layer")]
 pub mod layer;
 mod ledger;

@@ -52,10 +52,11 @@ pub(crate) struct SpoolDir {
     _lock: File,
 }
 
+/// What `spool.json` says.
 #[derive(Serialize, Deserialize)]
-struct Marker {
-    everpost_format: u32,
-    queue_id: Uuid,
+pub(crate) struct Marker {
+    pub(crate) everpost_format: u32,
+    pub(crate) queue_id: Uuid,
 }
 
 impl SpoolDir {
@@ -148,6 +149,44 @@ impl SpoolDir {
     }
 }
 
+/// What each of the two markers says, under its name; or what is wrong with it. Mends nothing.
+pub(crate) fn look_at_markers(dir: &Path) -> [(&'static str, Result<Marker, String>); 2] {
+    [MARKER, COPY].map(|name| (name, read_marker(&dir.join(name))))
+}
+
+/// Shares the spool with others who only look at it, for as long as the file lives. Writes
+/// nothing; none if there is no lock file, as in a copy that nobody ever opened.
+///
+/// # Errors
+/// [`Error::InUse`] if somebody owns the spool. [`Error::Storage`].
+pub(crate) fn lock_to_look(dir: &Path) -> Result<Option<File>, Error> {
+    let path = dir.join("lock");
+    let failed = || Error::storage("lock the spool", &path);
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(failed()(source)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(in_use(dir, &mut file)),
+        Err(TryLockError::Error(source)) => Err(failed()(source)),
+    }
+}
+
+fn in_use(dir: &Path, lock: &mut File) -> Error {
+    let mut text = String::new();
+    // Best effort: some systems do not let a locked file be read.
+    let pid = lock
+        .read_to_string(&mut text)
+        .ok()
+        .and_then(|_| text.trim().parse().ok());
+    Error::InUse {
+        path: dir.to_owned(),
+        pid,
+    }
+}
+
 /// Makes the directory and those above it that are missing, and all their names durable.
 fn create_durably(path: &Path) -> Result<(), Error> {
     let is_new = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
@@ -192,18 +231,7 @@ fn lock(dir: &Path) -> Result<File, Error> {
         .map_err(failed())?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            // Best effort: some systems do not let a locked file be read.
-            let pid = file
-                .read_to_string(&mut text)
-                .ok()
-                .and_then(|_| text.trim().parse().ok());
-            return Err(Error::InUse {
-                path: dir.to_owned(),
-                pid,
-            });
-        }
+        Err(TryLockError::WouldBlock) => return Err(in_use(dir, &mut file)),
         Err(TryLockError::Error(source)) => return Err(failed()(source)),
     }
     let pid = std::process::id().to_string();

@@ -42,15 +42,19 @@ pub(crate) struct Recovered {
 
 /// Puts the frames, in the order they were written, and the sealed range together.
 pub(crate) fn recover(frames: &[Frame], sealed: Option<SeqRange>) -> Recovered {
-    let mut replay = Replay::default();
+    let mut replay = Replay {
+        sealed,
+        ..Replay::default()
+    };
     for frame in frames {
         replay.apply(frame);
     }
-    replay.finish(sealed)
+    replay.finish()
 }
 
 #[derive(Debug, Default)]
 struct Replay {
+    sealed: Option<SeqRange>,
     ledger: Option<Ledger>,
     events: BTreeMap<Seq, Event>,
     last: Seq,
@@ -69,7 +73,10 @@ impl Replay {
                 self.truncate(first);
                 for stored in events {
                     self.last = stored.seq;
-                    self.events.insert(stored.seq, stored.event);
+                    // The segments serve these. A journal may hold a great many of them.
+                    if !self.is_sealed(stored.seq) {
+                        self.events.insert(stored.seq, stored.event);
+                    }
                 }
             }
             Some(Entry::Checkpoint(ledger) | Entry::Ack(ledger)) => {
@@ -97,7 +104,13 @@ impl Replay {
         self.retried.retain(|(event, _)| *event < from);
     }
 
-    fn finish(mut self, sealed: Option<SeqRange>) -> Recovered {
+    fn is_sealed(&self, seq: Seq) -> bool {
+        self.sealed
+            .is_some_and(|sealed| (sealed.first..=sealed.last).contains(&seq))
+    }
+
+    fn finish(mut self) -> Recovered {
+        let sealed = self.sealed;
         let mut ledger = self.ledger(sealed);
         ledger.appended = self
             .last
@@ -109,11 +122,7 @@ impl Replay {
         let mut next = cursor + 1;
         let mut runs: Vec<(Seq, Vec<Event>)> = Vec::new();
         let pending = std::mem::take(&mut self.events);
-        let in_segments = |seq: Seq| sealed.is_some_and(|s| (s.first..=s.last).contains(&seq));
-        for (seq, event) in pending
-            .into_iter()
-            .filter(|(seq, _)| *seq > cursor && !in_segments(*seq))
-        {
+        for (seq, event) in pending.into_iter().filter(|(seq, _)| *seq > cursor) {
             match runs.last_mut() {
                 Some((first, run)) if *first + run.len() as u64 == seq => run.push(event),
                 _ => runs.push((seq, vec![event])),

@@ -1,0 +1,309 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use everpost::EventId;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  unexpected
+  2  usage: arguments, settings, environment or key; or a change that needs --yes
+  3  the spool is in use and its owner does not answer
+  4  damaged
+  5  paused: a person must act
+  6  events were still pending at the deadline
+  7  some lines of the input were refused
+  8  the spool or the disk is full
+
+Delivery reads the variables of the official SDKs: BA_API_KEY, BA_BASE_URL and BA_REQUEST_TIMEOUT \
+(milliseconds); and BA_API_KEY_FILE, a file that holds the key and is read again before each \
+request. EVERPOST_LOG sets what `run` and `drain` log to standard error: off, error, warn, info, \
+debug.";
+
+/// A durable queue for events: append now, deliver when the network returns.
+///
+/// An event that was acknowledged is on disk and leaves the spool only once it is delivered, or
+/// set aside as a dead letter with the reason. If another process owns the spool, most commands
+/// reach it through the control socket in the spool.
+#[derive(Debug, Parser)]
+#[command(name = "everpost", version, max_term_width = 100, after_long_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// The directory that holds the queue.
+    #[arg(
+        long,
+        global = true,
+        env = "EVERPOST_SPOOL",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
+    pub(crate) spool: Option<PathBuf>,
+
+    /// A TOML file with settings of the queue; those not named keep their defaults. The owner of
+    /// the spool decides, so a command that reaches a running owner does not read it.
+    #[arg(
+        long,
+        global = true,
+        env = "EVERPOST_SETTINGS",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
+    pub(crate) settings: Option<PathBuf>,
+
+    /// Prints JSON: one object, or one for each line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Appends events, one JSON value per line, from a file or standard input.
+    ///
+    /// When it ends, at the end of the input or on a signal, every line it has read is durable. A
+    /// line that is no event is reported with its number and skipped (exit code 7).
+    Append(Append),
+
+    /// Delivers what is pending, then ends.
+    ///
+    /// Ends with 5 as soon as delivery pauses, and with 6 at the deadline; what remains is kept.
+    Drain(Deadline),
+
+    /// Delivers for ever, as a service does.
+    ///
+    /// Serves the control socket, tells systemd when it is ready, and appends what comes on
+    /// standard input if that is not a terminal. SIGTERM or Ctrl-C ends it: it takes nothing more
+    /// in and goes on delivering until nothing is pending or the deadline is over. A second
+    /// signal ends it at once; nothing durable is lost.
+    Run(Deadline),
+
+    /// Shows what the queue is doing, why, and what waits.
+    Status(Status),
+
+    /// Shows the pending events, oldest first, without moving anything.
+    Peek(Peek),
+
+    /// Writes all pending events as JSON lines, for `import`. Nothing is removed.
+    Export(Export),
+
+    /// Appends the lines of `export`; ids and times are kept.
+    ///
+    /// Importing the same lines twice appends them twice, under the same ids.
+    Import(Input),
+
+    /// Looks at the events that were set aside, sends them again or discards them.
+    #[command(subcommand)]
+    Dead(Dead),
+
+    /// Stops delivery after the request in flight, until `resume`; also across restarts.
+    Pause,
+
+    /// Ends a pause, whatever its reason.
+    Resume,
+
+    /// Tries again now what waits for a time, and probes what is paused by the API.
+    Wake,
+
+    /// Reads the whole spool and checks every checksum and range; changes nothing.
+    ///
+    /// The spool must not be in use. Ends with 4 if something is damaged or missing.
+    Verify,
+
+    /// Shows what is damaged and what can be done; does it with --apply.
+    Repair(Repair),
+
+    /// Runs a local stand-in for the API, for tests.
+    ///
+    /// Prints the variables to set for `drain` and `run`, then one line for each request.
+    Sandbox(Sandbox),
+
+    /// Prints a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+
+    /// Prints the manual page, in roff: `everpost man | man -l -`.
+    Man,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Input {
+    /// The file to read; standard input if there is none, or if it is `-`.
+    pub(crate) file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) intake: Intake,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Append {
+    /// The file to read; standard input if there is none, or if it is `-`.
+    pub(crate) file: Option<PathBuf>,
+
+    /// Prints `ACK <n>` as soon as an event is durable; n counts the events of this run from 0.
+    #[arg(long)]
+    pub(crate) ack: bool,
+
+    /// As --ack, counting from this number.
+    #[arg(long, value_name = "N")]
+    pub(crate) ack_from: Option<u64>,
+
+    /// When an event counts as durable: `synced` survives a power cut, `written` the death of
+    /// the process. Otherwise as the settings say; `synced` if they say nothing.
+    #[arg(long)]
+    pub(crate) level: Option<Level>,
+
+    #[command(flatten)]
+    pub(crate) intake: Intake,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Intake {
+    /// Commits up to so many lines together: as many as have been read, without waiting for more.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) batch: u32,
+
+    /// Stops at the first line that is refused.
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Level {
+    Synced,
+    Written,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deadline {
+    /// How long delivery may take: for `drain` from the start, for `run` from the signal. Such as
+    /// `60s` or `5m`; `drain` has no limit by default, `run` 10s.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) deadline: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Shows it again whenever it changes, until a signal.
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Peek {
+    /// How many at the most.
+    #[arg(short, long, value_name = "N", default_value_t = 10)]
+    pub(crate) number: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The dead letters instead of the pending events.
+    #[arg(long)]
+    pub(crate) dead: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dead {
+    /// Lists dead letters: all, or those that are chosen.
+    List(Choice),
+    /// Shows dead letters with their events.
+    Show(Choice),
+    /// Appends the events of dead letters again, under the same ids.
+    Retry(Change),
+    /// Removes dead letters and their events for ever.
+    Discard(Change),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Choice {
+    /// Sequence numbers or ids.
+    #[arg(value_name = "SEQ|ID")]
+    pub(crate) letters: Vec<Letter>,
+
+    /// All of them.
+    #[arg(long, conflicts_with_all = ["letters", "status", "text"])]
+    pub(crate) all: bool,
+
+    /// Those that the API answered with this HTTP status.
+    #[arg(long, value_name = "STATUS")]
+    pub(crate) status: Option<u16>,
+
+    /// Those with this text in what the API said, in upper or lower case.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) text: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+
+    /// Does it without asking. Otherwise what would happen is shown first, and on a terminal the
+    /// question asked.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// One dead letter, as it is named on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Letter {
+    Seq(u64),
+    Id(EventId),
+}
+
+impl std::str::FromStr for Letter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(seq) = text.parse() {
+            return Ok(Self::Seq(seq));
+        }
+        let id = text.parse().map(Self::Id);
+        id.map_err(|_| "neither a sequence number nor an id".to_owned())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Repair {
+    /// Does it: what is damaged is moved to `quarantine/` in the spool, what can be read of it is
+    /// saved, what is gone is counted as lost.
+    #[arg(long)]
+    pub(crate) apply: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sandbox {
+    /// The port on 127.0.0.1; any free one by default.
+    #[arg(long, value_name = "P", default_value_t = 0)]
+    pub(crate) port: u16,
+
+    /// A file with faults, one per line, each met by one request: `503 retry-after=2`, `hang`,
+    /// `accept-reset`, `ok x3` and more.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) script: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_letter_is_named_by_number_or_id() {
+        assert_eq!("17".parse(), Ok(Letter::Seq(17)));
+        let id = "01980000-0000-7000-8000-000000000001";
+        assert_eq!(id.parse(), Ok(Letter::Id(id.parse().unwrap())));
+        assert!("x".parse::<Letter>().is_err());
+    }
+}

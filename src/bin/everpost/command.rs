@@ -1,0 +1,61 @@
+//! From what was typed to what is done, and to the exit code.
+
+use clap::Parser as _;
+use everpost::exit;
+
+use crate::args::{Cli, Command};
+use crate::fault::Fault;
+use crate::out::{Out, remark};
+use crate::{append, check, dead, drain, events, orders, sandbox, service, shell, status};
+
+/// Runs the command line of this process.
+pub(crate) fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to standard output with 0, a fault to standard error with 2.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(exit::USAGE);
+        }
+    };
+    match run(&cli) {
+        Ok(()) => exit::DONE,
+        Err(fault) => {
+            if !fault.text.is_empty() {
+                remark(&fault.to_string());
+            }
+            fault.code
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Fault> {
+    // One thread is enough: whatever waits for a disk has its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Fault::io("start the runtime", &source))?;
+    runtime.block_on(dispatch(cli))
+}
+
+async fn dispatch(cli: &Cli) -> Result<(), Fault> {
+    let out = Out { json: cli.json };
+    match &cli.command {
+        Command::Append(args) => append::append(cli, args, out).await,
+        Command::Drain(deadline) => drain::drain(cli, deadline, out).await,
+        Command::Run(deadline) => service::run(cli, deadline, out).await,
+        Command::Status(args) => status::status(cli, args, out).await,
+        Command::Peek(args) => events::peek(cli, args, out).await,
+        Command::Export(args) => events::export(cli, args, out).await,
+        Command::Import(args) => append::import(cli, args, out).await,
+        Command::Dead(command) => dead::dead(cli, command, out).await,
+        Command::Pause => orders::pause(cli, out).await,
+        Command::Resume => orders::resume(cli, out).await,
+        Command::Wake => orders::wake(cli, out).await,
+        Command::Verify => check::verify(cli, out),
+        Command::Repair(args) => check::repair(cli, args, out).await,
+        Command::Sandbox(args) => sandbox::sandbox(args, out).await,
+        Command::Completions { shell } => shell::completions(out, *shell),
+        Command::Man => shell::man(out),
+    }
+}

@@ -1,0 +1,79 @@
+//! `peek` and `export`.
+
+use everpost::control::wire::EventLine;
+
+use crate::args::{Cli, Export, Peek};
+use crate::environment;
+use crate::fault::Fault;
+use crate::out::Out;
+use crate::target::Target;
+use crate::text::{cut, time};
+
+/// Events fetched at a time.
+pub(crate) const PAGE: usize = 256;
+
+/// Characters of an event shown to people.
+const SHOWN: usize = 100;
+
+pub(crate) async fn peek(cli: &Cli, peek: &Peek, out: Out) -> Result<(), Fault> {
+    let target = Target::open(cli, environment::settings(cli)?, false).await?;
+    let result = show(&target, peek.number, out).await;
+    target.close().await?;
+    result
+}
+
+async fn show(target: &Target, number: u64, out: Out) -> Result<(), Fault> {
+    let mut left = usize::try_from(number).unwrap_or(usize::MAX);
+    let mut after = 0;
+    while left > 0 {
+        let page = target.peek(after, left.min(PAGE)).await?;
+        let Some(last) = page.last() else { break };
+        after = last.seq;
+        left = left.saturating_sub(page.len());
+        for line in &page {
+            out.show(line, || for_people(line))?;
+        }
+    }
+    Ok(())
+}
+
+fn for_people(line: &EventLine) -> String {
+    let happened = std::time::UNIX_EPOCH + std::time::Duration::from_millis(line.time_ms);
+    let event = cut(line.event.as_str(), SHOWN);
+    format!("{}  {}  {}  {event}\n", line.seq, time(happened), line.id)
+}
+
+pub(crate) async fn export(cli: &Cli, export: &Export, out: Out) -> Result<(), Fault> {
+    let target = Target::open(cli, environment::settings(cli)?, false).await?;
+    let result = if export.dead {
+        export_dead(&target, out).await
+    } else {
+        export_pending(&target, out).await
+    };
+    target.close().await?;
+    result
+}
+
+async fn export_pending(target: &Target, out: Out) -> Result<(), Fault> {
+    let mut after = 0;
+    loop {
+        let page = target.peek(after, PAGE).await?;
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
+        after = last.seq;
+        out.lines(&page)?;
+    }
+}
+
+async fn export_dead(target: &Target, out: Out) -> Result<(), Fault> {
+    let mut after = 0;
+    loop {
+        let page = target.letters(after, crate::dead::PAGE).await?;
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
+        after = last.seq;
+        out.lines(&page)?;
+    }
+}

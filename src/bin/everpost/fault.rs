@@ -1,0 +1,131 @@
+//! How a command fails: what happened, what to do, and the exit code.
+
+use std::fmt;
+use std::io;
+
+use everpost::{Error, exit};
+
+/// An expected end of a command that is not success. A bug panics instead.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) code: u8,
+    /// Completes "everpost: ". Empty if everything has been said.
+    pub(crate) text: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Fault {
+    pub(crate) fn new(code: u8, text: impl Into<String>) -> Self {
+        Self {
+            code,
+            text: text.into(),
+            hint: None,
+        }
+    }
+
+    /// Only a code: everything has been said.
+    pub(crate) fn silent(code: u8) -> Self {
+        Self::new(code, "")
+    }
+
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self::new(exit::USAGE, text)
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Reading or writing something that is not the spool failed.
+    pub(crate) fn io(action: &str, source: &io::Error) -> Self {
+        Self::new(exit::UNEXPECTED, format!("failed to {action}: {source}"))
+    }
+
+    /// The reader of standard output has gone: there is nobody to tell.
+    pub(crate) fn from_stdout(source: &io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::BrokenPipe => Self::silent(exit::DONE),
+            _ => Self::io("write to standard output", source),
+        }
+    }
+}
+
+/// One line, or two with the hint.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "everpost: {}", self.text)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        let mut text = error.to_string();
+        if let Some(source) = std::error::Error::source(&error) {
+            text = format!("{text}: {source}");
+        }
+        Self::new(code(&error), text).hint(error.hint())
+    }
+}
+
+/// The exit code of an error of the library.
+fn code(error: &Error) -> u8 {
+    match error {
+        Error::InUse { .. } => exit::IN_USE,
+        Error::Damaged { .. } | Error::FutureFormat { .. } => exit::DAMAGED,
+        Error::Full { .. } => exit::FULL,
+        Error::Storage { source, .. } => match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => exit::FULL,
+            _ => exit::UNEXPECTED,
+        },
+        Error::InvalidEvent { .. } | Error::TooLarge { .. } => exit::REFUSED,
+        Error::NotASpool { .. }
+        | Error::Settings { .. }
+        | Error::Key(_)
+        | Error::Sink { .. }
+        | Error::NoSuchLetter { .. } => exit::USAGE,
+        _ => exit::UNEXPECTED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_told_in_two_lines_with_its_hint() {
+        let fault = Fault::from(Error::InUse {
+            path: "/spool".into(),
+            pid: Some(7),
+        });
+        assert_eq!(fault.code, exit::IN_USE);
+        assert_eq!(
+            fault.to_string(),
+            "everpost: spool is in use by another process. path=`/spool`, pid=`7`\n\
+             hint: stop the other process, or use a different directory"
+        );
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart_from_a_broken_one() {
+        let storage = |kind: io::ErrorKind| {
+            Fault::from(Error::Storage {
+                action: "write",
+                path: "p".into(),
+                source: kind.into(),
+            })
+        };
+        assert_eq!(storage(io::ErrorKind::StorageFull).code, exit::FULL);
+        assert_eq!(storage(io::ErrorKind::Other).code, exit::UNEXPECTED);
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_failure() {
+        let gone = Fault::from_stdout(&io::ErrorKind::BrokenPipe.into());
+        assert_eq!((gone.code, gone.text.as_str()), (exit::DONE, ""));
+    }
+}

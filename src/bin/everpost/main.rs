@@ -1,0 +1,29 @@
+//! The command `everpost`: hands and eyes for a spool.
+
+mod append;
+mod args;
+mod check;
+mod command;
+mod dead;
+mod drain;
+mod environment;
+mod events;
+mod fault;
+mod lines;
+mod notify;
+mod orders;
+mod out;
+mod sandbox;
+mod service;
+mod shell;
+mod signals;
+mod status;
+mod target;
+mod text;
+mod view;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(command::main())
+}

@@ -1,0 +1,134 @@
+//! `pause`, `resume` and `wake`.
+//!
+//! A pause outlives its owner, so it can be asked for and ended while nobody owns the spool too.
+//! The flusher keeps the note of it; it is run for that, with a sink that takes nothing.
+
+use std::time::Duration;
+
+use everpost::{Answer, Batch, Error, Outcome, Queue, Sink, Verdict, inspect};
+use serde::Serialize;
+
+use crate::args::Cli;
+use crate::environment;
+use crate::fault::Fault;
+use crate::out::Out;
+use crate::target::{Target, connect, no_spool, why_not_live};
+
+/// How long the disk may take to keep a note.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was done.
+#[derive(Serialize)]
+struct Done {
+    /// `pause`, `resume` or `wake`.
+    order: &'static str,
+    /// Whether it was passed to the owner of the spool.
+    live: bool,
+}
+
+/// Answers every batch with "later".
+struct NoSink;
+
+impl Sink for NoSink {
+    /// # Cancel safety
+    /// Nothing is delivered.
+    async fn deliver(&self, _: &Batch) -> Outcome {
+        Outcome::new(Verdict::Retry { not_before: None }, Answer::default())
+    }
+}
+
+pub(crate) async fn pause(cli: &Cli, out: Out) -> Result<(), Fault> {
+    let live = match open(cli).await? {
+        Target::Live(client) => {
+            client.pause().await?;
+            true
+        }
+        Target::Offline(queue) => {
+            queue.pause();
+            keep_note(cli, queue, true).await?;
+            false
+        }
+    };
+    let order = "pause";
+    out.show(&Done { order, live }, || {
+        "delivery is paused until `everpost resume`, also across restarts\n".to_owned()
+    })
+}
+
+pub(crate) async fn resume(cli: &Cli, out: Out) -> Result<(), Fault> {
+    let live = match open(cli).await? {
+        Target::Live(client) => {
+            client.resume().await?;
+            true
+        }
+        Target::Offline(queue) => {
+            queue.resume();
+            keep_note(cli, queue, false).await?;
+            false
+        }
+    };
+    let order = "resume";
+    out.show(&Done { order, live }, || {
+        if live {
+            "delivery goes on\n".to_owned()
+        } else {
+            "the pause is over; `everpost drain` or `everpost run` delivers\n".to_owned()
+        }
+    })
+}
+
+/// Closes the queue, which keeps the note of the pause, and sees that it was kept.
+async fn keep_note(cli: &Cli, queue: Queue, paused: bool) -> Result<(), Fault> {
+    queue.close(PATIENCE).await?;
+    let found = inspect::remembered_pause(&environment::spool(cli)?)?;
+    if found.is_some() == paused {
+        return Ok(());
+    }
+    let fault = queue.status().storage_fault.unwrap_or_default();
+    let text = format!("the note of the pause could not be changed: {fault}");
+    let fault = Fault::new(everpost::exit::UNEXPECTED, text);
+    Err(fault.hint("see that the disk is there, writable and has room"))
+}
+
+pub(crate) async fn wake(cli: &Cli, out: Out) -> Result<(), Fault> {
+    let spool = environment::spool(cli)?;
+    if !spool.exists() {
+        return Err(no_spool(&spool));
+    }
+    let order = "wake";
+    let settings = environment::settings(cli)?;
+    let target = Target::open(cli, settings, false).await?;
+    let live = target.is_live();
+    if let Target::Live(client) = &target {
+        client.wake().await?;
+    }
+    target.close().await?;
+    out.show(&Done { order, live }, || {
+        if live {
+            "delivery tries again now\n".to_owned()
+        } else {
+            "nobody delivers; `everpost drain` or `everpost run` tries at once\n".to_owned()
+        }
+    })
+}
+
+/// Opens the spool with a sink that takes nothing, or reaches its owner.
+async fn open(cli: &Cli) -> Result<Target, Fault> {
+    let spool = environment::spool(cli)?;
+    if !spool.exists() {
+        return Err(no_spool(&spool));
+    }
+    let mut settings = environment::settings(cli)?;
+    // Longer than the closing waits: it ends after the first attempt.
+    settings.delivery.backoff_min = PATIENCE * 10;
+    settings.delivery.backoff_max = PATIENCE * 10;
+    let builder = Queue::builder(&spool).settings(settings).sink(NoSink);
+    match builder.open().await {
+        Ok(queue) => Ok(Target::Offline(queue)),
+        Err(error @ Error::InUse { .. }) => match connect(&spool).await {
+            Ok(client) => Ok(Target::Live(client)),
+            Err(why) => Err(why_not_live(error, &why)),
+        },
+        Err(error) => Err(error.into()),
+    }
+}

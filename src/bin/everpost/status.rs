@@ -1,0 +1,200 @@
+//! `status`: what the queue is doing, why, and what waits.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::Duration;
+
+use everpost::{FlusherState, Status, inspect};
+use tokio::time::Instant;
+
+use crate::args::{self, Cli};
+use crate::environment;
+use crate::fault::Fault;
+use crate::out::Out;
+use crate::signals::Signals;
+use crate::target::{Target, connect, no_spool};
+use crate::view::{Sample, View};
+
+/// Events whose size is looked at.
+const SAMPLE: usize = 256;
+
+/// How long the rate of a queue that delivers is measured.
+const MEASURE: Duration = Duration::from_secs(1);
+
+/// The time that a rate shown while watching covers.
+const WINDOW: Duration = Duration::from_secs(10);
+
+pub(crate) async fn status(cli: &Cli, args: &args::Status, out: Out) -> Result<(), Fault> {
+    if args.watch {
+        return watch(cli, out).await;
+    }
+    let (target, view) = look(cli).await?;
+    let view = match &target {
+        Target::Live(_) if is_moving(&view.status) => measured(&target, view).await?,
+        _ => view,
+    };
+    target.close().await?;
+    show(&view, out)
+}
+
+fn show(view: &View, out: Out) -> Result<(), Fault> {
+    out.show(&view.for_programs(), || view.for_people())
+}
+
+/// Opens the spool, or reaches its owner, and looks.
+async fn look(cli: &Cli) -> Result<(Target, View), Fault> {
+    let spool = environment::spool(cli)?;
+    let settings = environment::settings(cli)?;
+    if !spool.exists() {
+        return Err(no_spool(&spool));
+    }
+    // Read before the spool is opened, and only a convenience: what stands in the way of it will
+    // stand in the way of the opening.
+    let paused = inspect::remembered_pause(&spool).ok().flatten();
+    let target = Target::open(cli, settings, false).await?;
+    let status = target.status().await?;
+    let sample = sample(&target, &status).await?;
+    let mut view = View::new(status, target.is_live(), sample);
+    view.paused = paused.filter(|_| !target.is_live());
+    Ok((target, view))
+}
+
+async fn sample(target: &Target, status: &Status) -> Result<Sample, Fault> {
+    if status.pending == 0 {
+        return Ok(Sample::default());
+    }
+    let events = target.peek(0, SAMPLE).await?;
+    Ok(Sample {
+        events: events.len() as u64,
+        bytes: events.iter().map(|e| e.event.as_str().len() as u64).sum(),
+        oldest_ms: events.first().map(|e| e.time_ms),
+    })
+}
+
+fn is_moving(status: &Status) -> bool {
+    status.pending > 0 && status.flusher == FlusherState::Sending
+}
+
+async fn measured(target: &Target, before: View) -> Result<View, Fault> {
+    let mut pace = Pace::default();
+    pace.note(&before.status);
+    tokio::time::sleep(MEASURE).await;
+    let status = target.status().await?;
+    pace.note(&status);
+    let mut view = View::new(status, true, before.sample);
+    view.rate = pace.rate();
+    Ok(view)
+}
+
+/// What left the queue, and when that was seen.
+#[derive(Debug, Default)]
+struct Pace(VecDeque<(Instant, u64)>);
+
+impl Pace {
+    fn note(&mut self, status: &Status) {
+        let now = Instant::now();
+        self.0.push_back((now, status.ledger.settled()));
+        while self.0.len() > 2 && self.0.front().is_some_and(|(at, _)| now - *at > WINDOW) {
+            self.0.pop_front();
+        }
+    }
+
+    fn rate(&self) -> Option<f64> {
+        let ((from, before), (to, after)) = (self.0.front()?, self.0.back()?);
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let events = after.saturating_sub(*before) as f64;
+        let seconds = (*to - *from).as_secs_f64();
+        (seconds > 0.0).then_some(events / seconds)
+    }
+}
+
+async fn watch(cli: &Cli, out: Out) -> Result<(), Fault> {
+    let mut signals = Signals::catch()?;
+    let spool = environment::spool(cli)?;
+    loop {
+        let (target, view) = look(cli).await?;
+        screen(&view, out)?;
+        let ended = match target {
+            Target::Live(_) => follow(&target, view.sample, &mut signals, out).await?,
+            Target::Offline(_) => {
+                // Given back at once: watching does not keep an owner from coming.
+                target.close().await?;
+                wait_for_owner(&spool, &mut signals).await
+            }
+        };
+        if ended {
+            return Ok(());
+        }
+    }
+}
+
+/// Shows what changes, until the owner goes (false) or a signal comes (true).
+async fn follow(
+    target: &Target,
+    sample: Sample,
+    signals: &mut Signals,
+    out: Out,
+) -> Result<bool, Fault> {
+    let Target::Live(client) = target else {
+        return Ok(false);
+    };
+    let mut lines = client.watch().await?;
+    let mut pace = Pace::default();
+    let mut sample = sample;
+    let mut tick = tokio::time::interval(MEASURE);
+    let mut unseen: Option<Status> = None;
+    loop {
+        tokio::select! {
+            () = signals.next() => return Ok(true),
+            line = lines.next() => match line {
+                Ok(Some(status)) => {
+                    pace.note(&status);
+                    unseen = Some(status);
+                    // Programs get each change, people a picture each second.
+                    if !out.json {
+                        continue;
+                    }
+                }
+                Ok(None) | Err(_) => return Ok(false),
+            },
+            _ = tick.tick() => {}
+        }
+        let Some(status) = unseen.take() else {
+            continue;
+        };
+        if sample.events == 0 && status.pending > 0 {
+            sample = self::sample(target, &status).await?;
+        }
+        let mut view = View::new(status, true, sample);
+        // Its first event has left the queue since.
+        view.sample.oldest_ms = None;
+        view.rate = pace.rate();
+        screen(&view, out)?;
+    }
+}
+
+/// True if a signal came before an owner did.
+async fn wait_for_owner(spool: &Path, signals: &mut Signals) -> bool {
+    loop {
+        tokio::select! {
+            () = signals.next() => return true,
+            () = tokio::time::sleep(MEASURE) => {}
+        }
+        if connect(spool).await.is_ok() {
+            return false;
+        }
+    }
+}
+
+fn screen(view: &View, out: Out) -> Result<(), Fault> {
+    if out.json {
+        return show(view, out);
+    }
+    let begin = if out.is_terminal() {
+        "\x1b[H\x1b[2J"
+    } else {
+        ""
+    };
+    let end = if out.is_terminal() { "" } else { "\n" };
+    out.text(&format!("{begin}{}{end}", view.for_people()))
+}

@@ -1,0 +1,12 @@
+//! The command `everpost`, as a process: exit codes, output, signals, live control.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod append;
+mod damage;
+mod dead;
+mod drain;
+mod live;
+mod output;
+mod set_up;
