@@ -703,7 +703,7 @@ async fn appends_that_wait_for_room_are_bounded_and_do_not_hide_the_status() {
     settings.tail_bytes = 4 << 10;
     settings.chunk_bytes = 4 << 10;
     settings.segment_bytes = 256 << 10;
-    settings.max_bytes = (3 * 16 + 256 + 4096) << 10;
+    settings.max_bytes = (5 * 16 + 256 + 4096) << 10;
     let owner = Owner::start_with(settings, None).await;
     let client = owner.client();
     let event = || Event::json(format!("\"{}\"", noise(4000))).unwrap();
