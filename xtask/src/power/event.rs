@@ -13,6 +13,9 @@ pub(crate) struct Name {
     pub(crate) number: u64,
 }
 
+/// Producers from here on make large events.
+pub(crate) const LARGE_FROM: u64 = 0x800;
+
 /// An event's place in an append of several: its index and how many there are.
 pub(crate) type Group = (u64, u64);
 
@@ -28,7 +31,10 @@ pub(crate) fn event(seed: u64, name: Name, group: Group) -> Result<Event, Error>
     let Name { producer, number } = name;
     let mut rng = fastrand::Rng::with_seed(seed ^ (producer << 40) ^ number);
     // Half of the text is random, so that chunks are compressed to about the half.
-    let len = rng.usize(20..900);
+    let len = match producer {
+        LARGE_FROM.. => rng.usize(1_000..3_500),
+        _ => rng.usize(20..900),
+    };
     let pad: String = (0..len).map(|_| rng.char('a'..='p')).collect();
     let (index, count) = group;
     let json = format!(r#"{{"p":{producer},"k":{number},"g":[{index},{count}],"x":"{pad}"}}"#);

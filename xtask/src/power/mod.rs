@@ -165,6 +165,7 @@ struct Outcome {
     row: String,
     model: Model,
     noted: bool,
+    unflushed: usize,
     faults: Vec<Fault>,
     told: String,
 }
@@ -220,8 +221,11 @@ impl Suite {
         tell(&outcomes, &mut report);
         self.control(&mut report)?;
         let took = SystemClock.monotonic().saturating_sub(began);
+        let at_stake = outcomes.iter().filter(|o| o.unflushed > 0).count();
+        let most = outcomes.iter().map(|o| o.unflushed).max().unwrap_or(0);
         report.note(format!(
-            "{} recordings, {} power cuts without the controls, {} s",
+            "{} recordings; {} power cuts without the controls, {at_stake} of them with unflushed \
+             writes, {most} at the most; {} s.",
             scenes.len(),
             outcomes.len(),
             took.as_secs()
@@ -379,6 +383,7 @@ impl Suite {
             row: cut.scene.row.clone(),
             model: cut.model,
             noted,
+            unflushed: recording.unflushed(at),
             faults,
             told,
         })

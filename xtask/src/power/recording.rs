@@ -56,13 +56,20 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// A random position.
+    /// A random position; half of them are moved on to just before the next flush, where the most
+    /// is at stake.
     pub(crate) fn cut(&self, rng: &mut fastrand::Rng) -> usize {
         let end = match self.opening {
             Some(opening) if rng.bool() => opening,
             _ => self.entries.len(),
         };
-        rng.usize(self.start..=end)
+        let cut = rng.usize(self.start..=end);
+        if rng.bool() {
+            return cut;
+        }
+        let rest = self.entries.get(cut..).unwrap_or_default();
+        let flush = rest.iter().position(|entry| *entry == Entry::Flush);
+        cut + flush.unwrap_or(0)
     }
 
     /// What was said up to a position.
@@ -73,6 +80,18 @@ impl Recording {
             _ => None,
         });
         self.before.iter().cloned().chain(said).collect()
+    }
+
+    /// How many writes are at stake at a position.
+    pub(crate) fn unflushed(&self, cut: usize) -> usize {
+        let entries = self.entries.get(..cut).unwrap_or_default();
+        let since = entries
+            .iter()
+            .rev()
+            .take_while(|entry| **entry != Entry::Flush);
+        since
+            .filter(|entry| matches!(entry, Entry::Write(..)))
+            .count()
     }
 
     /// The disk after a power cut at a position.
@@ -143,6 +162,8 @@ mod tests {
                 assert_eq!(disk[2048..], [0; 6144]);
             }
         }
+        assert_eq!(recording.unflushed(4), 1);
+        assert_eq!(recording.unflushed(3), 0);
         assert_eq!(recording.marks(4).len(), 2);
         assert_eq!(recording.marks(6).len(), 3);
     }

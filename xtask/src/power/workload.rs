@@ -12,7 +12,7 @@ use everpost::{
     Answer, Batch, Durability, Event, OnFull, Outcome, Queue, Settings, Sink, StoredEvent, Verdict,
 };
 
-use super::event::{Name, event, recognise};
+use super::event::{LARGE_FROM, Name, event, recognise};
 use super::mark::{Mark, Marks};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -105,7 +105,10 @@ pub(crate) fn settings(workload: Workload, seed: u64) -> Settings {
         }
         Workload::Evict => {
             settings.on_full = OnFull::DropOldest;
-            settings.max_bytes = 6 << 20;
+            settings.journal_bytes = 16 * KIB;
+            settings.segment_bytes = 32 * KIB;
+            // Just above what these limits need at the least.
+            settings.max_bytes = 4_350_000;
         }
         _ => {}
     }
@@ -139,7 +142,7 @@ impl Program {
             match self.workload {
                 Workload::Append => self.plain(spool, 220).await,
                 Workload::Create => self.plain(spool, 3).await,
-                Workload::Evict => self.plain(spool, 700).await,
+                Workload::Evict => self.large().plain(spool, 900).await,
                 Workload::Group => self.group(spool).await,
                 Workload::Written => self.written(spool).await,
                 Workload::Drain => self.deliver(spool, 260, Refuse::default()).await,
@@ -149,6 +152,12 @@ impl Program {
                 Workload::Resume => self.deliver(spool, 25, Refuse::SOME).await,
             }
         })
+    }
+
+    /// The same with a producer of large events.
+    fn large(mut self) -> Self {
+        self.producer += LARGE_FROM;
+        self
     }
 
     async fn open(&self, spool: &Path, sink: Option<Receiver>) -> Result<Queue, Failure> {
