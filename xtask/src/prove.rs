@@ -106,12 +106,8 @@ fn parse(args: &[String]) -> Result<(Plan, Option<String>), Failure> {
     let mut only = None;
     let mut points = None;
     // Not secret and not the same each time: the time of day will do.
-    let mut seed = u64::try_from(
-        SystemClock
-            .wall()
-            .duration_since(std::time::UNIX_EPOCH)?
-            .as_secs(),
-    )?;
+    let since = SystemClock.wall().duration_since(std::time::UNIX_EPOCH)?;
+    let mut seed = since.as_secs();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));

@@ -110,10 +110,13 @@ pub(crate) fn check_second(first: &Found, second: &Found) -> Vec<Fault> {
         let (one, two) = (first.cursor, second.cursor);
         fault(format!("the cursor was {one} and is {two}"));
     }
-    if !second.missing.is_empty() || !second.notes.is_empty() {
-        let (missing, notes) = (&second.missing, &second.notes);
+    // A segment whose end was torn is named until a new one is begun: nothing else may be odd.
+    let is_new = |note: &&String| !first.notes.contains(note);
+    let new: Vec<_> = second.notes.iter().filter(is_new).collect();
+    if !second.missing.is_empty() || !new.is_empty() {
+        let missing = &second.missing;
         fault(format!(
-            "after an orderly close the opening says {missing:?} {notes:?}"
+            "after an orderly close the opening says {missing:?} {new:?}"
         ));
     }
     faults
