@@ -92,6 +92,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Report, Failure> {
         .args(["--propagation", "private", "--"])
         .arg(this)
         .args(["power-suite", &serde_json::to_string(plan)?])
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
     let mut said = String::new();
@@ -134,6 +135,12 @@ fn look(workload: &str, seed: &str, spool: &Path) -> Result<(), Failure> {
 }
 
 fn suite(plan: &str) -> Result<(), Failure> {
+    // The first process of its namespace: when it goes, so do all others, and their mounts. It
+    // goes when whoever started it is gone, however that ended.
+    std::thread::spawn(|| {
+        drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+        std::process::exit(1);
+    });
     let plan: Plan = serde_json::from_str(plan)?;
     let scratch = tempfile::tempdir()?;
     // In memory, and in this mount namespace alone.
