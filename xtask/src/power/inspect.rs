@@ -1,0 +1,123 @@
+//! Opens a spool after a power cut and tells what is there, in a process of its own, so that a
+//! panic or a hang is the death of that process alone.
+
+use std::path::Path;
+use std::time::Duration;
+
+use everpost::{Error, Queue};
+use serde::{Deserialize, Serialize};
+
+use super::event::{Name, event, recognise};
+use super::oracle::{Fault, Found, Kind};
+use super::workload::{Workload, settings};
+
+/// The event that is appended to see whether the queue goes on: no workload has this name.
+const PROBE: Name = Name {
+    producer: 0xfff,
+    number: 1,
+};
+
+/// What an inspection tells.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Told {
+    /// What was found, and again after one more append, a close and an opening.
+    Found(Box<Found>, Box<Found>),
+    /// What failed.
+    Refused(String),
+}
+
+/// Inspects a spool.
+pub(crate) fn inspect(spool: &Path, workload: Workload, seed: u64) -> Told {
+    let look = || -> Result<Told, Error> {
+        let first = open(spool, workload, seed)?;
+        let found = found(&first, seed)?;
+        first.append_blocking(event(seed, PROBE, (0, 1))?)?;
+        close(&first)?;
+        drop(first);
+        let second = open(spool, workload, seed)?;
+        let again = self::found(&second, seed)?;
+        close(&second)?;
+        Ok(Told::Found(Box::new(found), Box::new(again)))
+    };
+    look().unwrap_or_else(|error| Told::Refused(format!("{error}: {error:?}")))
+}
+
+fn open(spool: &Path, workload: Workload, seed: u64) -> Result<Queue, Error> {
+    let settings = settings(workload, seed);
+    Queue::builder(spool).settings(settings).open_blocking()
+}
+
+fn close(queue: &Queue) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(|source| Error::Sink {
+        reason: source.to_string(),
+    })?;
+    runtime.block_on(queue.close(Duration::ZERO)).map(drop)
+}
+
+fn found(queue: &Queue, seed: u64) -> Result<Found, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(|source| Error::Sink {
+        reason: source.to_string(),
+    })?;
+    let mut found = Found::default();
+    let mut after = 0;
+    loop {
+        let events = runtime.block_on(queue.peek(after, 100))?;
+        let Some(last) = events.last() else {
+            break;
+        };
+        after = last.seq;
+        let events = events.iter().map(|e| (e.seq, recognise(seed, &e.event)));
+        found.events.extend(events);
+    }
+    let letters = runtime.block_on(queue.dead_letters().list(0, usize::MAX))?;
+    let letters = letters.iter().map(|letter| {
+        let name = recognise(seed, &letter.event).map(|(name, _)| name);
+        (letter.seq, name)
+    });
+    found.letters = letters.collect();
+    let status = queue.status();
+    let recovery = queue.recovery();
+    found.cursor = status.cursor;
+    found.last_seq = status.last_seq;
+    found.ledger = status.ledger.into();
+    found.dead_letters = status.dead_letters;
+    found.missing = [status.missing, recovery.missing.clone()].concat();
+    found.notes = recovery.notes.clone();
+    Ok(found)
+}
+
+/// Whether the queue went on as it should after it was found like this.
+pub(crate) fn check_second(first: &Found, second: &Found) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut fault = |text: String| faults.push(Fault::new(Kind::Refused, text));
+    let mut events = second.events.clone();
+    let probe = events.pop();
+    if probe != Some((first.last_seq + 1, Some((PROBE, (0, 1))))) {
+        fault(format!("the next append is {probe:?}"));
+    }
+    // At the bound the append may have taken the place of the oldest.
+    let evicted = second.ledger.evicted - first.ledger.evicted;
+    let skip = usize::try_from(evicted).unwrap_or(usize::MAX);
+    if first.events.get(skip..) != Some(&events) {
+        fault("the second opening finds other events than the first".to_owned());
+    }
+    if second.letters != first.letters {
+        fault("the second opening finds other dead letters than the first".to_owned());
+    }
+    if second.cursor != first.cursor + evicted {
+        let (one, two) = (first.cursor, second.cursor);
+        fault(format!("the cursor was {one} and is {two}"));
+    }
+    // A segment whose end was torn is named until a new one is begun: nothing else may be odd.
+    let is_new = |note: &&String| !first.notes.contains(note);
+    let new: Vec<_> = second.notes.iter().filter(is_new).collect();
+    if !second.missing.is_empty() || !new.is_empty() {
+        let missing = &second.missing;
+        fault(format!(
+            "after an orderly close the opening says {missing:?} {new:?}"
+        ));
+    }
+    faults
+}

@@ -1,0 +1,392 @@
+//! What programs do with a queue while their disk is being recorded. Each runs in a process of
+//! its own, which this binary is too, and says in marks what it was told.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use everpost::{
+    Answer, Batch, Durability, Event, OnFull, Outcome, Queue, Settings, Sink, StoredEvent, Verdict,
+};
+
+use super::event::{LARGE_FROM, Name, event, recognise};
+use super::mark::{Mark, Marks};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The workloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Workload {
+    /// One producer, level `Synced`.
+    Append,
+    /// Four producers at once, some appends of several events.
+    Group,
+    /// Level `Written`, with pauses after which the sync must have happened.
+    Written,
+    /// Deliver while appending, with a receiver that often asks to come back later.
+    Drain,
+    /// A backlog is sealed and rolled, then delivered and its segments deleted.
+    Roll,
+    /// Refused events are buried; letters are appended again or thrown away.
+    Bury,
+    /// The oldest events are given up at the bound.
+    Evict,
+    /// A spool is made where there is none.
+    Create,
+    /// As `Drain` with burying, killed with SIGKILL eight times and started again.
+    Kill,
+    /// What every nested recording does: open what a power cut left, and go on.
+    Resume,
+}
+
+impl Workload {
+    /// All that are recorded from an empty disk.
+    pub(crate) const FRESH: [Self; 9] = [
+        Self::Append,
+        Self::Group,
+        Self::Written,
+        Self::Drain,
+        Self::Roll,
+        Self::Bury,
+        Self::Evict,
+        Self::Create,
+        Self::Kill,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Group => "group commit",
+            Self::Written => "written",
+            Self::Drain => "drain",
+            Self::Roll => "seal and roll",
+            Self::Bury => "bury and retry",
+            Self::Evict => "evict",
+            Self::Create => "create",
+            Self::Kill => "kill x8",
+            Self::Resume => "cut again",
+        }
+    }
+}
+
+impl FromStr for Workload {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut all = Self::FRESH.into_iter().chain([Self::Resume]);
+        let found = all.find(|workload| workload.name() == text);
+        found.ok_or_else(|| format!("no workload `{text}`"))
+    }
+}
+
+/// Limits so small that sealing, rolling and recycling happen all the time; which, is drawn from
+/// the seed.
+pub(crate) fn settings(workload: Workload, seed: u64) -> Settings {
+    const KIB: u64 = 1024;
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut settings = Settings::default();
+    settings.journal_bytes = [16, 32, 64][rng.usize(0..3)] * KIB;
+    settings.max_event_bytes = 4 * KIB;
+    settings.tail_bytes = [4, 8][rng.usize(0..2)] * KIB;
+    settings.chunk_bytes = [4, 8][rng.usize(0..2)] * KIB;
+    settings.segment_bytes = [32, 64][rng.usize(0..2)] * KIB;
+    settings.delivery.batch_events = rng.u32(2..20);
+    settings.delivery.backoff_min = Duration::from_millis(1);
+    settings.delivery.backoff_max = Duration::from_millis(4);
+    settings.delivery.breaker_refusals = u32::MAX;
+    match workload {
+        Workload::Append => settings.tail_bytes = settings.journal_bytes,
+        Workload::Written => {
+            let sync_every = SYNC_EVERY;
+            settings.durability = Durability::Written { sync_every };
+        }
+        Workload::Evict => {
+            settings.on_full = OnFull::DropOldest;
+            settings.journal_bytes = 16 * KIB;
+            settings.segment_bytes = 32 * KIB;
+            // Just above what these limits need at the least.
+            settings.max_bytes = 4_350_000;
+        }
+        _ => {}
+    }
+    settings
+}
+
+const SYNC_EVERY: Duration = Duration::from_millis(10);
+
+/// How long after the last append the sync of level `Written` must have happened, on a machine
+/// that does other things too.
+const SYNC_PATIENCE: Duration = Duration::from_millis(500);
+
+/// One process of a workload.
+#[derive(Clone)]
+pub(crate) struct Program {
+    pub(crate) workload: Workload,
+    pub(crate) seed: u64,
+    /// The number of its first producer: no two processes of a spool share one.
+    pub(crate) producer: u64,
+    pub(crate) marks: Marks,
+}
+
+impl Program {
+    /// Runs the workload on a spool.
+    pub(crate) fn run(self, spool: &Path) -> Result<(), Failure> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            match self.workload {
+                Workload::Append => self.plain(spool, 220).await,
+                Workload::Create => self.plain(spool, 3).await,
+                Workload::Evict => self.large().plain(spool, 900).await,
+                Workload::Group => self.group(spool).await,
+                Workload::Written => self.written(spool).await,
+                Workload::Drain => self.deliver(spool, 260, Refuse::default()).await,
+                Workload::Roll => self.roll(spool).await,
+                Workload::Bury => self.deliver(spool, 200, Refuse::SOME).await,
+                Workload::Kill => self.deliver(spool, 100_000, Refuse::SOME).await,
+                Workload::Resume => self.deliver(spool, 25, Refuse::SOME).await,
+            }
+        })
+    }
+
+    /// The same with a producer of large events.
+    fn large(mut self) -> Self {
+        self.producer += LARGE_FROM;
+        self
+    }
+
+    async fn open(&self, spool: &Path, sink: Option<Receiver>) -> Result<Queue, Failure> {
+        let builder = Queue::builder(spool).settings(settings(self.workload, self.seed));
+        let queue = match sink {
+            Some(sink) => builder.sink(sink).open().await?,
+            None => builder.open().await?,
+        };
+        self.marks.write(&Mark::Open)?;
+        Ok(queue)
+    }
+
+    fn event(&self, number: u64) -> Result<Event, Failure> {
+        let producer = self.producer;
+        Ok(event(self.seed, Name { producer, number }, (0, 1))?)
+    }
+
+    /// Appends one event, and says so, and how far the cursor is durable with it.
+    async fn append(&self, queue: &Queue, number: u64) -> Result<(), Failure> {
+        let cursor = queue.status().cursor;
+        let receipt = queue.append(self.event(number)?).await?;
+        let producer = self.producer;
+        self.marks
+            .write(&Mark::Ack(receipt.seq, Name { producer, number }, 1))?;
+        if cursor > 0 {
+            // The sync of the append made durable what was written before it.
+            self.marks.write(&Mark::Cursor(cursor))?;
+        }
+        Ok(())
+    }
+
+    async fn plain(&self, spool: &Path, count: u64) -> Result<(), Failure> {
+        let queue = self.open(spool, None).await?;
+        for number in 1..=count {
+            self.append(&queue, number).await?;
+        }
+        queue.close(Duration::ZERO).await?;
+        Ok(())
+    }
+
+    async fn group(&self, spool: &Path) -> Result<(), Failure> {
+        let queue = self.open(spool, None).await?;
+        let mut tasks = Vec::new();
+        for producer in 0..4 {
+            let mut program = self.clone();
+            program.producer += producer;
+            let queue = queue.clone();
+            tasks.push(tokio::spawn(async move { program.produce(&queue).await }));
+        }
+        for task in tasks {
+            task.await??;
+        }
+        queue.close(Duration::ZERO).await?;
+        Ok(())
+    }
+
+    async fn produce(&self, queue: &Queue) -> Result<(), Failure> {
+        let producer = self.producer;
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ producer);
+        let mut number = 1;
+        for _ in 0..50 {
+            let count = if rng.u8(0..3) == 0 { rng.u64(2..6) } else { 1 };
+            let first = Name { producer, number };
+            let events = (0..count).map(|i| {
+                let number = number + i;
+                event(self.seed, Name { producer, number }, (i, count))
+            });
+            let events = events.collect::<Result<Vec<_>, _>>()?;
+            let receipts = queue.append_all(events).await?;
+            let seq = receipts.first().map_or(0, |receipt| receipt.seq);
+            self.marks.write(&Mark::Ack(seq, first, count))?;
+            number += count;
+        }
+        Ok(())
+    }
+
+    async fn written(&self, spool: &Path) -> Result<(), Failure> {
+        let mut queue = self.open(spool, None).await?;
+        let producer = self.producer;
+        for number in 1..=240 {
+            let receipt = queue.append(self.event(number)?).await?;
+            self.marks
+                .write(&Mark::Wrote(receipt.seq, Name { producer, number }, 1))?;
+            if number % 60 == 0 {
+                queue.close(Duration::ZERO).await?;
+                self.marks.write(&Mark::Safe)?;
+                queue = self.open(spool, None).await?;
+            } else if number % 30 == 0 {
+                tokio::time::sleep(SYNC_PATIENCE).await;
+                self.marks.write(&Mark::Safe)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn roll(&self, spool: &Path) -> Result<(), Failure> {
+        let receiver = self.receiver(Refuse::default());
+        receiver.shut.store(true, Ordering::Relaxed);
+        let shut = Arc::clone(&receiver.shut);
+        let queue = self.open(spool, Some(receiver)).await?;
+        for number in 1..=220 {
+            self.append(&queue, number).await?;
+        }
+        shut.store(false, Ordering::Relaxed);
+        queue.wake();
+        for number in 221..=260 {
+            self.append(&queue, number).await?;
+        }
+        self.drain(&queue).await
+    }
+
+    async fn deliver(&self, spool: &Path, count: u64, refuse: Refuse) -> Result<(), Failure> {
+        let receiver = self.receiver(refuse);
+        let cured = Arc::clone(&receiver.cured);
+        let queue = self.open(spool, Some(receiver)).await?;
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ self.producer ^ 1);
+        for number in 1..=count {
+            self.append(&queue, number).await?;
+            if queue.status().dead_letters > 3 {
+                self.clear_letter(&queue, &cured, rng.bool()).await?;
+            }
+        }
+        self.drain(&queue).await
+    }
+
+    async fn drain(&self, queue: &Queue) -> Result<(), Failure> {
+        let mut watch = queue.watch();
+        let drained = watch.wait_for(|status| status.pending == 0);
+        tokio::time::timeout(Duration::from_secs(60), drained).await?;
+        queue.close(Duration::ZERO).await?;
+        Ok(())
+    }
+
+    /// Appends the first dead letter again, or throws it away.
+    async fn clear_letter(
+        &self,
+        queue: &Queue,
+        cured: &Mutex<BTreeSet<Name>>,
+        again: bool,
+    ) -> Result<(), Failure> {
+        let letters = queue.dead_letters();
+        let Some(letter) = letters.list(0, 1).await?.pop() else {
+            return Ok(());
+        };
+        let (name, _) = recognise(self.seed, &letter.event).ok_or("an altered dead letter")?;
+        if again {
+            self.marks.write(&Mark::Retry(letter.seq, name))?;
+            lock(cured).insert(name);
+            let new = letters.retry(letter.seq).await?.seq;
+            self.marks.write(&Mark::Retried(letter.seq, new, name))?;
+        } else {
+            self.marks.write(&Mark::Discard(letter.seq, name))?;
+            letters.discard(letter.seq).await?;
+            self.marks.write(&Mark::Discarded(letter.seq))?;
+        }
+        Ok(())
+    }
+
+    fn receiver(&self, refuse: Refuse) -> Receiver {
+        Receiver {
+            seed: self.seed,
+            marks: self.marks.clone(),
+            refuse,
+            shut: Arc::default(),
+            cured: Arc::default(),
+            rng: Mutex::new(fastrand::Rng::with_seed(self.seed ^ self.producer ^ 2)),
+        }
+    }
+}
+
+/// Whether the receiver refuses some events for good.
+#[derive(Clone, Copy, Debug, Default)]
+struct Refuse {
+    some: bool,
+}
+
+impl Refuse {
+    const SOME: Self = Self { some: true };
+}
+
+/// Takes batches and says which; often asks to come back later.
+struct Receiver {
+    seed: u64,
+    marks: Marks,
+    refuse: Refuse,
+    shut: Arc<AtomicBool>,
+    /// Refused once, and taken from now on.
+    cured: Arc<Mutex<BTreeSet<Name>>>,
+    rng: Mutex<fastrand::Rng>,
+}
+
+impl Receiver {
+    fn answer(&self, batch: &Batch) -> Result<Verdict, Failure> {
+        let later = Verdict::Retry { not_before: None };
+        if self.shut.load(Ordering::Relaxed) || lock(&self.rng).u8(0..5) == 0 {
+            return Ok(later);
+        }
+        let named = |stored: &StoredEvent| {
+            let (name, _) = recognise(self.seed, &stored.event).ok_or("an altered event")?;
+            Ok::<_, Failure>((stored.seq, name))
+        };
+        let events = batch.events().iter().map(named);
+        let events = events.collect::<Result<Vec<_>, _>>()?;
+        let refused = |name: &Name| {
+            let mut rng = fastrand::Rng::with_seed(self.seed ^ (name.producer << 40) ^ name.number);
+            self.refuse.some && rng.u8(0..6) == 0 && !lock(&self.cured).contains(name)
+        };
+        if events.iter().any(|(_, name)| refused(name)) {
+            return Ok(Verdict::Poison);
+        }
+        // Said before the queue knows, so that no cursor is ahead of it in the log.
+        self.marks.write(&Mark::Done(events))?;
+        Ok(Verdict::Delivered)
+    }
+}
+
+impl Sink for Receiver {
+    async fn deliver(&self, batch: &Batch) -> Outcome {
+        match self.answer(batch) {
+            Ok(verdict) => Outcome::new(verdict, Answer::default()),
+            Err(failure) => {
+                // The workload is of no use any more, and must not look as if it were.
+                eprintln!("the receiver failed: {failure}");
+                std::process::exit(3);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
