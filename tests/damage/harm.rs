@@ -63,6 +63,8 @@ pub(crate) struct Harm {
     pub(crate) kind: Kind,
     /// The file it was done to.
     pub(crate) file: PathBuf,
+    /// The file it was swapped with, if it was.
+    pub(crate) with: PathBuf,
     detail: String,
 }
 
@@ -131,6 +133,7 @@ pub(crate) fn harm(dice: &mut Dice, spool: &Path, other: &Path) -> Harm {
     let mut harm = Harm {
         kind,
         file,
+        with: PathBuf::new(),
         detail: String::new(),
     };
     match kind {
@@ -176,6 +179,7 @@ pub(crate) fn harm(dice: &mut Dice, spool: &Path, other: &Path) -> Harm {
             fs::write(&path, theirs).unwrap();
             fs::write(spool.join(&with), bytes).unwrap();
             harm.detail = format!("with {}", with.display());
+            harm.with = with;
         }
         Kind::OfAnotherSpool => {
             let mut files: Vec<_> = contents(other).into_keys().collect();

@@ -13,6 +13,8 @@ use everpost::{
 pub(crate) const EVENTS: Seq = 150;
 /// Those the sink takes or refuses before it goes away.
 const SETTLED: Seq = 24;
+/// Those that are appended before the spool is closed and opened again.
+const REOPENED: Seq = 120;
 /// Those it refuses.
 pub(crate) const REFUSED: [Seq; 3] = [5, 9, 17];
 
@@ -94,9 +96,21 @@ impl Base {
         let mut watch = queue.watch();
         watch.wait_for(|status| status.pending == 0).await.unwrap();
         queue.pause();
-        for n in SETTLED + 1..=EVENTS {
+        for n in SETTLED + 1..=REOPENED {
             queue.append(event(spool, n)).await.unwrap();
         }
+        queue.close(Duration::ZERO).await.unwrap();
+        // Opened again, sled has snapshots, and the journal more than one generation.
+        let queue = Queue::builder(&live)
+            .settings(settings())
+            .sink(Scripted)
+            .open()
+            .await
+            .unwrap();
+        for n in REOPENED + 1..=EVENTS {
+            queue.append(event(spool, n)).await.unwrap();
+        }
+        let mut watch = queue.watch();
         watch
             .wait_for(|status| format!("{:?}", status.flusher).contains("Requested"))
             .await
