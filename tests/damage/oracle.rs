@@ -212,7 +212,7 @@ pub(crate) async fn judge(
     // The line about a loss follows the booking of it.
     let mut said = lines.take();
     let lost = |said: &str| lost_ranges(said).iter().map(SeqRange::count).sum::<u64>();
-    for _ in 0..100 {
+    for _ in 0..2000 {
         if lost(&said) >= status.ledger.lost {
             break;
         }
@@ -227,7 +227,7 @@ pub(crate) async fn judge(
     // What a stranger's segment hid, the journal may still have at the next opening.
     let there = seen.iter().all(|stored| taken.contains(stored));
     ensure!(there, "what was seen was not delivered");
-    let end = account(base, harm, &recovery, &status.ledger, &taken, &lines.take())?;
+    let end = account(base, harm, &recovery, &status.ledger, &taken, &said)?;
 
     let queue = in_time(
         "opening at last",
