@@ -15,19 +15,21 @@ mod traced;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Each call, and about how many there are on the busiest thread.
+use traced::LIVES;
+
+/// Each call, and how far apart the tried places are at the most.
 const CALLS: [(&str, u64); 11] = [
-    ("openat", 200),
-    ("mkdir", 20),
-    ("pwrite64", 250),
-    ("write", 60),
-    ("fdatasync", 150),
-    ("fsync", 60),
-    ("sync_file_range", 60),
-    ("rename", 10),
-    ("unlink,unlinkat,rmdir", 40),
-    ("ftruncate", 10),
-    ("lseek,read,pread64", 100),
+    ("openat", 50),
+    ("mkdir", 5),
+    ("pwrite64", 40),
+    ("write", 40),
+    ("fdatasync", 40),
+    ("fsync", 15),
+    ("sync_file_range", 2),
+    ("rename", 1),
+    ("unlink,unlinkat,rmdir", 3),
+    ("ftruncate", 2),
+    ("lseek,read,pread64", 40),
 ];
 
 /// Events of one request, as the program has it.
@@ -54,38 +56,33 @@ async fn a_kill_at_any_system_call_loses_nothing_and_the_spool_opens() {
         return;
     }
     let mut dice = traced::Dice::seeded();
-    let dir = tempfile::tempdir().unwrap();
+    let bench = traced::Bench::new();
     let mut table: BTreeMap<&str, u64> = BTreeMap::new();
     let mut torn = 0;
-    for (call, about) in CALLS {
-        let mut n = if traced::all() {
-            1
-        } else {
-            dice.step(about / 8 + 1)
-        };
-        loop {
-            let inject = format!("signal=KILL:when={n}");
-            let spool = dir.path().join("spool");
-            let (said, killed) = traced::run(&spool, &dir.path().join("trace"), call, &inject);
-            torn += u64::from(has_torn_snapshot(&spool));
-            let case = format!("{call} {inject}");
-            traced::check(&case, &spool, &said, Some(BATCH)).await;
-            assert!(
-                !has_torn_snapshot(&spool),
-                "{case}: a torn snapshot is left"
-            );
-            std::fs::remove_dir_all(&spool).unwrap();
-            if !killed {
-                break;
+    for (call, apart) in CALLS {
+        for life in LIVES {
+            let next = |dice: &mut traced::Dice| if traced::all() { 1 } else { dice.step(apart) };
+            let mut n = next(&mut dice);
+            loop {
+                let inject = format!("signal=KILL:when={n}");
+                let (said, killed) = bench.run(life, call, &inject);
+                torn += u64::from(has_torn_snapshot(&bench.spool()));
+                let case = format!("{life:?} {call} {inject}");
+                traced::check(&case, &bench.spool(), &said, Some(BATCH)).await;
+                assert!(
+                    !has_torn_snapshot(&bench.spool()),
+                    "{case}: a torn snapshot is left"
+                );
+                bench.clear();
+                if !killed {
+                    break;
+                }
+                *table.entry(call).or_default() += 1;
+                n += next(&mut dice);
             }
-            *table.entry(call).or_default() += 1;
-            n += if traced::all() {
-                1
-            } else {
-                dice.step(about / 6 + 1)
-            };
         }
     }
     println!("killed at {table:?}; torn snapshots {torn}");
-    assert!(table.values().sum::<u64>() > 40, "{table:?}");
+    assert!(table.values().sum::<u64>() > 30, "{table:?}");
+    assert!(torn > 0, "no kill came between a snapshot and its name");
 }

@@ -14,22 +14,29 @@ mod traced;
 
 use std::collections::BTreeMap;
 
-/// Each call with the errors it may meet, and about how many there are on the busiest thread.
+use traced::LIVES;
+
+/// Each call with the errors it may meet, and how far apart the tried places are at the most.
 const CALLS: [(&str, &[&str], u64); 9] = [
-    ("pwrite64", &["EIO", "ENOSPC", "EDQUOT"], 250),
-    ("fdatasync", &["EIO", "ENOSPC"], 150),
-    ("fsync", &["EIO"], 60),
-    ("sync_file_range", &["EIO"], 60),
-    ("openat", &["EIO", "ENOSPC", "EROFS", "EMFILE"], 200),
-    ("rename", &["EIO", "ENOSPC", "EROFS"], 10),
-    ("unlink,unlinkat,rmdir", &["EIO", "EROFS"], 40),
-    ("ftruncate", &["EIO", "ENOSPC"], 10),
-    ("mkdir", &["EIO", "ENOSPC", "EROFS"], 20),
+    ("pwrite64", &["EIO", "ENOSPC", "EDQUOT"], 40),
+    ("fdatasync", &["EIO", "ENOSPC"], 40),
+    ("fsync", &["EIO"], 15),
+    ("sync_file_range", &["EIO"], 2),
+    ("openat", &["EIO", "ENOSPC", "EROFS", "EMFILE"], 50),
+    ("rename", &["EIO", "ENOSPC", "EROFS"], 2),
+    ("unlink,unlinkat,rmdir", &["EIO", "EROFS"], 4),
+    ("ftruncate", &["EIO", "ENOSPC"], 2),
+    ("mkdir", &["EIO", "ENOSPC", "EROFS"], 4),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program() {
     traced::program().await;
+}
+
+/// The first place that is tried.
+fn first(dice: &mut traced::Dice, about: u64) -> u64 {
+    if traced::all() { 1 } else { dice.step(about) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -38,35 +45,26 @@ async fn i1_no_acknowledged_event_is_lost_whichever_system_call_fails() {
         return;
     }
     let mut dice = traced::Dice::seeded();
-    let dir = tempfile::tempdir().unwrap();
+    let bench = traced::Bench::new();
     let mut table: BTreeMap<&str, [u64; 3]> = BTreeMap::new();
     for (call, errors, about) in CALLS {
-        for lasting in ["", "+"] {
-            let mut n = if traced::all() {
-                1
-            } else {
-                dice.step(about / 4 + 1)
-            };
+        for (life, lasting) in LIVES.into_iter().flat_map(|life| [(life, ""), (life, "+")]) {
+            let mut n = first(&mut dice, about);
             loop {
                 let error = errors[usize::try_from(dice.step(errors.len() as u64)).unwrap() - 1];
                 let inject = format!("error={error}:when={n}{lasting}");
-                let spool = dir.path().join("spool");
-                let (said, fired) = traced::run(&spool, &dir.path().join("trace"), call, &inject);
-                let case = format!("{call} {inject}");
-                traced::check(&case, &spool, &said, None).await;
+                let (said, fired) = bench.run(life, call, &inject);
+                let case = format!("{life:?} {call} {inject}");
+                traced::check(&case, &bench.spool(), &said, None).await;
+                bench.clear();
                 let row = table.entry(call).or_default();
                 row[0] += 1;
                 row[1] += u64::from(fired);
                 row[2] += u64::from(said.ended);
-                std::fs::remove_dir_all(&spool).unwrap();
                 if !fired {
                     break;
                 }
-                n += if traced::all() {
-                    1
-                } else {
-                    dice.step(about / 2 + 1)
-                };
+                n += if traced::all() { 1 } else { dice.step(about) };
             }
         }
     }

@@ -5,7 +5,7 @@
 //! `the_program` do its work.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,16 @@ use everpost::{
 };
 
 const SPOOL: &str = "TRACED_SPOOL";
+const LIFE: &str = "TRACED_LIFE";
+
+/// A life of the program: it makes the spool, or goes on with what the first life left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    First,
+    Second,
+}
+
+pub(crate) const LIVES: [Life; 2] = [Life::First, Life::Second];
 
 /// How long the program may take, and a check: more is a hang.
 const PATIENT: Duration = Duration::from_secs(100);
@@ -56,7 +66,7 @@ fn settings() -> Settings {
     settings.max_event_bytes = 2 << 10;
     settings.tail_bytes = 4 << 10;
     settings.chunk_bytes = 4 << 10;
-    settings.segment_bytes = 8 << 10;
+    settings.segment_bytes = 4 << 10;
     settings.delivery.batch_events = 5;
     settings.delivery.backoff_min = Duration::from_millis(1);
     settings.delivery.backoff_max = Duration::from_millis(2);
@@ -106,23 +116,23 @@ async fn soon(queue: &Queue, wanted: impl FnMut(&everpost::Status) -> bool) {
 }
 
 /// What the traced program does, if this is it: opens, lets a backlog grow so that sealing and
-/// rolling happen, delivers some of it and buries some, retries and discards, closes; and all of
-/// it again on what is there by then.
+/// rolling happen, delivers some of it and buries some, retries and discards, and closes.
 pub(crate) async fn program() {
     let Ok(spool) = std::env::var(SPOOL) else {
         return;
     };
-    say("STARTED\n");
-    for (from, to) in [(1, 60), (61, 90)] {
-        if let Err(error) = life(&spool, from, to).await {
-            // Which kinds may come is checked outside.
-            say(&format!("FAILED {error:?}\n").replace("FAILED Panicked", "PANICKED"));
-        }
+    let (from, to) = match std::env::var(LIFE).as_deref() {
+        Ok("First") => (1, 60),
+        _ => (61, 90),
+    };
+    if let Err(error) = live(&spool, from, to).await {
+        // Which kinds may come is checked outside.
+        say(&format!("FAILED {error:?}\n").replace("FAILED Panicked", "PANICKED"));
     }
     say("ENDED\n");
 }
 
-async fn life(spool: &str, from: u64, to: u64) -> Result<(), Error> {
+async fn live(spool: &str, from: u64, to: u64) -> Result<(), Error> {
     let here = Arc::new(AtomicBool::new(false));
     let sink = Scripted {
         here: Arc::clone(&here),
@@ -160,7 +170,7 @@ async fn life(spool: &str, from: u64, to: u64) -> Result<(), Error> {
 }
 
 /// What the program said before it ended.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Said {
     acknowledged: Vec<u64>,
     took: Vec<u64>,
@@ -179,12 +189,81 @@ pub(crate) fn can_trace() -> bool {
     can
 }
 
-/// One run of the program with `inject`; what it said, and whether the fault came.
-pub(crate) fn run(spool: &Path, trace: &Path, call: &str, inject: &str) -> (Said, bool) {
-    let child = Command::new("timeout")
+/// A place for spools, and what the first life leaves if nothing happens to it.
+pub(crate) struct Bench {
+    dir: tempfile::TempDir,
+    first: Said,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bench = Self {
+            dir,
+            first: Said::default(),
+        };
+        let (first, _) = bench.run(Life::First, "rename", "error=EIO:when=1000");
+        assert!(first.ended && first.acknowledged.len() == 60, "{first:?}");
+        std::fs::rename(bench.spool(), bench.dir.path().join("first")).unwrap();
+        bench.first = first;
+        bench
+    }
+
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.dir.path().join("spool")
+    }
+
+    /// One run of the program with `inject`; what it said, and whether the fault came.
+    pub(crate) fn run(&self, life: Life, call: &str, inject: &str) -> (Said, bool) {
+        let before = match life {
+            Life::First => Said::default(),
+            Life::Second => {
+                copy(&self.dir.path().join("first"), &self.spool());
+                self.first.clone()
+            }
+        };
+        let trace = self.dir.path().join("trace");
+        traced(&self.spool(), &trace, life, call, inject, before)
+    }
+
+    /// Makes room for the next run.
+    pub(crate) fn clear(&self) {
+        std::fs::remove_dir_all(self.spool()).unwrap();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+fn traced(
+    spool: &Path,
+    trace: &Path,
+    life: Life,
+    call: &str,
+    inject: &str,
+    mut said: Said,
+) -> (Said, bool) {
+    said.ended = false;
+    let mut command = Command::new("timeout");
+    command
         .arg(PATIENT.as_secs().to_string())
-        // Its quicker way of tracing, --seccomp-bpf, does not deliver signals (strace 6.1).
-        .args(["strace", "-f", "-qq", "-o"])
+        .args(["strace", "-f", "-qq"]);
+    if inject.starts_with("error") {
+        // The quicker way of tracing does not deliver signals (strace 6.1).
+        command.arg("--seccomp-bpf");
+    }
+    let child = command
+        .arg("-o")
         .arg(trace)
         .args([
             "-e",
@@ -195,6 +274,7 @@ pub(crate) fn run(spool: &Path, trace: &Path, call: &str, inject: &str) -> (Said
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "the_program", "--nocapture", "--test-threads=1"])
         .env(SPOOL, spool)
+        .env(LIFE, format!("{life:?}"))
         .env("RUST_BACKTRACE", "0")
         .stderr(Stdio::null())
         .output()
@@ -202,9 +282,8 @@ pub(crate) fn run(spool: &Path, trace: &Path, call: &str, inject: &str) -> (Said
     assert_ne!(
         child.status.code(),
         Some(124),
-        "{call} {inject}: the program hangs"
+        "{life:?} {call} {inject}: the program hangs"
     );
-    let mut said = Said::default();
     let text = String::from_utf8_lossy(&child.stdout);
     for line in text.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -213,12 +292,12 @@ pub(crate) fn run(spool: &Path, trace: &Path, call: &str, inject: &str) -> (Said
             "TOOK" => said.took.push(rest.parse().unwrap()),
             "ASKED" => _ = said.asked.insert(rest.parse().unwrap()),
             "ENDED" => said.ended = true,
-            "PANICKED" => panic!("{call} {inject}: {line}"),
+            "PANICKED" => panic!("{life:?} {call} {inject}: {line}"),
             "FAILED" => assert!(
                 rest.starts_with("Storage")
                     || rest.starts_with("Full")
                     || rest.starts_with("Closed"),
-                "{call} {inject}: {line}"
+                "{life:?} {call} {inject}: {line}"
             ),
             _ => {}
         }
