@@ -242,31 +242,48 @@ fn lock(dir: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
+/// Reads what the directory is from its two markers, and mends the one that cannot be read.
+///
+/// A flipped bit can leave a marker readable and wrong. With a wrong queue id nothing in the spool
+/// would check, and all of it would look damaged, so where the two differ, the frames of the
+/// journal say which one is right.
 fn read_markers(dir: &Path) -> Result<Uuid, Error> {
-    let first = read_marker(&dir.join(MARKER));
-    let (marker, mend) = match first {
-        Ok(marker) => (marker, false),
-        Err(_) => (
-            read_marker(&dir.join(COPY)).map_err(|what| Error::Damaged {
-                what: format!("neither {MARKER} nor {COPY} can be read: {what}"),
+    let both = [MARKER, COPY].map(|name| read_marker(&dir.join(name)));
+    for marker in both.iter().flatten() {
+        if marker.everpost_format != FORMAT {
+            return Err(Error::FutureFormat {
                 path: dir.to_owned(),
-            })?,
-            true,
-        ),
+                found: marker.everpost_format,
+                supported: FORMAT,
+            });
+        }
+    }
+    let damaged = |what: String| Error::Damaged {
+        what,
+        path: dir.to_owned(),
     };
-    if marker.everpost_format != FORMAT {
-        let found = marker.everpost_format;
-        return Err(Error::FutureFormat {
-            path: dir.to_owned(),
-            found,
-            supported: FORMAT,
-        });
-    }
-    if mend || read_marker(&dir.join(COPY)).is_err() {
-        tracing::warn!(path = %dir.display(), "one of the two spool markers was damaged or missing; written again");
-        write_markers(dir, marker.queue_id)?;
-    }
-    Ok(marker.queue_id)
+    let queue = match &both {
+        [Ok(first), Ok(copy)] if first.queue_id == copy.queue_id => return Ok(first.queue_id),
+        [Ok(first), Ok(copy)] => {
+            let known = |queue| super::journal::is_of(&dir.join("journal"), queue);
+            match (known(first.queue_id)?, known(copy.queue_id)?) {
+                (true, false) => first.queue_id,
+                (false, true) => copy.queue_id,
+                _ => {
+                    let what = format!("{MARKER} and {COPY} name different queues");
+                    return Err(damaged(what));
+                }
+            }
+        }
+        [Ok(good), Err(_)] | [Err(_), Ok(good)] => good.queue_id,
+        [Err(what), Err(_)] => {
+            let what = format!("neither {MARKER} nor {COPY} can be read: {what}");
+            return Err(damaged(what));
+        }
+    };
+    tracing::warn!(path = %dir.display(), "one of the two spool markers was damaged or missing; written again");
+    write_markers(dir, queue)?;
+    Ok(queue)
 }
 
 fn read_marker(path: &Path) -> Result<Marker, String> {
@@ -413,6 +430,41 @@ mod tests {
             std::fs::write(dir.path().join(name), "").unwrap();
             assert_eq!(open(dir.path()).unwrap().queue(), id);
         }
+    }
+
+    // A marker of another queue, or one flipped bit in the id, once made every frame look damaged:
+    // the books and all events that only the journal had were gone.
+    #[test]
+    fn a_marker_with_a_wrong_id_is_mended_by_what_the_journal_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = open(dir.path()).unwrap().queue();
+        let mut writer = crate::log::frame::FrameWriter::new(id);
+        let place = crate::log::frame::Place {
+            generation: 1,
+            buffer_offset: 0,
+            synced: 0,
+        };
+        writer.retried(place, 1);
+        std::fs::write(dir.path().join("journal/00000001.journal"), writer.bytes()).unwrap();
+        for name in [MARKER, COPY] {
+            let text = std::fs::read_to_string(dir.path().join(name)).unwrap();
+            let wrong = Uuid::from_u128(id.as_u128() ^ 4).to_string();
+            std::fs::write(dir.path().join(name), text.replace(&id.to_string(), &wrong)).unwrap();
+            assert_eq!(open(dir.path()).unwrap().queue(), id, "{name}");
+            assert_eq!(
+                std::fs::read_to_string(dir.path().join(name)).unwrap(),
+                text
+            );
+        }
+        std::fs::write(dir.path().join("journal/00000001.journal"), [0; 64]).unwrap();
+        let text = std::fs::read_to_string(dir.path().join(COPY)).unwrap();
+        let wrong = text.replace(&id.to_string(), &Uuid::from_u128(5).to_string());
+        std::fs::write(dir.path().join(COPY), &wrong).unwrap();
+        assert!(matches!(open(dir.path()), Err(Error::Damaged { .. })));
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join(COPY)).unwrap(),
+            wrong
+        );
     }
 
     #[test]

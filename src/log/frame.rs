@@ -148,6 +148,11 @@ impl FrameWriter {
         }
     }
 
+    /// Another writer for the same queue.
+    pub(crate) fn empty(&self) -> Self {
+        Self::new(self.queue)
+    }
+
     /// The frames written since the last `clear`.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer

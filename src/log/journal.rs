@@ -28,6 +28,9 @@ use crate::ledger::Ledger;
 /// Journal files a spool has: one that is written, one that was, one to go on with.
 pub(crate) const FILES: usize = 3;
 
+/// Beside the journal files: the books at the last orderly close.
+const END: &str = "end";
+
 /// Bytes a frame with the books takes.
 const BOOKS_BYTES: u64 = (HEADER_BYTES + 6 * 8) as u64;
 
@@ -97,7 +100,7 @@ impl Journal {
         queue: Uuid,
     ) -> Result<(Self, Found), Error> {
         let mut found = Found::default();
-        let mut files = Vec::new();
+        let mut files: Vec<JournalFile> = Vec::new();
         let mut generation_max = 0;
         let mut end = 0;
         let mut last_generation = 0;
@@ -136,9 +139,22 @@ impl Journal {
                 FILES - files.len()
             ));
         }
+        note_cut_files(&files, file_bytes, &mut found);
         found
             .frames
             .sort_by_key(|frame| (frame.generation, frame.offset));
+        if let Some(end) = read_end(&dir.join(END), queue)
+            && end.generation >= generation_max
+        {
+            generation_max = end.generation;
+            if found.frames.last().is_none_or(|last| last.body != end.body) {
+                found.suspicious = true;
+                found
+                    .notes
+                    .push("the journal does not reach the end it had when it was closed".into());
+                found.frames.push(end);
+            }
+        }
         files.sort_by_key(|file| file.generation);
         let mut journal = Self {
             disk,
@@ -227,6 +243,36 @@ impl Journal {
         self.push_ack(ledger);
         self.write()?;
         self.sync()
+    }
+
+    /// Keeps the books in a file of their own as well, durably: the witness of an orderly close.
+    /// Should the end of the journal be damaged as a whole, nothing in it would say so, and the
+    /// numbers of the events there would be given again.
+    ///
+    /// It is good for the generation it was written in; the next opening begins another. So it
+    /// may be old, torn or missing at any time and is then not believed.
+    pub(crate) fn write_end(&self, ledger: Ledger) -> Result<(), Error> {
+        let path = self.dir.join(END);
+        let mut writer = self.writer.empty();
+        let place = Place {
+            buffer_offset: 0,
+            synced: 0,
+            ..self.place()
+        };
+        writer.books(place, Kind::Ack, ledger);
+        let write = || {
+            let file = match self.disk.open(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    let file = self.disk.create(&path, BOOKS_BYTES)?;
+                    self.disk.sync_dir(&self.dir)?;
+                    file
+                }
+                file => file?,
+            };
+            file.write_at(writer.bytes(), 0)?;
+            file.sync_data()
+        };
+        write().map_err(Error::storage("write the end of the journal", &path))
     }
 
     /// Gathers the note that a dead letter was appended again.
@@ -503,6 +549,48 @@ fn note_oddities(path: &Path, scan: &Scan, found: &mut Found) {
         found.notes.push(format!(
             "journal file {name} does not check at offset {offset}"
         ));
+    }
+}
+
+/// The frame of the file `end`, if it checks. One that cannot be read bears no witness.
+fn read_end(path: &Path, queue: Uuid) -> Option<Frame> {
+    let bytes = std::fs::read(path).ok()?;
+    let frame = frame::scan(&Bytes::from(bytes), queue)
+        .frames
+        .into_iter()
+        .next()?;
+    (frame.kind == Kind::Ack && frame.offset == 0).then_some(frame)
+}
+
+/// Whether any journal file holds a frame of this queue.
+pub(crate) fn is_of(dir: &Path, queue: Uuid) -> Result<bool, Error> {
+    for (_, path) in list(dir)? {
+        let bytes = std::fs::read(&path).map_err(Error::storage("read a journal file", &path))?;
+        if !frame::scan(&Bytes::from(bytes), queue).frames.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Files are made in full and never cut. One whose length is neither that of the settings nor
+/// that of another file was cut short, unless it is the last of those made under other settings.
+fn note_cut_files(files: &[JournalFile], file_bytes: u64, found: &mut Found) {
+    // Of one that holds something and nothing that checks, that is said already.
+    let readable = |file: &&JournalFile| file.generation > 0 || file.len == 0;
+    for file in files
+        .iter()
+        .filter(readable)
+        .filter(|file| file.len < file_bytes)
+    {
+        if files.iter().filter(|other| other.len == file.len).count() == 1 {
+            found.suspicious = true;
+            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+            found.notes.push(format!(
+                "journal file {name} has {} bytes, unlike the others; what was appended last may have been in what is missing",
+                file.len
+            ));
+        }
     }
 }
 

@@ -269,6 +269,11 @@ impl Scan {
         self.damaged
     }
 
+    /// Whether the file holds nothing that could be a piece.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.damaged == 0
+    }
+
     /// The values of a space that are complete, in order, with their first 32 bytes.
     pub(crate) fn values(&self, space: u8) -> impl Iterator<Item = (u64, Whole, &[u8])> {
         self.values

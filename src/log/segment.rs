@@ -14,6 +14,8 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
 use super::chunk::{self, Fault, Head};
 use super::piece::{Key, Scan, Whole};
 use super::store::{Store, UNSYNCED_BYTES, dir_bytes};
@@ -22,6 +24,9 @@ use crate::event::{Seq, StoredEvent};
 use crate::status::SeqRange;
 
 const SPACE: u8 = b'c';
+
+/// Holds the id of the queue, so that a segment of another one is not taken for ours.
+pub(crate) const QUEUE_KEY: Key = Key::new(b'q', 0);
 
 /// A row of chunks.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ pub(crate) struct Segment {
     closed: bool,
     /// Whether a chunk could not be read although it was listed.
     damaged: bool,
+    /// Whether it is a segment of another queue.
+    foreign: bool,
 }
 
 /// Where a chunk is and what it holds.
@@ -94,14 +101,17 @@ pub(crate) enum Found {
 
 impl Segment {
     /// Makes an empty segment, durably. The directory must not exist.
-    pub(crate) fn create(dir: &Path, first: Seq) -> Result<Self, Error> {
+    pub(crate) fn create(dir: &Path, first: Seq, queue: Uuid) -> Result<Self, Error> {
         let mut segment = Self::empty(dir, first);
-        segment.store = Some(Store::create(dir)?);
+        let mut store = Store::create(dir)?;
+        // In front of the chunks, and so durable with the first of them.
+        store.put(QUEUE_KEY, queue.as_bytes())?;
+        segment.store = Some(store);
         Ok(segment)
     }
 
-    /// Opens a segment for reading only. It writes nothing.
-    pub(crate) fn open_to_read(dir: &Path, first: Seq) -> Result<Self, Error> {
+    /// Opens a segment for reading only. It writes nothing. One of another queue has no chunks.
+    pub(crate) fn open_to_read(dir: &Path, first: Seq, queue: Uuid) -> Result<Self, Error> {
         let mut segment = Self::empty(dir, first);
         let scan = match Scan::of(&dir.join("db")) {
             Ok(scan) => scan,
@@ -109,18 +119,26 @@ impl Segment {
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(segment),
             Err(source) => return Err(Error::storage("read a segment", dir)(source)),
         };
-        segment.list(&scan)?;
+        segment.foreign = is_foreign(&scan, queue);
+        if !segment.foreign {
+            segment.list(&scan)?;
+        }
         segment.scan = Some(scan);
         Ok(segment)
     }
 
     /// Opens the last segment to read it and, if nothing speaks against it, to append to it.
     /// What does, is the note.
-    pub(crate) fn open_to_append(dir: &Path, first: Seq) -> Result<(Self, Option<String>), Error> {
-        let mut segment = Self::open_to_read(dir, first)?;
+    pub(crate) fn open_to_append(
+        dir: &Path,
+        first: Seq,
+        queue: Uuid,
+    ) -> Result<(Self, Option<String>), Error> {
+        let mut segment = Self::open_to_read(dir, first, queue)?;
         segment.sync_found()?;
         let doubt = match &segment.scan {
             None => Some("it has no file"),
+            Some(_) if segment.foreign => Some("it is of another queue"),
             Some(scan) => segment.doubt(scan),
         };
         if let Some(doubt) = doubt {
@@ -157,6 +175,7 @@ impl Segment {
             scan: None,
             closed: false,
             damaged: false,
+            foreign: false,
         }
     }
 
@@ -229,6 +248,11 @@ impl Segment {
         .map_err(Error::storage("sync a segment", path))?;
         self.synced_through = self.last;
         Ok(())
+    }
+
+    /// Whether it is a segment of another queue.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign
     }
 
     /// The first sequence number it was made for.
@@ -406,6 +430,13 @@ impl Segment {
         let covered = self.chunks.last().map_or(none, |place| place.range.last);
         self.damaged || self.hole().is_some_and(|hole| hole.first <= end) || covered < end
     }
+}
+
+/// Whether a file names another queue as its own, and not this one.
+pub(crate) fn is_foreign(scan: &Scan, queue: Uuid) -> bool {
+    let ours = Whole::of(queue.as_bytes());
+    let mut names = scan.values(QUEUE_KEY.space).peekable();
+    names.peek().is_some() && names.all(|(_, whole, _)| whole != ours)
 }
 
 #[cfg(test)]

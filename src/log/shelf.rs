@@ -23,6 +23,8 @@ use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
 use super::segment::{Encoded, Found, Segment};
 use super::store::{dir_bytes, make_dir, sync_dir};
 use crate::error::Error;
@@ -35,6 +37,7 @@ use crate::status::SeqRange;
 pub(crate) struct Shelf {
     dir: PathBuf,
     segment_bytes: u64,
+    queue: Uuid,
     /// All segments but the last: first sequence number and bytes on disk.
     older: BTreeMap<Seq, u64>,
     last: Option<Segment>,
@@ -63,10 +66,15 @@ pub(crate) enum Shelved {
 impl Shelf {
     /// Opens the shelf: reads the names in `dir`, and the last segment. The notes say, for
     /// people, what was odd. A directory that does not exist is an empty shelf.
-    pub(crate) fn open(dir: &Path, segment_bytes: u64) -> Result<(Self, Vec<String>), Error> {
+    pub(crate) fn open(
+        dir: &Path,
+        segment_bytes: u64,
+        queue: Uuid,
+    ) -> Result<(Self, Vec<String>), Error> {
         let mut shelf = Self {
             dir: dir.to_path_buf(),
             segment_bytes,
+            queue,
             older: BTreeMap::new(),
             last: None,
             reader: None,
@@ -87,12 +95,21 @@ impl Shelf {
                 )),
             }
         }
-        if let Some((first, _)) = shelf.older.pop_last() {
-            let (segment, doubt) = Segment::open_to_append(&shelf.path(first), first)?;
+        while let Some((first, _)) = shelf.older.pop_last() {
+            let (segment, doubt) = Segment::open_to_append(&shelf.path(first), first, shelf.queue)?;
+            if segment.is_foreign() {
+                drop(segment);
+                shelf.clear_away(first, true)?;
+                notes.push(format!(
+                    "segment {first} is of another queue; it was moved to quarantine"
+                ));
+                continue;
+            }
             notes.extend(doubt.map(|doubt| {
                 format!("segment {first} is not continued, a new one will be begun: {doubt}")
             }));
             shelf.last = Some(segment);
+            break;
         }
         Ok((shelf, notes))
     }
@@ -176,8 +193,16 @@ impl Shelf {
         let open = self.reader.take().filter(|r| r.first_seq() == first);
         let mut reader = match open {
             Some(reader) => reader,
-            None => Segment::open_to_read(&self.path(first), first)?,
+            None => Segment::open_to_read(&self.path(first), first, self.queue)?,
         };
+        if reader.is_foreign() {
+            drop(reader);
+            tracing::warn!(first, "a segment is of another queue; moved to quarantine");
+            self.clear_away(first, true)?;
+            self.older.remove(&first);
+            // What is here belongs to the segment before, if there is one.
+            return self.find(seq);
+        }
         let found = reader.read(seq, end);
         if end.is_some_and(|end| reader.is_damaged(end)) {
             self.damaged.insert(first);
@@ -297,7 +322,7 @@ impl Shelf {
         }
         self.make_dir()?;
         let path = self.path(first);
-        let segment = Segment::create(&path, first).inspect_err(|_| {
+        let segment = Segment::create(&path, first, self.queue).inspect_err(|_| {
             // Half made, it would be in the way of the next attempt.
             let _ = fs::remove_dir_all(&path);
         })?;
@@ -368,7 +393,7 @@ impl Shelf {
         };
         self.make_dir()?;
         let path = self.path(first);
-        let mut segment = Segment::create(&path, first)?;
+        let mut segment = Segment::create(&path, first, self.queue)?;
         segment.append(chunk)?;
         segment.sync()?;
         self.older.insert(first, segment.disk_bytes());

@@ -422,12 +422,17 @@ impl Log for SpoolLog {
         // Written after everything else was synced, this frame proves at the next opening that
         // all before it was there.
         self.repair_journal()?;
-        if self.journal.fits(0) || self.make_journal_room(0).is_ok() {
+        let witnessed = self.journal.fits(0) || self.make_journal_room(0).is_ok();
+        if witnessed {
             self.journal.push_ack(self.ledger);
             self.journal.write()?;
         }
         self.journal.sync()?;
         self.note_synced();
+        if witnessed && let Err(error) = self.journal.write_end(self.ledger) {
+            // Everything is safe without it; only damage to the very end would go unnoticed.
+            tracing::warn!(%error, "the end of the journal has no second witness");
+        }
         self.remove_settled()
     }
 }

@@ -1,6 +1,6 @@
 //! The state: dead letters and what the flusher asked to remember, in `state/`.
 //!
-//! One sled database with three spaces:
+//! One sled database with four spaces:
 //!
 //! ```text
 //! space number       value
@@ -8,6 +8,7 @@
 //! r     seq          letters of that number were removed: for each, length and CRC32C of its
 //!                    value (4 + 4, little-endian)
 //! m     generation   the memo: version (1), the memo (bincode); the greatest generation counts
+//! q     0            the id of the queue, 16 bytes
 //! ```
 //!
 //! Everything is durable before a call returns (I5). The marks in `r` exist because sled leaves
@@ -31,9 +32,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
 use super::codec::{self, Memo};
 use super::letter::{self, VERSION};
 use super::piece::{Key, Scan, Whole};
+use super::segment::{QUEUE_KEY, is_foreign};
 use super::shelf::quarantine;
 use super::store::{Store, dir_bytes, sync_dir};
 use crate::dead::DeadLetter;
@@ -59,6 +63,9 @@ pub(crate) struct State {
     /// The letters, by sequence number, and the bytes of each.
     letters: BTreeMap<Seq, u64>,
     compact_bytes: u64,
+    queue: Uuid,
+    /// Whether there was nothing on disk, not even the name of the queue.
+    was_empty: bool,
 }
 
 impl State {
@@ -67,12 +74,14 @@ impl State {
     ///
     /// [`Error::FutureFormat`] comes from the calls that read, not from here: what this build
     /// does not know is kept, never deleted.
-    pub(crate) fn open(spool: &Path) -> Result<(Self, Vec<String>), Error> {
+    pub(crate) fn open(spool: &Path, queue: Uuid) -> Result<(Self, Vec<String>), Error> {
         let mut state = Self {
             spool: spool.to_path_buf(),
             store: None,
             letters: BTreeMap::new(),
             compact_bytes: COMPACT_BYTES,
+            queue,
+            was_empty: true,
         };
         state.finish_swap()?;
         let path = state.path("state");
@@ -97,11 +106,41 @@ impl State {
                 Err(error) => return Err(error),
             },
         }
+        state.sign()?;
         state.list_letters()?;
         Ok((state, notes))
     }
 
+    /// Whether there was nothing on disk when it was opened. Whether that is as it should be,
+    /// the books know.
+    pub(crate) fn was_empty(&self) -> bool {
+        self.was_empty
+    }
+
+    /// Writes into it whose it is, unless that is there.
+    fn sign(&mut self) -> Result<(), Error> {
+        let queue = self.queue;
+        let store = self.ready()?;
+        match store.read(QUEUE_KEY) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) | Err(Error::Damaged { .. }) => {
+                store.put(QUEUE_KEY, queue.as_bytes())?;
+                store.sync()
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn open_scanned(&mut self, scan: &Scan) -> Result<Option<String>, Error> {
+        if is_foreign(scan, self.queue) {
+            let kept = quarantine(&self.path("state"), &self.spool)?;
+            self.store = Some(Store::create(&self.path("state"))?);
+            return Ok(Some(format!(
+                "the state is of another queue and is kept in quarantine/{kept}; the dead letters \
+                 of this one are gone"
+            )));
+        }
+        self.was_empty = scan.is_empty();
         let found = Salvage::of(scan, &self.path("state"))?;
         let reason = if scan.damaged() > 0 {
             "a piece of it is damaged".into()
@@ -341,6 +380,7 @@ impl State {
     /// version wrote stays what it is.
     fn fill_new(&mut self) -> Result<(), Error> {
         let mut new = self.begin_new()?;
+        new.put(QUEUE_KEY, self.queue.as_bytes())?;
         let seqs: Vec<Seq> = self.letters.keys().copied().collect();
         for seq in seqs {
             new.put(Key::new(LETTERS, seq), &self.letter_value(seq)?)?;

@@ -5,6 +5,8 @@ use crate::event::{Event, EventId};
 use std::fs;
 use uuid::Uuid;
 
+const QUEUE: Uuid = Uuid::from_u128(7);
+
 fn events(first: Seq, count: u64, bytes: usize) -> Vec<StoredEvent> {
     (first..first + count)
         .map(|seq| {
@@ -30,7 +32,7 @@ fn chunk(first: Seq, count: u64) -> Encoded {
 
 /// Ten chunks of ten events from 101 on, synced.
 fn filled(dir: &Path) -> Segment {
-    let mut segment = Segment::create(dir, 101).unwrap();
+    let mut segment = Segment::create(dir, 101, QUEUE).unwrap();
     for n in 0..10 {
         segment.append(chunk(101 + n * 10, 10)).unwrap();
     }
@@ -57,9 +59,9 @@ fn every_event_is_found_in_its_chunk_before_and_after_a_reopen() {
         assert_eq!(segment.last_seq(), 200);
         drop(segment);
         if reopen == 1 {
-            segment = Segment::open_to_read(&dir, 101).unwrap();
+            segment = Segment::open_to_read(&dir, 101, QUEUE).unwrap();
         } else {
-            let (opened, doubt) = Segment::open_to_append(&dir, 101).unwrap();
+            let (opened, doubt) = Segment::open_to_append(&dir, 101, QUEUE).unwrap();
             assert_eq!(doubt, None);
             segment = opened;
         }
@@ -81,7 +83,7 @@ fn a_chunk_that_was_cut_off_ends_the_segment_without_being_damage() {
     // All pieces of an eleventh chunk but the last.
     store.put_part(Key::new(SPACE, 10), &chunk(201, 20).bytes, 1);
     drop(store);
-    let (mut segment, doubt) = Segment::open_to_append(&dir, 101).unwrap();
+    let (mut segment, doubt) = Segment::open_to_append(&dir, 101, QUEUE).unwrap();
     let doubt = doubt.unwrap();
     assert!(doubt.contains("not complete"), "{doubt}");
     assert_eq!(segment.last_seq(), 200);
@@ -109,7 +111,7 @@ fn i8_damage_is_read_around_and_its_range_is_exact() {
         bytes[at + 500] ^= 1;
     }
     fs::write(dir.join("db"), bytes).unwrap();
-    let (mut segment, doubt) = Segment::open_to_append(&dir, 101).unwrap();
+    let (mut segment, doubt) = Segment::open_to_append(&dir, 101, QUEUE).unwrap();
     assert!(doubt.is_some() && !segment.is_writable());
     assert_eq!(
         segment.read(140, None).unwrap(),
@@ -163,7 +165,7 @@ fn a_chunk_of_a_newer_version_stops_the_opening_and_nothing_is_touched() {
     store.sync().unwrap();
     drop(store);
     let before = fs::read(dir.join("db")).unwrap();
-    let error = Segment::open_to_append(&dir, 1).unwrap_err();
+    let error = Segment::open_to_append(&dir, 1, QUEUE).unwrap_err();
     assert!(
         matches!(error, Error::FutureFormat { found: 2, .. }),
         "{error}"

@@ -4,6 +4,8 @@ use super::*;
 use crate::event::{Event, EventId};
 use uuid::Uuid;
 
+const QUEUE: Uuid = Uuid::from_u128(7);
+
 struct Rng(u64);
 
 impl Rng {
@@ -63,7 +65,7 @@ fn drain(shelf: &mut Shelf, mut seq: Seq) -> (Vec<(Seq, Seq)>, Seq) {
 }
 
 fn open(spool: &Path, segment_bytes: u64) -> Shelf {
-    let (shelf, notes) = Shelf::open(&spool.join("segments"), segment_bytes).unwrap();
+    let (shelf, notes) = Shelf::open(&spool.join("segments"), segment_bytes, QUEUE).unwrap();
     assert!(notes.is_empty(), "{notes:?}");
     shelf
 }
@@ -129,7 +131,7 @@ fn strange_names_are_left_alone_with_a_note() {
     fs::write(dir.join(".DS_Store"), b"x").unwrap();
     fs::create_dir(dir.join("00000000000000000000")).unwrap();
     fs::create_dir(dir.join("7")).unwrap();
-    let (mut shelf, notes) = Shelf::open(&dir, 1 << 20).unwrap();
+    let (mut shelf, notes) = Shelf::open(&dir, 1 << 20, QUEUE).unwrap();
     assert_eq!(notes.len(), 3, "{notes:?}");
     assert_eq!(drain(&mut shelf, 1), (vec![], 11));
     assert!(dir.join(".DS_Store").exists());
@@ -141,13 +143,13 @@ fn a_creation_that_was_cut_off_is_finished_or_replaced() {
     let dir = spool.path().join("segments");
     fill(&mut open(spool.path(), 1 << 20), 1, 10);
     fs::create_dir(dir.join(format!("{:020}", 11))).unwrap();
-    let (mut shelf, notes) = Shelf::open(&dir, 1 << 20).unwrap();
+    let (mut shelf, notes) = Shelf::open(&dir, 1 << 20, QUEUE).unwrap();
     assert_eq!((shelf.last_seq(), notes.len()), (Some(10), 1));
     fill(&mut shelf, 11, 20);
     assert_eq!(drain(&mut shelf, 1), (vec![], 21));
     drop(shelf);
     // The same with a database that has nothing in it yet.
-    drop(Segment::create(&dir.join(format!("{:020}", 21)), 21).unwrap());
+    drop(Segment::create(&dir.join(format!("{:020}", 21)), 21, QUEUE).unwrap());
     let mut shelf = open(spool.path(), 1 << 20);
     fill(&mut shelf, 21, 30);
     assert_eq!((drain(&mut shelf, 1), shelf.older.len()), ((vec![], 31), 2));
@@ -265,7 +267,7 @@ fn i8_random_damage_never_gives_a_wrong_event_nor_an_inexact_range() {
             _ => bytes.truncate(at),
         }
         fs::write(&path, bytes).unwrap();
-        let (mut shelf, _) = Shelf::open(&dir, 60_000).unwrap();
+        let (mut shelf, _) = Shelf::open(&dir, 60_000, QUEUE).unwrap();
         let (mut gone, end) = drain(&mut shelf, 1);
         // What was cut off at the very end is for the owner of the shelf to notice: it
         // knows how far events were sealed, and goes on behind that.

@@ -38,10 +38,10 @@ impl SpoolLog {
             Journal::open(disk, &journal_dir, settings.journal_bytes, dir.queue())?;
         let mut notes = found.notes;
         let (mut shelf, shelf_notes) = with_ballast(&dir, || {
-            Shelf::open(&dir.join("segments"), settings.segment_bytes)
+            Shelf::open(&dir.join("segments"), settings.segment_bytes, dir.queue())
         })?;
         notes.extend(shelf_notes);
-        let (state, state_notes) = with_ballast(&dir, || State::open(dir.path()))?;
+        let (state, state_notes) = with_ballast(&dir, || State::open(dir.path(), dir.queue()))?;
         notes.extend(state_notes);
         // Chunks that a killed process left in the system's memory count as sealed from here on,
         // so they have to be durable before the journal lets go of their events (I3).
@@ -57,6 +57,10 @@ impl SpoolLog {
             notes: odd,
         } = recover(&found.frames, sealed);
         notes.extend(odd);
+        if state.was_empty() && ledger.dead + ledger.expired > 0 {
+            // A letter is durable before the books count it (I5), and the state is never emptied.
+            notes.push("the state was missing or empty; what dead letters it held are gone".into());
+        }
         if !missing.is_empty() {
             // What is gone may be behind the last readable chunk: its file is kept for people.
             shelf.keep_last();

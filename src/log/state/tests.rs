@@ -9,6 +9,8 @@ use crate::sink::Answer;
 use crate::sink::PauseReason;
 use uuid::Uuid;
 
+const QUEUE: Uuid = Uuid::from_u128(7);
+
 fn letter(seq: Seq, bytes: usize) -> DeadLetter {
     let mut x = seq * 2 + 1;
     let body: Vec<u8> = (0..bytes)
@@ -33,7 +35,7 @@ fn letter(seq: Seq, bytes: usize) -> DeadLetter {
 }
 
 fn open(spool: &Path) -> State {
-    let (state, notes) = State::open(spool).unwrap();
+    let (state, notes) = State::open(spool, QUEUE).unwrap();
     assert!(notes.is_empty(), "{notes:?}");
     state
 }
@@ -296,7 +298,7 @@ fn i8_random_damage_never_gives_a_wrong_letter_and_costs_few() {
             _ => bytes.truncate(at),
         }
         fs::write(dir.join("db"), bytes).unwrap();
-        let (mut state, notes) = State::open(spool.path()).unwrap();
+        let (mut state, notes) = State::open(spool.path(), QUEUE).unwrap();
         let found = seqs(&mut state);
         let back = found.iter().filter(|seq| *seq % 3 == 0).count();
         kept += found.len() - back;

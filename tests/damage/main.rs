@@ -1,0 +1,79 @@
+//! Damage: hundreds of random harms to every kind of file of a spool, one at a time. Never a
+//! panic, never a wrong payload, never a silent loss.
+//!
+//! `DAMAGE_TRIALS` sets how many (300 otherwise), `DAMAGE_SEED` from which seed; trial `n` has the
+//! seed plus `n`, so one trial is run again with its own number as the seed and `DAMAGE_TRIALS=1`.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[cfg(test)]
+mod harm;
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod spool;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::harm::{Dice, KINDS, class, harm};
+    use crate::oracle::{ENDS, Lines, judge};
+    use crate::spool::{Base, copy};
+
+    fn number(name: &str, otherwise: u64) -> u64 {
+        let text = std::env::var(name).ok();
+        text.map_or(otherwise, |text| text.parse().unwrap())
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn i8_no_damage_to_any_file_panics_or_alters_or_silently_loses_anything() {
+        let (trials, seed) = (
+            number("DAMAGE_TRIALS", 300),
+            number("DAMAGE_SEED", 20_261_123),
+        );
+        println!("DAMAGE_SEED={seed} DAMAGE_TRIALS={trials}");
+        let lines = Lines::of_this_process();
+        let dir = tempfile::tempdir().unwrap();
+        let closed = Base::make(dir.path(), "closed", 1, true).await;
+        let killed = Base::make(dir.path(), "killed", 1, false).await;
+        let other = Base::make(dir.path(), "other", 2, true).await;
+        let mut table: BTreeMap<_, BTreeMap<_, u64>> = BTreeMap::new();
+        let mut classes: BTreeMap<_, u64> = BTreeMap::new();
+        let mut broken = Vec::new();
+        for seed in seed..seed + trials {
+            let mut dice = Dice::new(seed);
+            let base = if dice.below(2) == 0 { &closed } else { &killed };
+            let spool = dir.path().join("trial");
+            copy(&base.path, &spool);
+            let harm = harm(&mut dice, &spool, &other.path);
+            *classes.entry(class(&harm.file)).or_default() += 1;
+            match judge(base, &harm, &spool, &lines).await {
+                Ok(end) => *table.entry(harm.kind).or_default().entry(end).or_default() += 1,
+                Err(fault) => {
+                    println!("BROKEN seed {seed}, {} spool, {harm}: {fault}", base.name);
+                    broken.push(seed);
+                }
+            }
+            std::fs::remove_dir_all(&spool).unwrap();
+        }
+        print!("{:18}", "");
+        ENDS.iter()
+            .for_each(|end| print!("{:>12}", format!("{end:?}")));
+        println!();
+        for kind in KINDS {
+            print!("{:18}", format!("{kind:?}"));
+            for end in ENDS {
+                let count = table.get(&kind).and_then(|row| row.get(&end)).unwrap_or(&0);
+                print!("{count:>12}");
+            }
+            println!();
+        }
+        println!("by file: {classes:?}");
+        assert!(
+            broken.is_empty(),
+            "{} of {trials} trials: {broken:?}",
+            broken.len()
+        );
+    }
+}
