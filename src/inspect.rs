@@ -165,14 +165,15 @@ pub fn verify(spool: &Path) -> Result<Report, Error> {
     }
     frames.sort_by_key(|frame| (frame.generation, frame.offset));
     let rows = segments(spool)?;
-    let sealed = sealed_range(spool, &rows)?;
+    let sealed = sealed_range(spool, queue, &rows)?;
     let found = recover(&frames, sealed);
     drop(frames);
     let cursor = found.ledger.settled();
     check_recovered(&found, &mut report);
     for (at, first) in rows.iter().enumerate() {
         let end = rows.get(at + 1).map(|next| next - 1);
-        check_segment(spool, *first, end, cursor, &mut report)?;
+        let segment = open_segment(spool, *first, queue)?;
+        check_segment(segment, end, cursor, &mut report)?;
     }
     report.missing.sort();
     report.segments = rows.len() as u64;
@@ -279,8 +280,8 @@ fn segments(spool: &Path) -> Result<Vec<Seq>, Error> {
         .collect())
 }
 
-fn open_segment(spool: &Path, first: Seq) -> Result<Segment, Error> {
-    Segment::open_to_read(&spool.join(segment_place(first)), first)
+fn open_segment(spool: &Path, first: Seq, queue: Uuid) -> Result<Segment, Error> {
+    Segment::open_to_read(&spool.join(segment_place(first)), first, queue)
 }
 
 fn segment_place(first: Seq) -> PathBuf {
@@ -288,11 +289,11 @@ fn segment_place(first: Seq) -> PathBuf {
 }
 
 /// Everything that is sealed, as an opening would see it.
-fn sealed_range(spool: &Path, rows: &[Seq]) -> Result<Option<SeqRange>, Error> {
+fn sealed_range(spool: &Path, queue: Uuid, rows: &[Seq]) -> Result<Option<SeqRange>, Error> {
     let (Some(first), Some(newest)) = (rows.first(), rows.last()) else {
         return Ok(None);
     };
-    let last = open_segment(spool, *newest)?.last_seq();
+    let last = open_segment(spool, *newest, queue)?.last_seq();
     let range = SeqRange {
         first: *first,
         last,
@@ -301,15 +302,17 @@ fn sealed_range(spool: &Path, rows: &[Seq]) -> Result<Option<SeqRange>, Error> {
 }
 
 fn check_segment(
-    spool: &Path,
-    first: Seq,
+    mut segment: Segment,
     end: Option<Seq>,
     cursor: Seq,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let place = segment_place(first);
-    let mut segment = open_segment(spool, first)?;
-    let mut next = first;
+    let place = segment_place(segment.first_seq());
+    if segment.is_foreign() {
+        report.error(&place, "it is of another queue");
+        return Ok(());
+    }
+    let mut next = segment.first_seq();
     let mut whole = true;
     while end.is_none_or(|end| next <= end) {
         match segment.read(next, end)? {
