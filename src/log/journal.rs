@@ -685,6 +685,48 @@ mod tests {
         assert_eq!(journal.files.len(), FILES);
     }
 
+    // When the current file was lost as a whole, nothing said how far it had gone, and the numbers
+    // of its events were given again.
+    #[test]
+    fn i8_the_books_of_an_orderly_close_say_what_was_lost_with_the_end() {
+        let (dir, mut journal) = fresh();
+        let books = Ledger {
+            appended: 9,
+            delivered: 2,
+            ..Ledger::default()
+        };
+        journal.push_ack(books);
+        journal.write().unwrap();
+        journal.sync().unwrap();
+        journal.write_end(books).unwrap();
+        let whole = open(dir.path()).1;
+        assert!(whole.notes.is_empty(), "{:?}", whole.notes);
+        let file = file_path(dir.path(), journal.files.last().unwrap().number);
+        std::fs::write(&file, vec![0; usize::try_from(BYTES).unwrap()]).unwrap();
+        let (mut next, found) = open(dir.path());
+        assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
+        let last = found.frames.last().unwrap().entry().unwrap();
+        assert!(matches!(last, Entry::Ack(ledger) if ledger == books));
+        // From the next generation on it is of the past.
+        next.resume(books, 0).unwrap();
+        append(&mut next, 10);
+        let found = open(dir.path()).1;
+        assert!(found.notes.is_empty(), "{:?}", found.notes);
+        assert_eq!(seqs(&found), [10]);
+    }
+
+    #[test]
+    fn a_file_that_was_cut_short_is_noticed_and_one_of_other_settings_is_not() {
+        let (dir, mut journal) = fresh();
+        append(&mut journal, 1);
+        let (_, found) = Journal::open(Arc::new(RealDisk), dir.path(), 2 * BYTES, QUEUE).unwrap();
+        assert!(found.notes.is_empty(), "{:?}", found.notes);
+        let file = file_path(dir.path(), journal.files.last().unwrap().number);
+        let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
+        file.set_len(90).unwrap();
+        assert_eq!(open(dir.path()).1.notes.len(), 1);
+    }
+
     /// Fills the current file up to the reserve.
     fn full() -> (tempfile::TempDir, Journal) {
         let (dir, mut journal) = fresh();

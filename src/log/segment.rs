@@ -25,8 +25,12 @@ use crate::status::SeqRange;
 
 const SPACE: u8 = b'c';
 
-/// Holds the id of the queue, so that a segment of another one is not taken for ours.
-pub(crate) const QUEUE_KEY: Key = Key::new(b'q', 0);
+/// The name of the value that holds the id of the queue, so that a file of another queue, or of
+/// another place in this one, is not taken for what belongs here. The number is the place: a
+/// segment's first sequence number, 0 for the state.
+pub(crate) const fn owner_key(place: u64) -> Key {
+    Key::new(b'q', place)
+}
 
 /// A row of chunks.
 #[derive(Debug)]
@@ -51,7 +55,7 @@ pub(crate) struct Segment {
     closed: bool,
     /// Whether a chunk could not be read although it was listed.
     damaged: bool,
-    /// Whether it is a segment of another queue.
+    /// Whether it belongs to another queue, or to another place in this one.
     foreign: bool,
 }
 
@@ -105,7 +109,7 @@ impl Segment {
         let mut segment = Self::empty(dir, first);
         let mut store = Store::create(dir)?;
         // In front of the chunks, and so durable with the first of them.
-        store.put(QUEUE_KEY, queue.as_bytes())?;
+        store.put(owner_key(first), queue.as_bytes())?;
         segment.store = Some(store);
         Ok(segment)
     }
@@ -119,7 +123,7 @@ impl Segment {
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(segment),
             Err(source) => return Err(Error::storage("read a segment", dir)(source)),
         };
-        segment.foreign = is_foreign(&scan, queue);
+        segment.foreign = is_foreign(&scan, first, queue);
         if !segment.foreign {
             segment.list(&scan)?;
         }
@@ -138,7 +142,7 @@ impl Segment {
         segment.sync_found()?;
         let doubt = match &segment.scan {
             None => Some("it has no file"),
-            Some(_) if segment.foreign => Some("it is of another queue"),
+            Some(_) if segment.foreign => Some("it belongs elsewhere"),
             Some(scan) => segment.doubt(scan),
         };
         if let Some(doubt) = doubt {
@@ -250,7 +254,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Whether it is a segment of another queue.
+    /// Whether it belongs to another queue, or to another place in this one.
     pub(crate) fn is_foreign(&self) -> bool {
         self.foreign
     }
@@ -432,11 +436,11 @@ impl Segment {
     }
 }
 
-/// Whether a file names another queue as its own, and not this one.
-pub(crate) fn is_foreign(scan: &Scan, queue: Uuid) -> bool {
+/// Whether a file names another queue or another place as its own, and not this one.
+pub(crate) fn is_foreign(scan: &Scan, place: u64, queue: Uuid) -> bool {
     let ours = Whole::of(queue.as_bytes());
-    let mut names = scan.values(QUEUE_KEY.space).peekable();
-    names.peek().is_some() && names.all(|(_, whole, _)| whole != ours)
+    let mut owners = scan.values(owner_key(place).space).peekable();
+    owners.peek().is_some() && owners.all(|(at, whole, _)| (at, whole) != (place, ours))
 }
 
 #[cfg(test)]

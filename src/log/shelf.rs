@@ -101,7 +101,7 @@ impl Shelf {
                 drop(segment);
                 shelf.clear_away(first, true)?;
                 notes.push(format!(
-                    "segment {first} is of another queue; it was moved to quarantine"
+                    "segment {first} belongs elsewhere; it was moved to quarantine"
                 ));
                 continue;
             }
@@ -197,7 +197,7 @@ impl Shelf {
         };
         if reader.is_foreign() {
             drop(reader);
-            tracing::warn!(first, "a segment is of another queue; moved to quarantine");
+            tracing::warn!(first, "a segment belongs elsewhere; moved to quarantine");
             self.clear_away(first, true)?;
             self.older.remove(&first);
             // What is here belongs to the segment before, if there is one.

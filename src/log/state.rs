@@ -37,7 +37,7 @@ use uuid::Uuid;
 use super::codec::{self, Memo};
 use super::letter::{self, VERSION};
 use super::piece::{Key, Scan, Whole};
-use super::segment::{QUEUE_KEY, is_foreign};
+use super::segment::{is_foreign, owner_key};
 use super::shelf::quarantine;
 use super::store::{Store, dir_bytes, sync_dir};
 use crate::dead::DeadLetter;
@@ -47,6 +47,7 @@ use crate::event::Seq;
 const LETTERS: u8 = b'l';
 const REMOVED: u8 = b'r';
 const MEMO: u8 = b'm';
+const OWNER: Key = owner_key(0);
 
 /// Memos in a row that crashes may have cut off.
 const MEMOS_TORN: u64 = 8;
@@ -121,10 +122,10 @@ impl State {
     fn sign(&mut self) -> Result<(), Error> {
         let queue = self.queue;
         let store = self.ready()?;
-        match store.read(QUEUE_KEY) {
+        match store.read(OWNER) {
             Ok(Some(_)) => Ok(()),
             Ok(None) | Err(Error::Damaged { .. }) => {
-                store.put(QUEUE_KEY, queue.as_bytes())?;
+                store.put(OWNER, queue.as_bytes())?;
                 store.sync()
             }
             Err(error) => Err(error),
@@ -132,11 +133,11 @@ impl State {
     }
 
     fn open_scanned(&mut self, scan: &Scan) -> Result<Option<String>, Error> {
-        if is_foreign(scan, self.queue) {
+        if is_foreign(scan, 0, self.queue) {
             let kept = quarantine(&self.path("state"), &self.spool)?;
             self.store = Some(Store::create(&self.path("state"))?);
             return Ok(Some(format!(
-                "the state is of another queue and is kept in quarantine/{kept}; the dead letters \
+                "the state belongs elsewhere and is kept in quarantine/{kept}; the dead letters \
                  of this one are gone"
             )));
         }
@@ -380,7 +381,7 @@ impl State {
     /// version wrote stays what it is.
     fn fill_new(&mut self) -> Result<(), Error> {
         let mut new = self.begin_new()?;
-        new.put(QUEUE_KEY, self.queue.as_bytes())?;
+        new.put(OWNER, self.queue.as_bytes())?;
         let seqs: Vec<Seq> = self.letters.keys().copied().collect();
         for seq in seqs {
             new.put(Key::new(LETTERS, seq), &self.letter_value(seq)?)?;

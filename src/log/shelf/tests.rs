@@ -297,3 +297,35 @@ fn copy(from: &Path, to: &Path) {
         }
     }
 }
+
+// A segment carried nothing of the queue it belonged to: one of another spool, put in the place of
+// ours, was delivered under our numbers.
+#[test]
+fn a_segment_of_another_queue_or_place_is_put_aside_and_never_read() {
+    let spool = tempfile::tempdir().unwrap();
+    let dir = spool.path().join("segments");
+    let other = tempfile::tempdir().unwrap();
+    let theirs = other.path().join("segments");
+    for (dir, queue) in [(&dir, QUEUE), (&theirs, Uuid::from_u128(8))] {
+        let (mut shelf, _) = Shelf::open(dir, 1, queue).unwrap();
+        fill(&mut shelf, 1, 60);
+        shelf.sync().unwrap();
+    }
+    let name = |first: Seq| format!("{first:020}");
+    let replace = |from: &Path, to: &Path| {
+        for file in ["db", "conf"] {
+            fs::copy(from.join(file), to.join(file)).unwrap();
+        }
+    };
+    // The first is somebody else's, the last is the one before it again.
+    replace(&theirs.join(name(1)), &dir.join(name(1)));
+    replace(&dir.join(name(21)), &dir.join(name(41)));
+    let (mut shelf, notes) = Shelf::open(&dir, 1, QUEUE).unwrap();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert_eq!(shelf.range(), Some(SeqRange { first: 1, last: 40 }));
+    let missing = Shelved::Missing(SeqRange { first: 1, last: 20 });
+    assert_eq!(shelf.read(1).unwrap(), missing);
+    assert_eq!(shelf.read(21).unwrap(), Shelved::Chunk(events(21, 40)));
+    let kept = spool.path().join("quarantine");
+    assert_eq!(fs::read_dir(kept).unwrap().count(), 2);
+}

@@ -359,3 +359,30 @@ fn version_1_is_fixed_to_the_byte_and_a_newer_one_is_kept() {
     assert!(state.tidy().unwrap());
     assert_eq!(state.letter_value(2).unwrap(), value);
 }
+
+// The state carried nothing of the queue it belonged to: one of another spool was taken for ours,
+// with all its letters. And one that was gone was made again without a word.
+#[test]
+fn a_state_of_another_queue_is_put_aside_and_one_that_is_gone_is_known_to_be() {
+    let spool = tempfile::tempdir().unwrap();
+    let mut state = open(spool.path());
+    assert!(state.was_empty());
+    state.put_letter(&letter(5, 100)).unwrap();
+    drop(state);
+    assert!(!open(spool.path()).was_empty());
+
+    let (mut state, notes) = State::open(spool.path(), Uuid::from_u128(8)).unwrap();
+    assert!(notes[0].contains("belongs elsewhere"), "{notes:?}");
+    assert_eq!((state.count(), state.letter(5).unwrap()), (0, None));
+    drop(state);
+    fs::rename(
+        spool.path().join("quarantine/state-1"),
+        spool.path().join("state.new"),
+    )
+    .unwrap();
+    fs::remove_dir_all(spool.path().join("state")).unwrap();
+    assert_eq!(open(spool.path()).letter(5).unwrap(), Some(letter(5, 100)));
+
+    fs::write(spool.path().join("state/db"), "").unwrap();
+    assert!(State::open(spool.path(), QUEUE).unwrap().0.was_empty());
+}
