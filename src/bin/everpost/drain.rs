@@ -220,6 +220,10 @@ impl Progress {
             bar.set_position(gone);
             bar.set_message(state());
         }
+        if status.flusher == FlusherState::Idle {
+            // It has not begun, or has ended, and the report says so.
+            return;
+        }
         let (now, kind) = (Instant::now(), std::mem::discriminant(&status.flusher));
         let news = self
             .told

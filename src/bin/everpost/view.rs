@@ -81,7 +81,7 @@ impl View {
     fn time_to_drain(&self) -> Option<Duration> {
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let pending = self.status.pending as f64;
-        let rate = self.rate.filter(|rate| *rate > 0.0)?;
+        let rate = self.rate.filter(|rate| *rate > 0.0 && pending > 0.0)?;
         Duration::try_from_secs_f64(pending / rate).ok()
     }
 
