@@ -14,6 +14,8 @@ mod ending;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod outcomes;
 #[cfg(test)]
 mod poison;
