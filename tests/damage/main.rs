@@ -4,8 +4,6 @@
 //! `DAMAGE_TRIALS` sets how many (300 otherwise), `DAMAGE_SEED` from which seed; trial `n` has the
 //! seed plus `n`, so one trial is run again with its own number as the seed and `DAMAGE_TRIALS=1`.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 #[cfg(test)]
 mod harm;
 #[cfg(test)]
