@@ -99,7 +99,8 @@ pub struct Status {
     pub requests: u64,
 }
 
-/// What opening the spool found and mended. Empty after an orderly close.
+/// What opening the spool found and mended. Empty after an orderly close, but for the note on a
+/// segment whose end a power cut tore: it stands until a new segment is begun.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Recovery {
