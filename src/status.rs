@@ -108,7 +108,8 @@ pub struct Status {
     pub requests: u64,
 }
 
-/// What opening the spool found and mended. Empty after an orderly close.
+/// What opening the spool found and mended. Empty after an orderly close, but for the note on a
+/// segment whose end a power cut tore: it stands until a new segment is begun.
 ///
 /// As JSON: an object with these field names, but `took_ms` in milliseconds for `took`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,7 +19,8 @@ cargo xtask prove --quick | --long [--suite NAME] [--seed N] [--points N]
   --long      at least 2,000 points for each kind of fault
   --suite     only this suite: power
   --seed      fixes every random choice; printed with the result
-  --points    power: so many power cuts for each model instead";
+  --points    power: so many power cuts for each model instead
+  --workload  power: only this workload, and what follows from it";
 
 /// How much is to be done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) control_points: u64,
     /// Recordings of each workload.
     pub(crate) takes: u64,
+    /// Only this workload.
+    pub(crate) workload: Option<String>,
 }
 
 impl Plan {
@@ -41,6 +44,7 @@ impl Plan {
             points: 120,
             control_points: 15,
             takes: 1,
+            workload: None,
         }
     }
 
@@ -50,6 +54,7 @@ impl Plan {
             points: 2_100,
             control_points: 60,
             takes: 4,
+            workload: None,
         }
     }
 }
@@ -105,6 +110,7 @@ fn parse(args: &[String]) -> Result<(Plan, Option<String>), Failure> {
     let mut long = None;
     let mut only = None;
     let mut points = None;
+    let mut workload = None;
     // Not secret and not the same each time: the time of day will do.
     let since = SystemClock.wall().duration_since(std::time::UNIX_EPOCH)?;
     let mut seed = since.as_secs();
@@ -117,6 +123,7 @@ fn parse(args: &[String]) -> Result<(Plan, Option<String>), Failure> {
             "--suite" => only = Some(value()?.clone()),
             "--seed" => seed = value()?.parse()?,
             "--points" => points = Some(value()?.parse()?),
+            "--workload" => workload = Some(value()?.clone()),
             other => return Err(format!("unknown argument `{other}`").into()),
         }
     }
@@ -131,6 +138,7 @@ fn parse(args: &[String]) -> Result<(Plan, Option<String>), Failure> {
         None => return Err("either --quick or --long".into()),
     };
     plan.points = points.unwrap_or(plan.points);
+    plan.workload = workload;
     Ok((plan, only))
 }
 

@@ -26,7 +26,7 @@ use inspect::{Told, check_second};
 use oracle::{Expected, Fault, Found, Kind};
 use recording::{Model, Recording};
 use stage::{Failure, Stage, Take};
-use workload::{Program, Workload};
+use workload::{Program, Workload, settings};
 
 /// How long the inspection of one disk may take: a hang is a fault.
 const INSPECT_PATIENCE: Duration = Duration::from_secs(20);
@@ -243,7 +243,11 @@ impl Suite {
     fn record_fresh(&self) -> Result<Vec<Arc<Scene>>, Failure> {
         let mut takes = Vec::new();
         for take in 0..self.plan.takes {
-            for (n, workload) in (0..).zip(Workload::FRESH) {
+            let wanted = |workload: &Workload| {
+                let only = self.plan.workload.as_deref();
+                only.is_none_or(|only| only == workload.name())
+            };
+            for (n, workload) in (0..).zip(Workload::FRESH).filter(|(_, w)| wanted(w)) {
                 let seed = mix(self.plan.seed, take * 100 + n);
                 let row = workload.name().to_owned();
                 takes.push((row, self.take(workload, seed)));
@@ -331,7 +335,12 @@ impl Suite {
     /// The broken programs must be found out.
     fn control(&self, report: &mut Report) -> Result<(), Failure> {
         for (broken, workload) in CONTROLS {
-            let mut take = self.take(workload, mix(self.plan.seed, 77));
+            // With the smallest journal, so that files are recycled and what they held is lost
+            // with the segments.
+            let seeds = (0..).map(|n| mix(self.plan.seed, 2_000_000 + n));
+            let small = |seed: &u64| settings(workload, *seed).journal_bytes == 16 << 10;
+            let seed = seeds.take(100).find(small).ok_or("no seed")?;
+            let mut take = self.take(workload, seed);
             take.program.clone_from(&self.broken);
             take.broken = Some(broken);
             let what = format!("control: {broken} not synced");

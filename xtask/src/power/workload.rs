@@ -26,6 +26,8 @@ pub(crate) enum Workload {
     Group,
     /// Level `Written`, with pauses after which the sync must have happened.
     Written,
+    /// Level `Written`, with delivery and burying of what may not be durable yet.
+    WrittenBury,
     /// Deliver while appending, with a receiver that often asks to come back later.
     Drain,
     /// A backlog is sealed and rolled, then delivered and its segments deleted.
@@ -44,10 +46,11 @@ pub(crate) enum Workload {
 
 impl Workload {
     /// All that are recorded from an empty disk.
-    pub(crate) const FRESH: [Self; 9] = [
+    pub(crate) const FRESH: [Self; 10] = [
         Self::Append,
         Self::Group,
         Self::Written,
+        Self::WrittenBury,
         Self::Drain,
         Self::Roll,
         Self::Bury,
@@ -61,6 +64,7 @@ impl Workload {
             Self::Append => "append",
             Self::Group => "group commit",
             Self::Written => "written",
+            Self::WrittenBury => "written, bury",
             Self::Drain => "drain",
             Self::Roll => "seal and roll",
             Self::Bury => "bury and retry",
@@ -101,6 +105,11 @@ pub(crate) fn settings(workload: Workload, seed: u64) -> Settings {
         Workload::Append => settings.tail_bytes = settings.journal_bytes,
         Workload::Written => {
             let sync_every = SYNC_EVERY;
+            settings.durability = Durability::Written { sync_every };
+        }
+        Workload::WrittenBury => {
+            // Nothing is synced for an append alone.
+            let sync_every = Duration::from_secs(60);
             settings.durability = Durability::Written { sync_every };
         }
         Workload::Evict => {
@@ -147,6 +156,10 @@ impl Program {
                 Workload::Written => self.written(spool).await,
                 Workload::Drain => self.deliver(spool, 260, Refuse::default()).await,
                 Workload::Roll => self.roll(spool).await,
+                Workload::WrittenBury => {
+                    self.deliver(spool, 150, Refuse::SOME).await?;
+                    Ok(self.marks.write(&Mark::Safe)?)
+                }
                 Workload::Bury => self.deliver(spool, 200, Refuse::SOME).await,
                 Workload::Kill => self.deliver(spool, 100_000, Refuse::SOME).await,
                 Workload::Resume => self.deliver(spool, 25, Refuse::SOME).await,
@@ -180,8 +193,11 @@ impl Program {
         let cursor = queue.status().cursor;
         let receipt = queue.append(self.event(number)?).await?;
         let producer = self.producer;
-        self.marks
-            .write(&Mark::Ack(receipt.seq, Name { producer, number }, 1))?;
+        let name = Name { producer, number };
+        if self.workload == Workload::WrittenBury {
+            return Ok(self.marks.write(&Mark::Wrote(receipt.seq, name, 1))?);
+        }
+        self.marks.write(&Mark::Ack(receipt.seq, name, 1))?;
         if cursor > 0 {
             // The sync of the append made durable what was written before it.
             self.marks.write(&Mark::Cursor(cursor))?;
