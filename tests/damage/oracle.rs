@@ -210,7 +210,7 @@ pub(crate) async fn judge(
     let drained = drained.map_err(|_| Broken(format!("not drained: {:?}", queue.status())))?;
     let status = drained.ok_or_else(|| Broken(format!("it ended: {:?}", queue.status())))?;
     // The line about a loss follows the booking of it; after the close all lines are there.
-    let closed = queue.close(Duration::ZERO).await;
+    let closed = queue.close(Duration::from_secs(5)).await;
     ensure!(closed.is_ok(), "closing: {closed:?}");
     let said = lines.take();
     check_books(status.ledger)?;
