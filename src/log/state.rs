@@ -158,7 +158,11 @@ impl State {
             }
         };
         let mut store = self.begin_new()?;
-        let salvaged = found.copy(scan, &mut store, &self.path("state"))?;
+        // When it opens, sled zeroes what lies behind the end it sees: older copies of the same
+        // letters may stand in front of it.
+        let path = self.path("state");
+        let left = Scan::of(&path.join("db")).map_err(Error::storage("read the state", &path))?;
+        let salvaged = found.copy(&[scan, &left], &mut store, &path)?;
         drop(store);
         let kept = quarantine(&self.path("state"), &self.spool)?;
         self.finish_swap()?;
@@ -489,14 +493,16 @@ impl Salvage {
         }
     }
 
-    /// Copies everything to a new store, durably. Gives the number of letters.
-    fn copy(&self, scan: &Scan, store: &mut Store, path: &Path) -> Result<usize, Error> {
+    /// Copies everything to a new store, durably, each value from the first scan that has it.
+    /// Gives the number of letters.
+    fn copy(&self, scans: &[&Scan], store: &mut Store, path: &Path) -> Result<usize, Error> {
         let mut saved = BTreeSet::new();
         let letters = self.letters.iter().map(|(n, whole)| (LETTERS, *n, *whole));
         let memo = self.memos.last().map(|(n, whole)| (MEMO, *n, *whole));
         for (space, number, whole) in letters.chain(memo) {
             let key = Key::new(space, number);
-            let value = scan.read(key, whole);
+            let values = scans.iter().map(|scan| scan.read(key, whole));
+            let value = values.filter_map(Result::transpose).next().transpose();
             if let Some(value) = value.map_err(Error::storage("read the state", path))? {
                 store.put(key, &value)?;
                 saved.extend((space == LETTERS).then_some(number));

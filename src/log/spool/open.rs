@@ -123,7 +123,11 @@ impl SpoolLog {
         // there and will be sent again, so the letter goes; if it is not there any more, the
         // letter is all that is left of it and stays (promise 4).
         for letter in self.state.letters(self.ledger.settled(), usize::MAX)? {
-            if matches!(self.read(letter.seq, 1, 0)?, Read::Events(_)) {
+            let is_there = match self.read(letter.seq, 1, 0)? {
+                Read::Events(events) => events.iter().any(|e| e.event.id() == letter.event.id()),
+                _ => false,
+            };
+            if is_there {
                 self.state.remove_letter(letter.seq)?;
             }
         }

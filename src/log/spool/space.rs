@@ -88,6 +88,13 @@ impl SpoolLog {
                 source,
             ));
         }
+        if self.events_unsynced {
+            // At `Written`, what comes before the chunk may not be durable yet. A chunk that
+            // outlived it in a power cut would make it look damaged.
+            self.journal.write()?;
+            self.journal.sync()?;
+            self.note_synced();
+        }
         // Synced before the tail lets go of it, so that a segment that breaks in between loses
         // nothing that memory does not have (I2, I3).
         let sealed = self.shelf.append(&events).and_then(|()| self.shelf.sync());
