@@ -125,8 +125,9 @@ impl QueueBuilder {
     /// this is called in, or on a thread of its own if there is none or
     /// [`flusher_thread`](Self::flusher_thread) asks for it.
     ///
-    /// How long that takes does not depend on how much is waiting. What was found and mended is
-    /// in [`Queue::recovery`].
+    /// This reads the journal, the last segment and the dead letters, and the size of each segment's
+    /// directory; events in the other segments are not read. What was found and mended is in
+    /// [`Queue::recovery`].
     ///
     /// # Errors
     /// [`Error::Settings`]; [`Error::InUse`], [`Error::NotASpool`], [`Error::FutureFormat`] and
