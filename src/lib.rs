@@ -56,6 +56,9 @@ mod event;
 pub mod exit;
 mod flusher;
 pub mod inspect;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 #[cfg(feature = "layer")]
 pub mod layer;
 mod ledger;

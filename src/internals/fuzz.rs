@@ -1,0 +1,1 @@
+//! What the fuzz targets feed with bytes of any kind.
