@@ -1,5 +1,7 @@
-//! The tasks of the project that cargo has no command for: `cargo xtask prove`.
+//! The tasks of the project that cargo has no command for: `cargo xtask prove` and
+//! `cargo xtask mutate`.
 
+mod mutate;
 mod power;
 mod prove;
 
@@ -10,11 +12,14 @@ use std::process::ExitCode;
 pub fn run() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let Some((command, rest)) = args.split_first() else {
-        eprintln!("tasks: prove");
+        eprintln!("tasks: prove, mutate");
         return ExitCode::from(2);
     };
     if command == "prove" {
         return prove::prove(rest);
+    }
+    if command == "mutate" {
+        return mutate::mutate(rest);
     }
     match power::inner(command, rest) {
         Some(Ok(())) => ExitCode::SUCCESS,
@@ -23,7 +28,7 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
         None => {
-            eprintln!("no task `{command}`; tasks: prove");
+            eprintln!("no task `{command}`; tasks: prove, mutate");
             ExitCode::from(2)
         }
     }

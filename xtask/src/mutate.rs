@@ -1,0 +1,210 @@
+//! `cargo xtask mutate`: breaks the code in chosen places, one at a time, and shows which test
+//! goes red. A break that no test notices is a missing test.
+//!
+//! The work is done on a copy of the tree under `xtask/target/mutate`; the tree itself is never
+//! changed.
+
+mod list;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use list::{BREAKS, Break};
+
+use crate::prove::{Failure, Progress, Report};
+
+/// A test that hangs has noticed, too. Seconds.
+const PATIENCE_S: u32 = 240;
+const BUILD_PATIENCE_S: u32 = 1_200;
+
+/// How `timeout` says that it was one.
+const TIMED_OUT: i32 = 124;
+
+/// What became of a break.
+enum Fate {
+    /// The tests that went red.
+    Noticed(Vec<String>),
+    Hung,
+    Survived,
+}
+
+/// Runs all breaks whose description or file contains one of the words; all if there are none.
+pub(crate) fn mutate(words: &[String]) -> ExitCode {
+    let done = suite(words);
+    match done {
+        Ok(report) => {
+            println!("{}", report.table());
+            ExitCode::from(u8::from(!report.is_whole()))
+        }
+        Err(error) => {
+            eprintln!("mutate: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The breaks as a suite of `prove`.
+pub(crate) fn suite(words: &[String]) -> Result<Report, Failure> {
+    let chosen: Vec<&Break> = BREAKS
+        .iter()
+        .filter(|b| {
+            let hit =
+                |word: &String| b.what.contains(word.as_str()) || b.file.contains(word.as_str());
+            words.is_empty() || words.iter().any(hit)
+        })
+        .collect();
+    let bench = Bench::set_up()?;
+    for b in &chosen {
+        bench.check(b)?;
+    }
+    let mut report = Report::new(
+        "Mutations: the code broken on purpose",
+        &["the broken code", "violates", "red", "tests that notice"],
+    );
+    let mut progress = Progress::new("mutations", chosen.len());
+    for b in &chosen {
+        let (red, names) = match bench.run(b)? {
+            Fate::Noticed(tests) => (tests.len().to_string(), shown(&tests)),
+            Fate::Hung => (
+                "hangs".to_owned(),
+                "every test that waits for it".to_owned(),
+            ),
+            Fate::Survived => {
+                report.fail(format!("no test notices that the code {}", b.what));
+                ("0".to_owned(), String::new())
+            }
+        };
+        report.row([b.what.to_owned(), b.violates.to_owned(), red, names]);
+        progress.step();
+    }
+    progress.end();
+    Ok(report)
+}
+
+/// The first two.
+fn shown(tests: &[String]) -> String {
+    let first: Vec<String> = tests
+        .iter()
+        .take(2)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    first.join(", ")
+}
+
+/// The copy of the tree.
+struct Bench {
+    tree: PathBuf,
+    original: PathBuf,
+}
+
+impl Bench {
+    fn set_up() -> Result<Self, Failure> {
+        let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let original = xtask.parent().ok_or("no project around the tasks")?;
+        let tree = xtask.join("target/mutate/tree");
+        if tree.exists() {
+            fs::remove_dir_all(&tree)?;
+        }
+        fs::create_dir_all(&tree)?;
+        let files = Command::new("git")
+            .args([
+                "ls-files", "-z", "src", "tests", "examples", "benches", "docs",
+            ])
+            .args(["Cargo.toml", "Cargo.lock", "README.md", "clippy.toml"])
+            .current_dir(original)
+            .output()?;
+        for name in String::from_utf8(files.stdout)?.split_terminator('\0') {
+            let to = tree.join(name);
+            fs::create_dir_all(to.parent().unwrap_or(&tree))?;
+            fs::copy(original.join(name), to)?;
+        }
+        let bench = Self {
+            tree,
+            original: original.to_owned(),
+        };
+        Ok(bench)
+    }
+
+    /// Whether the place to break is there, once.
+    fn check(&self, b: &Break) -> Result<(), Failure> {
+        let text = fs::read_to_string(self.original.join(b.file))?;
+        match text.matches(b.find).count() {
+            1 => Ok(()),
+            n => Err(format!("{n} places in {} to break so that it {}", b.file, b.what).into()),
+        }
+    }
+
+    fn run(&self, b: &Break) -> Result<Fate, Failure> {
+        let path = self.tree.join(b.file);
+        let whole = fs::read_to_string(self.original.join(b.file))?;
+        fs::write(&path, whole.replacen(b.find, b.put, 1))?;
+        let fate = self.test(b);
+        fs::write(&path, whole)?;
+        fate
+    }
+
+    fn test(&self, b: &Break) -> Result<Fate, Failure> {
+        let (target, rest) = b.tests.split_at(b.tests.len().min(2));
+        let (target, filter) = match target {
+            ["--lib", filter] => (&target[..1], Some(*filter)),
+            whole => (whole, None),
+        };
+        let (built, said) = self.cargo(target, &["--no-run"], BUILD_PATIENCE_S)?;
+        if built != Some(true) {
+            return Err(format!("does not build when it {}:\n{said}", b.what).into());
+        }
+        let mut args: Vec<&str> = filter.into_iter().collect();
+        args.extend(rest);
+        args.extend(["--no-fail-fast"]);
+        let (green, said) = self.cargo(target, &args, PATIENCE_S)?;
+        let red = said
+            .lines()
+            .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... FAILED"))
+            .map(|(name, _)| name.to_owned())
+            .collect::<Vec<_>>();
+        Ok(match green {
+            Some(true) => Fate::Survived,
+            Some(false) if red.is_empty() => {
+                return Err(format!("no test ran when it {}:\n{said}", b.what).into());
+            }
+            Some(false) => Fate::Noticed(red),
+            None => Fate::Hung,
+        })
+    }
+
+    /// Runs `cargo test`; gives whether it was green, none if it took too long, and what it said.
+    fn cargo(
+        &self,
+        target: &[&str],
+        args: &[&str],
+        patience_s: u32,
+    ) -> Result<(Option<bool>, String), Failure> {
+        let log = self.tree.with_file_name("output");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        // `timeout` ends the whole group of processes, the tests' own children included.
+        let status = Command::new("timeout")
+            .arg(patience_s.to_string())
+            .arg(cargo)
+            .args(["test", "--locked", "--color=never"])
+            .args(target)
+            .args(args)
+            .current_dir(&self.tree)
+            .env("CARGO_TARGET_DIR", self.tree.with_file_name("target"))
+            // Warnings about what the break left unused are no news.
+            .env("RUSTFLAGS", "-Awarnings")
+            .stdin(Stdio::null())
+            .stdout(File::create(&log)?)
+            .stderr(File::options().append(true).open(&log)?)
+            .status()?;
+        let green = match status.code() {
+            Some(0) => Some(true),
+            Some(TIMED_OUT) => None,
+            _ => Some(false),
+        };
+        let mut said = String::new();
+        File::open(&log)?.read_to_string(&mut said)?;
+        Ok((green, said))
+    }
+}
