@@ -1,7 +1,7 @@
 //! `cargo xtask mutate`: breaks the code in chosen places, one at a time, and shows which test
 //! goes red. A break that no test notices is a missing test.
 //!
-//! The work is done on a copy of the tree under `xtask/target/mutate`; the tree itself is never
+//! The work is done on a copy of the tree under `target/mutate`; the tree itself is never
 //! changed.
 
 mod list;
@@ -103,7 +103,7 @@ impl Bench {
     fn set_up() -> Result<Self, Failure> {
         let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
         let original = xtask.parent().ok_or("no project around the tasks")?;
-        let tree = xtask.join("target/mutate/tree");
+        let tree = original.join("target/mutate/tree");
         if tree.exists() {
             fs::remove_dir_all(&tree)?;
         }
@@ -192,8 +192,6 @@ impl Bench {
             .args(args)
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", self.tree.with_file_name("target"))
-            // Warnings about what the break left unused are no news.
-            .env("RUSTFLAGS", "-Awarnings")
             .stdin(Stdio::null())
             .stdout(File::create(&log)?)
             .stderr(File::options().append(true).open(&log)?)
