@@ -279,6 +279,22 @@ async fn a_spool_held_by_another_process_names_it_and_is_free_once_that_is_dead(
     world.sandbox.check_order(ids([1])).unwrap();
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_program_started_meanwhile_does_not_hold_the_spool() {
+    let world = World::new().await;
+    let queue = open(&world.spool()).await.unwrap();
+    // It lives until its input ends, with every descriptor it was left.
+    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    queue.append(event(1)).await.unwrap();
+    queue.close(Duration::ZERO).await.unwrap();
+    let queue = open(&world.spool()).await.unwrap();
+    assert_eq!(queue.status().pending, 1);
+    assert!(child.try_wait().unwrap().is_none(), "it ended too early");
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
 #[tokio::test]
 async fn a_spool_of_a_later_version_is_left_untouched() {
     let world = World::new().await;

@@ -239,3 +239,29 @@ fn tests_do_not_sleep() {
         }
     }
 }
+
+#[test]
+fn the_failure_model_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let model = fs::read_to_string(root.join("docs/failure-model.md")).unwrap();
+    let code: String = ["src", "tests"]
+        .iter()
+        .flat_map(|dir| files(dir, &[".rs"]))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let rows = model.lines().filter(|line| line.starts_with("| "));
+    let mut named = 0;
+    for row in rows {
+        let shown_by = row.rsplit('|').nth(1).unwrap();
+        for name in shown_by
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|n| n.contains('_'))
+        {
+            assert!(code.contains(&format!("fn {name}(")), "no test {name}");
+            named += 1;
+        }
+    }
+    assert!(named > 50, "{named}");
+}

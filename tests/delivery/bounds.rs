@@ -242,6 +242,40 @@ async fn producers_wait_for_room_and_each_keeps_its_order() {
 }
 
 #[tokio::test]
+async fn an_append_that_is_dropped_while_it_waits_for_room_appends_nothing() {
+    let world = World::new().await;
+    world.sandbox.always(Fault::Hang);
+    let queue = world.open(narrow(OnFull::Reject)).await;
+    let mut taken = 0;
+    while let Ok(receipt) = queue.append(large(taken + 1)).await {
+        taken = receipt.seq;
+    }
+    queue.close(Duration::ZERO).await.unwrap();
+    let queue = world.open(narrow(OnFull::Block)).await;
+    let dropped = taken + 1;
+    let append = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.append(large(dropped)).await }
+    });
+    tokio::task::yield_now().await;
+    // Asked after the append, and so answered after it was looked at.
+    assert!(queue.dead_letters().list(0, 1).await.unwrap().is_empty());
+    assert!(!append.is_finished());
+    append.abort();
+    assert!(append.await.unwrap_err().is_cancelled());
+    world.sandbox.clear();
+    world.sandbox.release();
+    drained(&queue).await;
+    let next = queue.append(large(dropped + 1)).await.unwrap();
+    assert_eq!(next.seq, dropped, "the number was given to nobody");
+    drained(&queue).await;
+    world
+        .sandbox
+        .check_order(ids((1..dropped).chain([dropped + 1])))
+        .unwrap();
+}
+
+#[tokio::test]
 async fn producers_that_wait_at_a_close_are_told_and_can_append_again() {
     let world = World::new().await;
     let queue = world.open(narrow(OnFull::Block)).await;
