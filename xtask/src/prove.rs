@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::power;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const USAGE: &str = "\
 cargo xtask prove --quick | --long [--suite NAME] [--seed N] [--points N]
@@ -176,8 +176,13 @@ impl Report {
         self.failures.push(text);
     }
 
+    /// Whether everything holds.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.failures.is_empty()
+    }
+
     /// As Markdown.
-    fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let rule: Vec<String> = self.columns.iter().map(|_| "---".to_owned()).collect();
         let mut text = format!(
