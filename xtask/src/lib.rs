@@ -1,34 +1,37 @@
-//! The tasks of the project that cargo has no command for: `cargo xtask prove` and
-//! `cargo xtask mutate`.
+//! The tasks of the project that cargo has no command for.
 
 mod mutate;
 mod power;
 mod prove;
+mod soak;
 
 use std::process::ExitCode;
+
+const TASKS: &str = "tasks: prove, soak, mutate";
 
 /// Runs the task the arguments name.
 #[must_use]
 pub fn run() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let Some((command, rest)) = args.split_first() else {
-        eprintln!("tasks: prove, mutate");
+        eprintln!("{TASKS}");
         return ExitCode::from(2);
     };
-    if command == "prove" {
-        return prove::prove(rest);
+    match command.as_str() {
+        "prove" => return prove::prove(rest),
+        "soak" => return soak::soak(rest),
+        "mutate" => return mutate::mutate(rest),
+        _ => {}
     }
-    if command == "mutate" {
-        return mutate::mutate(rest);
-    }
-    match power::inner(command, rest) {
+    let inner = power::inner(command, rest).or_else(|| soak::inner(command, rest));
+    match inner {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
             eprintln!("{command}: {error}");
             ExitCode::FAILURE
         }
         None => {
-            eprintln!("no task `{command}`; tasks: prove, mutate");
+            eprintln!("no task `{command}`; {TASKS}");
             ExitCode::from(2)
         }
     }
