@@ -64,6 +64,12 @@ fn journal_seeds() -> Vec<(String, Vec<u8>)> {
         let mut holed = file[..1600].to_vec();
         holed[400..440].fill(0);
         seeds.push((format!("holed-{number}"), with_queue(&holed)));
+        // In the middle of an event, where nothing but the checksum knows.
+        let mut altered = file[..1600].to_vec();
+        if let Some(at) = position(&altered, b"golden golden") {
+            altered[at] ^= 1;
+            seeds.push((format!("altered-{number}"), with_queue(&altered)));
+        }
     }
     // Frames with numbers at the edge of what there is; the target puts the checksums right.
     let books = |appended: u64, delivered: u64| {
@@ -106,6 +112,12 @@ fn journal_seeds() -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
+fn position(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes
+        .windows(needle.len())
+        .position(|window| window == needle)
+}
+
 /// A frame of generation 1 whose place and checksum are still to be put right.
 fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut frame = vec![0; 32];
@@ -135,6 +147,8 @@ fn chunk_seeds() -> Vec<(String, Vec<u8>)> {
     .concat();
     let mut future = plain.clone();
     future[0] = 2;
+    let mut altered = plain.clone();
+    altered[62] ^= 1;
     let mut last_number = plain.clone();
     last_number[2..10].copy_from_slice(&u64::MAX.to_le_bytes());
     last_number[22..30].copy_from_slice(&u64::MAX.to_le_bytes());
@@ -154,6 +168,7 @@ fn chunk_seeds() -> Vec<(String, Vec<u8>)> {
         named("plain", plain.clone()),
         named("plain-cut", &plain[..60]),
         named("head-alone", &plain[..22]),
+        named("altered", altered),
         named("future", future),
         named("at-the-end-of-numbers", last_number),
         named("count-that-cannot-be", many),
@@ -183,8 +198,9 @@ fn spool_seeds() -> Vec<(String, Vec<u8>)> {
     };
     // The files by their place among the sorted ones: the journal's 0 to 2, its end 3, the
     // segment's conf and db 4 and 5, the two marks 6 and 7, the state's conf and db 8 and 9.
-    let cases: [(&str, &[[u8; 6]]); 22] = [
+    let cases: [(&str, &[[u8; 6]]); 23] = [
         ("whole", &[]),
+        ("a-bit-in-a-pending-event", &[at(FLIP, 0, 2620, 1, 0)]),
         (
             "a-bit-in-each-journal-file",
             &[

@@ -234,6 +234,22 @@ async fn open(opening: Opening) -> (LogHandle, Arc<Disk>) {
     (opened.unwrap().0, disk)
 }
 
+/// Takes away what is there, as the flusher does, until so many events were let in.
+async fn drain(log: &LogHandle, events: u64) {
+    let mut changes = log.changes();
+    let mut settled = 0;
+    while settled < events {
+        let last = changes.borrow_and_update().last_seq;
+        if last > settled {
+            let settle = move |log: &mut dyn Log| log.settle(last, Settled::Delivered);
+            log.run(settle).await.unwrap();
+            settled = last;
+        } else {
+            changes.changed().await.unwrap();
+        }
+    }
+}
+
 fn events(n: usize) -> Vec<Event> {
     (0..n).map(|_| Event::json("1").unwrap()).collect()
 }
@@ -326,19 +342,7 @@ fn appends_that_wait_for_room_all_go_on_when_there_is_some() {
                 future::spawn(async move { log.append(events(1), true).await.unwrap() })
             })
             .collect();
-        // Takes away what is there, as the flusher does, until all were let in.
-        let mut changes = log.changes();
-        let mut settled = 0;
-        while settled < 6 {
-            let last = changes.borrow_and_update().last_seq;
-            if last > settled {
-                let settle = move |log: &mut dyn Log| log.settle(last, Settled::Delivered);
-                log.run(settle).await.unwrap();
-                settled = last;
-            } else {
-                changes.changed().await.unwrap();
-            }
-        }
+        drain(&log, 6).await;
         for append in appends {
             append.await.unwrap();
         }
@@ -465,5 +469,31 @@ fn what_is_handed_over_is_told_once_or_dropped_with_a_log_that_ended() {
         told.sort_unstable();
         assert_eq!(told, [0, 1, 2]);
         log.close().await.unwrap();
+    });
+}
+
+#[cfg(feature = "layer")]
+#[test]
+fn what_waits_for_room_is_not_overtaken_by_what_would_fit() {
+    explore(|| async {
+        let (log, _) = open(Opening {
+            intake_events: 4,
+            events_max: 2,
+            ..Opening::default()
+        })
+        .await;
+        let told = Arc::new(Mutex::new(Vec::new()));
+        for json in ["1", "22", "3"] {
+            let told = Arc::clone(&told);
+            let tell = move |result: Result<Seq, Error>| {
+                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                told.push((json, result.unwrap()));
+            };
+            log.hand_over(vec![Event::json(json).unwrap()], true, Box::new(tell));
+        }
+        drain(&log, 3).await;
+        log.close().await.unwrap();
+        let told = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        assert_eq!(told, [("1", 1), ("22", 2), ("3", 3)]);
     });
 }
