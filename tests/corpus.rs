@@ -4,6 +4,7 @@
 //! `tests/golden` and from the cases below. Other files in the corpus are left alone.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a test that fails shows its input")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
