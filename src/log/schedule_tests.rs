@@ -65,7 +65,10 @@ mod sync {
 
 #[path = "thread.rs"]
 #[expect(dead_code, reason = "only what is tested here is used")]
-#[expect(clippy::duplicate_mod, reason = "over other primitives it is another module")]
+#[expect(
+    clippy::duplicate_mod,
+    reason = "over other primitives it is another module"
+)]
 mod thread;
 
 /// What became of the log, as its disk would know.
