@@ -171,8 +171,11 @@ impl<S: Sink> Task<S> {
                 from,
                 events_max,
                 bytes_max,
-            } => ask(log, Input::Found, move |log| {
-                log.read(from, events_max, bytes_max)
+            } => Box::pin(async move {
+                match log.read(from, events_max, bytes_max).await {
+                    Ok((read, at)) => (Input::Found(Ok(read)), Some(at)),
+                    Err(error) => (Input::Found(Err(error)), None),
+                }
             }),
             Action::Store(Entry::Settle { last, how, .. }) => {
                 ask(log, Input::Stored, move |log| log.settle(last, how))

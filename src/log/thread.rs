@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use super::{Log, Position};
+use super::shelf::keeper::Nudge;
+use super::{Log, Position, Read};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::{Event, Seq};
@@ -41,6 +42,8 @@ type Reply = Box<dyn FnOnce() + Send>;
 enum Command {
     Append(Append),
     Control(Control, OwnedSemaphorePermit),
+    /// Something the log does apart is done.
+    Nudge,
     Close(oneshot::Sender<Result<(), Error>>),
 }
 
@@ -102,7 +105,8 @@ pub(crate) struct ThreadSettings {
 /// makes everything durable and ends.
 #[derive(Clone)]
 pub(crate) struct LogHandle {
-    commands: Sender<Command>,
+    /// Shared, so that the log's own helper can reach the thread without keeping it alive.
+    commands: Arc<Sender<Command>>,
     intake: Arc<Semaphore>,
     intake_bytes: u64,
     controls: Arc<Semaphore>,
@@ -211,6 +215,33 @@ impl LogHandle {
         self.ask(Command::Control(control, permit), answer).await
     }
 
+    /// Reads pending events, as [`Log::read`], and where cursor and last sequence number stood
+    /// when that began. Reading from disk holds up no commit.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub(crate) async fn read(
+        &self,
+        from: Seq,
+        events_max: usize,
+        bytes_max: u64,
+    ) -> Result<(Read, (Seq, Seq)), Error> {
+        let permit = Arc::clone(&self.controls).acquire_owned().await;
+        let Ok(permit) = permit else {
+            return Err(self.gone().await);
+        };
+        let (reply, answer) = oneshot::channel();
+        let control: Control = Box::new(move |log| {
+            let position = log.position();
+            let at = (position.cursor, position.last_seq);
+            // Nobody waiting is no fault: the caller may have been cancelled.
+            let tell = move |read: Result<Read, Error>| drop(reply.send(read.map(|r| (r, at))));
+            log.read_later(from, events_max, bytes_max, Box::new(tell));
+            Box::new(|| ())
+        });
+        self.ask(Command::Control(control, permit), answer).await
+    }
+
     /// Makes everything durable and ends the thread; the spool is free when this returns.
     /// A second close, and every append after the first, answers [`Error::Closed`].
     ///
@@ -269,6 +300,8 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
     open: impl FnOnce() -> Result<(L, T), Error> + Send + 'static,
 ) -> Result<(LogHandle, T), Error> {
     let (commands, inbox) = channel();
+    let commands = Arc::new(commands);
+    let nudge = nudge(&commands);
     let (publish, position) = watch::channel(Position::default());
     let (opened, answer) = oneshot::channel();
     let panic = Arc::new(OnceLock::new());
@@ -288,7 +321,10 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
     let place = settings.place.clone();
     let body = move || {
         let ended = catch_unwind(AssertUnwindSafe(|| match open() {
-            Ok((log, extra)) => {
+            Ok((mut log, extra)) => {
+                if let Err(error) = log.work_apart(settings.place.clone(), nudge) {
+                    return drop(opened.send(Err(error)));
+                }
                 publish.send_replace(log.position());
                 if opened.send(Ok(extra)).is_ok() {
                     Owner::new(log, settings, clock, publish).run(&inbox);
@@ -316,6 +352,17 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
         Ok(result) => result.map(|extra| (handle, extra)),
         Err(_) => Err(handle.gone().await),
     }
+}
+
+/// Has the thread look at its log. It does not keep the thread alive: only handles do.
+fn nudge(commands: &Arc<Sender<Command>>) -> Nudge {
+    let commands = Arc::downgrade(commands);
+    Arc::new(move || {
+        if let Some(commands) = commands.upgrade() {
+            // A thread that has ended has nothing to look at.
+            drop(commands.send(Command::Nudge));
+        }
+    })
 }
 
 /// The text of a panic.
@@ -408,6 +455,8 @@ impl<L: Log> Owner<L> {
                 Ok(Some(Command::Control(control, permit))) => {
                     round.controls.push((control, permit));
                 }
+                // Every round ends with a look at the log.
+                Ok(Some(Command::Nudge)) => {}
                 Ok(Some(Command::Close(reply))) => {
                     round.close = Some(reply);
                     return round;
