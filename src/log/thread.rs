@@ -35,6 +35,9 @@ const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 /// Bytes gathered into one commit at the most; what waits beyond goes into the next.
 const COMMIT_BYTES: u64 = 1 << 20;
 
+/// Looks at the inbox, at the most, while callers are expected back.
+const LOOKS_MAX: u32 = 10_000;
+
 /// Does its work and gives what tells the caller, to be called once the position is public.
 type Control = Box<dyn FnOnce(&mut dyn Log) -> Reply + Send>;
 type Reply = Box<dyn FnOnce() + Send>;
@@ -385,6 +388,9 @@ struct Owner<L> {
     /// When the oldest unsynced commit must be synced, on the monotonic clock.
     sync_at: Option<Duration>,
     more_to_tidy: bool,
+    /// How many callers the last commit answered, and how long they are waited for.
+    company: usize,
+    patience: Duration,
     /// Something changed after the waiting appends were last looked at.
     room_may_have_come: bool,
 }
@@ -414,6 +420,8 @@ impl<L: Log> Owner<L> {
             waiting,
             sync_at: None,
             more_to_tidy: true,
+            company: 0,
+            patience: Duration::ZERO,
             room_may_have_come: false,
         }
     }
@@ -461,6 +469,13 @@ impl<L: Log> Owner<L> {
                     round.close = Some(reply);
                     return round;
                 }
+                Ok(None) if self.lingers_with(&round) => match self.linger(inbox) {
+                    Some(more) => {
+                        next = more;
+                        continue;
+                    }
+                    None => return round,
+                },
                 Ok(None) => return round,
                 Err(Disconnected) => {
                     round.disconnected = true;
@@ -472,6 +487,28 @@ impl<L: Log> Owner<L> {
             }
             next = poll(inbox);
         }
+    }
+
+    /// Whether callers that the last commit answered are likely to be back in a moment. Without
+    /// them, the first one to be back would have a commit to itself and all others would wait
+    /// for the next: two fdatasyncs for what one can do.
+    fn lingers_with(&self, round: &Round) -> bool {
+        round.controls.is_empty() && (1..self.company).contains(&round.appends.len())
+    }
+
+    /// Waits for the next command without sleeping, since a wake-up for each of them would cost
+    /// more than the wait is worth: it is a part of what a commit takes, and other threads get
+    /// the processor meanwhile. None if it is over.
+    fn linger(&self, inbox: &Receiver<Command>) -> Option<Result<Option<Command>, Disconnected>> {
+        let until = self.clock.monotonic() + self.patience;
+        for _ in 0..LOOKS_MAX {
+            match poll(inbox) {
+                Ok(None) if self.clock.monotonic() < until => std::thread::yield_now(),
+                Ok(None) => return None,
+                next => return Some(next),
+            }
+        }
+        None
     }
 
     /// The first command, waiting for it as long as nothing else is due.
@@ -515,7 +552,10 @@ impl<L: Log> Owner<L> {
             return;
         }
         let sync = staged.iter().any(|(append, _)| append.sync);
+        let began = self.clock.monotonic();
         let result = observe::commit(&*self.clock, || self.log.commit(sync));
+        self.company = staged.len();
+        self.patience = self.clock.monotonic().saturating_sub(began) / 4;
         self.more_to_tidy = true;
         self.schedule_sync();
         // The position is public before the callers go on, so that they see their own events.
