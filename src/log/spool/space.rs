@@ -279,7 +279,9 @@ impl SpoolLog {
     /// Seals one chunk if the tail is past its bound. True if there is more to seal, and nothing
     /// under way that will say so.
     pub(super) fn seal_if_long(&mut self) -> Result<bool, Error> {
-        self.finish_sealing(false)?;
+        // A shelf that does not keep up is waited for: memory is bounded, and so the rate.
+        let far_behind = self.tail.bytes() / 2 > self.settings.tail_bytes;
+        self.finish_sealing(far_behind)?;
         let now = self.clock.monotonic();
         let resting = self
             .seal_rest

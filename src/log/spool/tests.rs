@@ -94,11 +94,33 @@ fn a_commit_does_not_wait_for_the_shelf_and_i2_the_tail_keeps_what_is_on_its_way
 }
 
 #[test]
+fn a_tail_of_twice_its_bound_waits_for_the_shelf() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, open_gate, _nudges) = held_up(dir.path());
+    append(&mut log, 1..=12, 500);
+    assert!(log.sealing.is_some() && log.tail.first() == 1);
+    for n in 13..=20 {
+        log.stage(&[event(n, 500)]).unwrap();
+        log.commit(true).unwrap();
+    }
+    assert!(log.tail.bytes() > 2 * tight().tail_bytes);
+    // Whenever the other thread comes to it: one step of tidying is enough.
+    let opener = std::thread::spawn(move || drop(open_gate));
+    log.tidy().unwrap();
+    assert!(log.tail.first() > 1);
+    opener.join().unwrap();
+}
+
+#[test]
 fn i3_a_journal_that_is_full_waits_for_the_shelf_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, open_gate, _nudges) = held_up(dir.path());
-    append(&mut log, 1..=60, 500);
+    append(&mut log, 1..=12, 500);
     assert!(log.sealing.is_some());
+    for n in 13..=60 {
+        log.stage(&[event(n, 500)]).unwrap();
+        log.commit(true).unwrap();
+    }
     assert_eq!(log.recyclable(), 0);
     drop(open_gate);
     // More than the three journal files hold.
