@@ -7,7 +7,7 @@
 //! counted under a named reason in the [`Ledger`].
 //!
 //! That costs one write and one fdatasync for each commit (shared by all appends that wait at the
-//! same moment), 13 MiB of disk from the beginning with the default [`Settings`], one thread, and
+//! same moment), 13 MiB of disk from the beginning with the default [`Settings`], two threads, and
 //! one request in flight at a time.
 //!
 //! It is not a broker (one spool, one process, one receiver), not exactly-once, not parallel, and

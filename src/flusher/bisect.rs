@@ -84,6 +84,12 @@ impl Plan {
         self.parts.front().map_or(0, |part| part.len)
     }
 
+    /// The last event, if the next part is all there is.
+    pub(crate) fn last_of_only_part(&self) -> Option<Seq> {
+        let last = self.items.back().filter(|_| self.parts.len() == 1);
+        last.map(|item| item.stored.seq)
+    }
+
     /// Splits the next part as long as it is known to be refused whole.
     pub(crate) fn open(&mut self) {
         while self.parts.front().is_some_and(|p| p.bad && p.len > 1) {

@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 use super::backoff::Backoff;
 use super::bisect::Plan;
 use super::limit::Limit;
-use super::step::{Action, Due, Entry, Input, Now};
+use super::step::{Action, Due, Entry, Input, Now, Reading};
 use super::storage::Trouble;
 use crate::dead::{Cause, DeadLetter};
 use crate::event::Seq;
@@ -172,6 +172,24 @@ impl Machine {
         }
     }
 
+    /// What will be read next if the request under way is taken: worth reading now, if that fills
+    /// a batch. Fewer events than that may be more by then.
+    pub(crate) fn read_ahead(&self) -> Option<Reading> {
+        let last = self.plan.last_of_only_part();
+        let last = last.filter(|_| self.job == Some(Job::Send))?;
+        let reading = self.reading_from(last.saturating_add(1));
+        let waiting = usize::try_from(self.last_seq.saturating_sub(last)).unwrap_or(usize::MAX);
+        (waiting >= reading.events_max).then_some(reading)
+    }
+
+    fn reading_from(&self, from: Seq) -> Reading {
+        Reading {
+            from,
+            events_max: self.limit.events(),
+            bytes_max: self.delivery.batch_bytes,
+        }
+    }
+
     /// Whether a change of the log's position is worth an [`Input::Tick`].
     pub(crate) fn is_dry(&self) -> bool {
         self.dry
@@ -308,12 +326,8 @@ impl Machine {
 
     fn read(&mut self, now: &Now) -> Option<Action> {
         if self.last_seq > self.cursor && self.end_seen != Some(self.last_seq) {
-            let read = Action::Read {
-                from: self.cursor.saturating_add(1),
-                events_max: self.limit.events(),
-                bytes_max: self.delivery.batch_bytes,
-            };
-            return self.ask_log(read, now);
+            let reading = self.reading_from(self.cursor.saturating_add(1));
+            return self.ask_log(Action::Read(reading), now);
         }
         if self.closing.is_some() {
             return self.end();

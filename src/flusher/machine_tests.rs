@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::script::*;
-use super::step::Input;
+use super::step::{Input, Reading};
 use crate::dead::Cause;
 use crate::error::Error;
 use crate::ledger::Settled;
@@ -51,6 +51,33 @@ fn batches_follow_each_other_and_each_is_settled_before_the_next() {
     assert_eq!(rig.log.position().cursor, 3);
     assert_eq!(rig.answer(DELIVERED), Send(vec![7]));
     assert_eq!(rig.answer(DELIVERED), Wait(None));
+}
+
+#[test]
+fn the_next_batch_is_worth_reading_ahead_if_it_will_be_full() {
+    let batch_events = 3;
+    let delivery = Delivery {
+        batch_events,
+        ..steady()
+    };
+    let bytes_max = delivery.batch_bytes;
+    let mut rig = Rig::new(8, delivery, None);
+    assert_eq!(rig.machine.read_ahead(), None, "nothing is under way");
+    assert_eq!(rig.start(), Send(vec![1, 2, 3]));
+    let next = Reading {
+        from: 4,
+        events_max: 3,
+        bytes_max,
+    };
+    assert_eq!(rig.machine.read_ahead(), Some(next));
+    // Divided: the rest of this batch comes first.
+    assert_eq!(rig.answer(Verdict::Divide), Send(vec![1, 2]));
+    assert_eq!(rig.machine.read_ahead(), None);
+    assert_eq!(rig.answer(DELIVERED), Send(vec![3]));
+    assert_eq!(rig.machine.read_ahead().unwrap().from, 4);
+    assert_eq!(rig.answer(DELIVERED), Send(vec![4, 5]));
+    assert_eq!(rig.answer(DELIVERED), Send(vec![6, 7]));
+    assert_eq!(rig.machine.read_ahead(), None, "only one event is left");
 }
 
 #[test]

@@ -13,7 +13,7 @@
 //! owner of the spool sends it again under the same ids (promise 3).
 
 mod backoff;
-mod bisect;
+pub(crate) mod bisect;
 mod limit;
 mod machine;
 mod orders;

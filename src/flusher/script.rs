@@ -223,11 +223,9 @@ impl Rig {
                     return Next::Send(seqs);
                 }
                 Some(Action::Recall) => Input::Recalled(self.log.memo()),
-                Some(Action::Read {
-                    from,
-                    events_max,
-                    bytes_max,
-                }) => Input::Found(self.log.read(from, events_max, bytes_max)),
+                Some(Action::Read(r)) => {
+                    Input::Found(self.log.read(r.from, r.events_max, r.bytes_max))
+                }
                 Some(Action::Store(Entry::Settle { last, how, .. })) => {
                     Input::Stored(self.log.settle(last, how))
                 }

@@ -73,14 +73,7 @@ pub(crate) enum Action {
     /// Read the memo.
     Recall,
     /// Read pending events.
-    Read {
-        /// From here on.
-        from: Seq,
-        /// So many at the most.
-        events_max: usize,
-        /// And, beyond the first, so many bytes.
-        bytes_max: u64,
-    },
+    Read(Reading),
     /// Hand the batch to the sink.
     Send(Batch),
     /// Tell the log what became of events.
@@ -89,6 +82,17 @@ pub(crate) enum Action {
     Remember(Memo),
     /// End, and drop what is under way.
     End,
+}
+
+/// Which pending events are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// From here on.
+    pub(crate) from: Seq,
+    /// So many at the most.
+    pub(crate) events_max: usize,
+    /// And, beyond the first, so many bytes.
+    pub(crate) bytes_max: u64,
 }
 
 /// What the log is owed.

@@ -10,13 +10,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::machine::Machine;
-use super::step::{Action, Entry, Input, Now};
+use super::step::{Action, Entry, Input, Now, Reading};
 use super::{FlusherView, Orders};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::Seq;
 use crate::log::thread::{LogHandle, panic_text};
-use crate::log::{Log, Position};
+use crate::log::{Log, Position, Read};
 use crate::observe;
 use crate::sink::Sink;
 use crate::status::FlusherState;
@@ -39,6 +39,14 @@ pub(super) struct Task<S> {
     /// answers may be ahead of what it has published.
     at: (Seq, Seq),
     publish: watch::Sender<FlusherView>,
+    /// The next read, begun while a request is under way.
+    ahead: Option<Ahead>,
+}
+
+struct Ahead {
+    reading: Reading,
+    job: Job,
+    done: Option<Done>,
 }
 
 impl<S: Sink> Task<S> {
@@ -62,6 +70,7 @@ impl<S: Sink> Task<S> {
             changes,
             at: (0, 0),
             publish,
+            ahead: None,
         }
     }
 
@@ -99,7 +108,23 @@ impl<S: Sink> Task<S> {
                 Some(action) => job = Some(self.start(action)),
                 None => {}
             }
+            self.read_ahead();
             input = self.next(&mut job).await;
+        }
+    }
+
+    /// Begins the next read while the request is under way, so that the receiver does not wait
+    /// for the disk. The machine knows nothing of it: it asks when it is time.
+    fn read_ahead(&mut self) {
+        let Some(reading) = self.machine.read_ahead() else {
+            return;
+        };
+        if self.ahead.as_ref().is_none_or(|a| a.reading != reading) {
+            self.ahead = Some(Ahead {
+                reading,
+                job: read(self.log.clone(), reading),
+                done: None,
+            });
         }
     }
 
@@ -110,31 +135,41 @@ impl<S: Sink> Task<S> {
         }
         let timer = self.machine.wake_at();
         let timer = timer.and_then(|wait| self.started.checked_add(wait));
-        tokio::select! {
-            // Orders come first: a pause or an end must not wait behind a receiver that answers
-            // without delay.
-            biased;
-            order = self.orders.changed() => match order {
-                Ok(()) => self.next_order().unwrap_or(Input::Tick),
-                // The last handle is gone, so nobody can ask for anything any more.
-                Err(_) => Input::Abandoned,
-            },
-            // What is under way has come to its end.
-            (input, at) = finish(job) => {
-                *job = None;
-                self.see(at);
-                input
+        loop {
+            let ahead_pending = self
+                .ahead
+                .as_ref()
+                .is_some_and(|ahead| ahead.done.is_none());
+            tokio::select! {
+                // Orders come first: a pause or an end must not wait behind a receiver that answers
+                // without delay.
+                biased;
+                order = self.orders.changed() => return match order {
+                    Ok(()) => self.next_order().unwrap_or(Input::Tick),
+                    // The last handle is gone, so nobody can ask for anything any more.
+                    Err(_) => Input::Abandoned,
+                },
+                // What is under way has come to its end.
+                (input, at) = finish(job) => {
+                    *job = None;
+                    self.see(at);
+                    return input;
+                }
+                // Kept until it is asked for.
+                () = look_ahead(&mut self.ahead), if ahead_pending => {}
+                // A wait is over, or the deadline of a close has come.
+                () = sleep_until(timer.unwrap_or(self.started)), if timer.is_some() => {
+                    return Input::Tick;
+                }
+                // The cause of a pause may be gone.
+                () = self.sink.changed(), if self.machine.listens() => return Input::Changed,
+                // Everything was delivered and something new may be there.
+                moved = self.changes.changed(), if self.machine.is_dry() => return match moved {
+                    Ok(()) => Input::Tick,
+                    // The log has ended; the answer to any question says how.
+                    Err(_) => Input::Stored(self.log.run(|_| Ok(())).await),
+                },
             }
-            // A wait is over, or the deadline of a close has come.
-            () = sleep_until(timer.unwrap_or(self.started)), if timer.is_some() => Input::Tick,
-            // The cause of a pause may be gone.
-            () = self.sink.changed(), if self.machine.listens() => Input::Changed,
-            // Everything was delivered and something new may be there.
-            moved = self.changes.changed(), if self.machine.is_dry() => match moved {
-                Ok(()) => Input::Tick,
-                // The log has ended; the answer to any question says how.
-                Err(_) => Input::Stored(self.log.run(|_| Ok(())).await),
-            },
         }
     }
 
@@ -163,17 +198,11 @@ impl<S: Sink> Task<S> {
         None
     }
 
-    fn start(&self, action: Action) -> Job {
+    fn start(&mut self, action: Action) -> Job {
         let log = self.log.clone();
         match action {
             Action::Recall => ask(log, Input::Recalled, |log| log.memo()),
-            Action::Read {
-                from,
-                events_max,
-                bytes_max,
-            } => ask(log, Input::Found, move |log| {
-                log.read(from, events_max, bytes_max)
-            }),
+            Action::Read(reading) => self.read(reading),
             Action::Store(Entry::Settle { last, how, .. }) => {
                 ask(log, Input::Stored, move |log| log.settle(last, how))
             }
@@ -190,6 +219,20 @@ impl<S: Sink> Task<S> {
             }
             // The caller has returned on it already.
             Action::End => Box::pin(std::future::pending()),
+        }
+    }
+
+    /// What was read ahead, if it is what is asked for and there is something in it.
+    fn read(&mut self, reading: Reading) -> Job {
+        match self.ahead.take().filter(|ahead| ahead.reading == reading) {
+            Some(Ahead {
+                done: Some(done @ (Input::Found(Ok(Read::Events(_))), _)),
+                ..
+            }) => Box::pin(std::future::ready(done)),
+            Some(Ahead {
+                done: None, job, ..
+            }) => job,
+            _ => read(self.log.clone(), reading),
         }
     }
 
@@ -225,6 +268,22 @@ impl<S: Sink> Task<S> {
         if let Some((cursor, last_seq)) = at {
             self.at = (self.at.0.max(cursor), self.at.1.max(last_seq));
         }
+    }
+}
+
+fn read(log: LogHandle, reading: Reading) -> Job {
+    Box::pin(async move {
+        let read = log.read(reading.from, reading.events_max, reading.bytes_max);
+        match read.await {
+            Ok((read, at)) => (Input::Found(Ok(read)), Some(at)),
+            Err(error) => (Input::Found(Err(error)), None),
+        }
+    })
+}
+
+async fn look_ahead(ahead: &mut Option<Ahead>) {
+    if let Some(ahead) = ahead {
+        ahead.done = Some(ahead.job.as_mut().await);
     }
 }
 

@@ -41,7 +41,9 @@ use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::event::{Event, Receipt, Seq, StoredEvent};
 use crate::ledger::{Ledger, Settled};
+use crate::observe::Place;
 use crate::status::SeqRange;
+use shelf::keeper::Nudge;
 
 pub(crate) use codec::{Memo, PausedMemo};
 
@@ -69,6 +71,12 @@ pub(crate) trait Log: Send {
     /// The pending events from `from` on, at most so many and, beyond the first, at most so many
     /// bytes of JSON (I2).
     fn read(&mut self, from: Seq, events_max: usize, bytes_max: u64) -> Result<Read, Error>;
+
+    /// As [`read`](Log::read), but `reply` may be called later and on another thread, so that
+    /// commits need not wait for a read from disk.
+    fn read_later(&mut self, from: Seq, events_max: usize, bytes_max: u64, reply: ReadReply) {
+        reply(self.read(from, events_max, bytes_max));
+    }
 
     /// Moves the cursor over everything up to `through` and books it (I6, I7). What the cursor
     /// has passed already is not booked again. Survives the death of the process.
@@ -102,12 +110,24 @@ pub(crate) trait Log: Send {
     /// Where everything stands.
     fn position(&self) -> Position;
 
-    /// One bounded step of work that can wait: sealing, rolling, deleting. True if there is more.
+    /// One bounded step of work that can wait: sealing, rolling, deleting. True if there is more
+    /// to do now; what is done apart does not count.
     fn tidy(&mut self) -> Result<bool, Error>;
+
+    /// Allows the log to do what takes long on a thread of its own, which works for `place`. It
+    /// calls `nudge` whenever something is done, and wants to be tidied then.
+    fn work_apart(&mut self, place: Place, nudge: Nudge) -> Result<(), Error> {
+        // A log that does nothing that takes long has no use for it.
+        let _ = (place, nudge);
+        Ok(())
+    }
 
     /// Makes everything durable. The log is not used afterwards.
     fn close(&mut self) -> Result<(), Error>;
 }
+
+/// Takes what was read.
+pub(crate) type ReadReply = Box<dyn FnOnce(Result<Read, Error>) + Send>;
 
 /// What there is to read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,9 @@
 //! The limits are so small that sealing, rolling and recycling happen all the time. A failing
 //! case is printed with its steps and kept in `proptest-regressions/`.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::contract::{event, letter, open, read_all, tight};
@@ -11,6 +14,7 @@ use super::memory::MemoryLog;
 use super::spool::SpoolLog;
 use super::{Log, Memo, Read};
 use crate::ledger::Settled;
+use crate::observe::Place;
 use crate::settings::Settings;
 
 #[derive(Clone, Debug)]
@@ -107,6 +111,15 @@ fn apply(log: &mut dyn Log, step: &Step, next: u64) {
     }
 }
 
+/// With or without a thread for the shelf. What is seen from outside is the same.
+fn open_kept(dir: &Path, settings: Settings, apart: bool) -> SpoolLog {
+    let mut log = open(dir, settings);
+    if apart {
+        log.work_apart(Place::new(dir), Arc::new(|| ())).unwrap();
+    }
+    log
+}
+
 fn compare(real: &mut SpoolLog, model: &mut MemoryLog) {
     let (a, b) = (real.position(), model.position());
     assert_eq!(
@@ -135,10 +148,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_log_on_disk_does_what_the_model_does(steps in steps()) {
+    fn the_log_on_disk_does_what_the_model_does(steps in steps(), apart in any::<bool>()) {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings { segment_bytes: 16 << 10, ..tight() };
-        let mut real = open(dir.path(), settings.clone());
+        let mut real = open_kept(dir.path(), settings.clone(), apart);
         let mut model = MemoryLog::new(&settings);
         for step in &steps {
             let next = model.position().last_seq + 1;
@@ -149,7 +162,7 @@ proptest! {
             }
             if matches!(step, Step::Reopen | Step::Crash) {
                 drop(real);
-                real = open(dir.path(), settings.clone());
+                real = open_kept(dir.path(), settings.clone(), apart);
                 compare_all(&mut real, &mut model);
             }
             compare(&mut real, &mut model);

@@ -17,6 +17,8 @@
 //! loses least; the ranges that are gone are reported as the reader comes to them. Then it is
 //! moved to `quarantine/` beside `segments/` instead of being deleted.
 
+pub(crate) mod keeper;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;

@@ -17,19 +17,19 @@ use std::time::Duration;
 
 use super::dir::SpoolDir;
 use super::journal::Journal;
-use super::shelf::Shelf;
+use super::shelf::keeper::{Begun, Keeper, Nudge};
 use super::state::State;
 use super::tail::Tail;
-use super::{Log, Memo, Position, Read, frame};
+use super::{Log, Memo, Position, Read, ReadReply, frame};
 use crate::clock::Clock;
 use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::event::{Event, Receipt, Seq};
 use crate::ledger::{Ledger, Settled};
-use crate::observe;
+use crate::observe::{self, Place};
 use crate::settings::Settings;
 use crate::status::SeqRange;
-use read::Limit;
+use read::{Limit, ReadTimes};
 
 /// How long a failed sealing rests before it is tried again.
 const SEAL_REST: Duration = Duration::from_secs(1);
@@ -42,10 +42,14 @@ pub(crate) struct SpoolLog {
     dir: SpoolDir,
     journal: Journal,
     tail: Tail,
-    shelf: Shelf,
+    shelf: Keeper,
+    /// What is being sealed: the tail has it until it is durable on the shelf.
+    sealing: Option<Sealing>,
+    /// Settled segments that are being deleted.
+    removing: Option<Begun<Result<usize, Error>>>,
+    /// The books and the end of the oldest segment when deleting was begun last.
+    removal_tried: Option<(Ledger, Option<Seq>)>,
     state: State,
-    /// Bytes of the segments on disk, measured when they changed.
-    shelf_bytes: u64,
     /// Bytes of the state on disk, measured when it changed.
     state_bytes: u64,
     state_to_tidy: bool,
@@ -54,6 +58,8 @@ pub(crate) struct SpoolLog {
     /// The cursor that a power cut cannot take back.
     durable_cursor: Seq,
     staged: Vec<Event>,
+    /// Bytes of the staged events as they are stored.
+    staged_bytes: u64,
     /// How many of the staged events belong to each append.
     staged_counts: Vec<usize>,
     /// The dead letter whose event is staged again.
@@ -64,8 +70,15 @@ pub(crate) struct SpoolLog {
     fault: Option<String>,
     /// When sealing may be tried again after it failed, and what it failed of.
     seal_rest: Option<(Duration, io::ErrorKind, String)>,
-    /// When the event after the cursor happened, as far as it was read.
-    oldest: Option<(Seq, u64)>,
+    /// When the first events of the last reads happened.
+    read: ReadTimes,
+}
+
+/// A chunk on its way to the shelf.
+#[derive(Debug)]
+struct Sealing {
+    last: Seq,
+    begun: Begun<Result<(), Error>>,
 }
 
 impl SpoolLog {
@@ -75,7 +88,7 @@ impl SpoolLog {
 
     /// The last event that is durably settled, or sealed and synced (I3).
     fn recyclable(&self) -> Seq {
-        self.durable_cursor.max(self.shelf.synced_through())
+        self.durable_cursor.max(self.shelf.seen().synced_through)
     }
 
     /// The books with what is staged, as frames that follow the staged ones must state them.
@@ -147,6 +160,7 @@ impl SpoolLog {
         let first = self.books().appended + 1;
         self.journal.push_events(first, events);
         self.staged.extend_from_slice(events);
+        self.staged_bytes += events.iter().map(super::codec::event_bytes).sum::<u64>();
         self.staged_counts.push(events.len());
         Ok(first)
     }
@@ -183,6 +197,7 @@ impl SpoolLog {
     /// After the journal failed under a commit: replaces the file and writes the same again.
     fn write_staged_again(&mut self) -> Result<(), Error> {
         let staged = std::mem::take(&mut self.staged);
+        self.staged_bytes = 0;
         let mut rest = staged.as_slice();
         self.repair_journal()?;
         for count in std::mem::take(&mut self.staged_counts) {
@@ -257,6 +272,7 @@ impl Log for SpoolLog {
         }
         let result = self.note_fault(result);
         let staged = std::mem::take(&mut self.staged);
+        self.staged_bytes = 0;
         self.staged_counts.clear();
         self.staged_retried = None;
         result?;
@@ -275,35 +291,25 @@ impl Log for SpoolLog {
     }
 
     fn read(&mut self, from: Seq, events_max: usize, bytes_max: u64) -> Result<Read, Error> {
-        let from = from.max(self.cursor() + 1);
-        if from > self.ledger.appended {
-            return Ok(Read::End);
+        let mut limit = Limit::new(events_max, bytes_max);
+        match self.read_tail(from, &mut limit) {
+            Ok(read) => Ok(read),
+            Err(sealed) => self.shelf.run(move |shelf| sealed.read(shelf, &mut limit)),
         }
-        let mut limit = Limit {
-            events: events_max.max(1),
-            bytes: bytes_max,
-            taken: false,
-        };
-        let read = if from >= self.tail.first() {
-            let events: Vec<_> = self
-                .tail
-                .from(from)
-                .take_while(|s| limit.take(&s.event))
-                .collect();
-            if events.is_empty() {
-                // Numbers were given out whose events are gone.
-                Read::Missing(SeqRange {
-                    first: from,
-                    last: self.ledger.appended,
-                })
-            } else {
-                Read::Events(events)
-            }
-        } else {
-            self.read_sealed(from, &mut limit)?
-        };
-        self.note_oldest(&read);
-        Ok(read)
+    }
+
+    fn read_later(&mut self, from: Seq, events_max: usize, bytes_max: u64, reply: ReadReply) {
+        let mut limit = Limit::new(events_max, bytes_max);
+        match self.read_tail(from, &mut limit) {
+            Ok(read) => reply(Ok(read)),
+            Err(sealed) => self
+                .shelf
+                .order(move |shelf| reply(sealed.read(shelf, &mut limit))),
+        }
+    }
+
+    fn work_apart(&mut self, place: Place, nudge: Nudge) -> Result<(), Error> {
+        self.shelf.move_apart(place, nudge)
     }
 
     fn settle(&mut self, through: Seq, how: Settled) -> Result<(), Error> {
@@ -397,10 +403,7 @@ impl Log for SpoolLog {
 
     fn position(&self) -> Position {
         let oldest = self.cursor() + 1;
-        let read = self
-            .oldest
-            .filter(|(seq, _)| *seq == oldest)
-            .map(|(_, ms)| ms);
+        let read = self.read.time_ms(oldest);
         Position {
             cursor: self.cursor(),
             last_seq: self.ledger.appended,
@@ -414,6 +417,7 @@ impl Log for SpoolLog {
     }
 
     fn tidy(&mut self) -> Result<bool, Error> {
+        self.shelf.check();
         let removed = self.remove_settled().and_then(|()| self.tidy_state());
         let result = removed.and_then(|()| self.seal_if_long());
         match result {
@@ -438,7 +442,10 @@ impl Log for SpoolLog {
             // Everything is safe without it; only damage to the very end would go unnoticed.
             tracing::warn!(%error, "the end of the journal has no second witness");
         }
-        self.remove_settled()
+        // What was being sealed is in the journal, whatever became of it.
+        let _ = self.finish_sealing(true);
+        self.remove_settled()?;
+        self.finish_removing(true)
     }
 }
 

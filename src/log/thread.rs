@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+use super::shelf::keeper::Nudge;
 use super::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use super::sync::thread;
-use super::{Log, Position};
+use super::{Log, Position, Read};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::{Event, Seq};
@@ -35,6 +36,9 @@ const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 /// Bytes gathered into one commit at the most; what waits beyond goes into the next.
 const COMMIT_BYTES: u64 = 1 << 20;
 
+/// Looks at the inbox, at the most, while callers are expected back.
+const LOOKS_MAX: u32 = 10_000;
+
 /// Does its work and gives what tells the caller, to be called once the position is public.
 type Control = Box<dyn FnOnce(&mut dyn Log) -> Reply + Send>;
 type Reply = Box<dyn FnOnce() + Send>;
@@ -42,6 +46,8 @@ type Reply = Box<dyn FnOnce() + Send>;
 enum Command {
     Append(Append),
     Control(Control, OwnedSemaphorePermit),
+    /// Something the log does apart is done.
+    Nudge,
     Close(oneshot::Sender<Result<(), Error>>),
 }
 
@@ -103,7 +109,8 @@ pub(crate) struct ThreadSettings {
 /// makes everything durable and ends.
 #[derive(Clone)]
 pub(crate) struct LogHandle {
-    commands: Sender<Command>,
+    /// Shared, so that the log's own helper can reach the thread without keeping it alive.
+    commands: Arc<Sender<Command>>,
     intake: Arc<Semaphore>,
     intake_bytes: u64,
     controls: Arc<Semaphore>,
@@ -212,6 +219,33 @@ impl LogHandle {
         self.ask(Command::Control(control, permit), answer).await
     }
 
+    /// Reads pending events, as [`Log::read`], and where cursor and last sequence number stood
+    /// when that began. Reading from disk holds up no commit.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub(crate) async fn read(
+        &self,
+        from: Seq,
+        events_max: usize,
+        bytes_max: u64,
+    ) -> Result<(Read, (Seq, Seq)), Error> {
+        let permit = Arc::clone(&self.controls).acquire_owned().await;
+        let Ok(permit) = permit else {
+            return Err(self.gone().await);
+        };
+        let (reply, answer) = oneshot::channel();
+        let control: Control = Box::new(move |log| {
+            let position = log.position();
+            let at = (position.cursor, position.last_seq);
+            // Nobody waiting is no fault: the caller may have been cancelled.
+            let tell = move |read: Result<Read, Error>| drop(reply.send(read.map(|r| (r, at))));
+            log.read_later(from, events_max, bytes_max, Box::new(tell));
+            Box::new(|| ())
+        });
+        self.ask(Command::Control(control, permit), answer).await
+    }
+
     /// Makes everything durable and ends the thread; the spool is free when this returns.
     /// A second close, and every append after the first, answers [`Error::Closed`].
     ///
@@ -270,6 +304,8 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
     open: impl FnOnce() -> Result<(L, T), Error> + Send + 'static,
 ) -> Result<(LogHandle, T), Error> {
     let (commands, inbox) = channel();
+    let commands = Arc::new(commands);
+    let nudge = nudge(&commands);
     let (publish, position) = watch::channel(Position::default());
     let (opened, answer) = oneshot::channel();
     let panic = Arc::new(OnceLock::new());
@@ -289,7 +325,10 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
     let place = settings.place.clone();
     let body = move || {
         let ended = catch_unwind(AssertUnwindSafe(|| match open() {
-            Ok((log, extra)) => {
+            Ok((mut log, extra)) => {
+                if let Err(error) = log.work_apart(settings.place.clone(), nudge) {
+                    return drop(opened.send(Err(error)));
+                }
                 publish.send_replace(log.position());
                 if opened.send(Ok(extra)).is_ok() {
                     Owner::new(log, settings, clock, publish).run(&inbox);
@@ -319,6 +358,17 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
     }
 }
 
+/// Has the thread look at its log. It does not keep the thread alive: only handles do.
+fn nudge(commands: &Arc<Sender<Command>>) -> Nudge {
+    let commands = Arc::downgrade(commands);
+    Arc::new(move || {
+        if let Some(commands) = commands.upgrade() {
+            // A thread that has ended has nothing to look at.
+            drop(commands.send(Command::Nudge));
+        }
+    })
+}
+
 /// The text of a panic.
 pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     payload
@@ -339,6 +389,9 @@ struct Owner<L> {
     /// When the oldest unsynced commit must be synced, on the monotonic clock.
     sync_at: Option<Duration>,
     more_to_tidy: bool,
+    /// How many callers the last commit answered, and how long they are waited for.
+    company: usize,
+    patience: Duration,
     /// Something changed after the waiting appends were last looked at.
     room_may_have_come: bool,
 }
@@ -368,6 +421,8 @@ impl<L: Log> Owner<L> {
             waiting,
             sync_at: None,
             more_to_tidy: true,
+            company: 0,
+            patience: Duration::ZERO,
             room_may_have_come: false,
         }
     }
@@ -409,10 +464,19 @@ impl<L: Log> Owner<L> {
                 Ok(Some(Command::Control(control, permit))) => {
                     round.controls.push((control, permit));
                 }
+                // Every round ends with a look at the log.
+                Ok(Some(Command::Nudge)) => {}
                 Ok(Some(Command::Close(reply))) => {
                     round.close = Some(reply);
                     return round;
                 }
+                Ok(None) if self.lingers_with(&round) => match self.linger(inbox) {
+                    Some(more) => {
+                        next = more;
+                        continue;
+                    }
+                    None => return round,
+                },
                 Ok(None) => return round,
                 Err(Disconnected) => {
                     round.disconnected = true;
@@ -424,6 +488,28 @@ impl<L: Log> Owner<L> {
             }
             next = poll(inbox);
         }
+    }
+
+    /// Whether callers that the last commit answered are likely to be back in a moment. Without
+    /// them, the first one to be back would have a commit to itself and all others would wait
+    /// for the next: two fdatasyncs for what one can do.
+    fn lingers_with(&self, round: &Round) -> bool {
+        round.controls.is_empty() && (1..self.company).contains(&round.appends.len())
+    }
+
+    /// Waits for the next command without sleeping, since a wake-up for each of them would cost
+    /// more than the wait is worth: it is a part of what a commit takes, and other threads get
+    /// the processor meanwhile. None if it is over.
+    fn linger(&self, inbox: &Receiver<Command>) -> Option<Result<Option<Command>, Disconnected>> {
+        let until = self.clock.monotonic() + self.patience;
+        for _ in 0..LOOKS_MAX {
+            match poll(inbox) {
+                Ok(None) if self.clock.monotonic() < until => thread::yield_now(),
+                Ok(None) => return None,
+                next => return Some(next),
+            }
+        }
+        None
     }
 
     /// The first command, waiting for it as long as nothing else is due.
@@ -467,7 +553,10 @@ impl<L: Log> Owner<L> {
             return;
         }
         let sync = staged.iter().any(|(append, _)| append.sync);
+        let began = self.clock.monotonic();
         let result = observe::commit(&*self.clock, || self.log.commit(sync));
+        self.company = staged.len();
+        self.patience = self.clock.monotonic().saturating_sub(began) / 4;
         self.more_to_tidy = true;
         self.schedule_sync();
         // The position is public before the callers go on, so that they see their own events.

@@ -26,7 +26,7 @@
 
 mod answer;
 mod http;
-mod request;
+pub(crate) mod request;
 
 use std::fmt;
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::SpoolLog;
+use super::read::ReadTimes;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::{Seq, StoredEvent};
@@ -12,6 +13,7 @@ use crate::log::disk::{Disk, create_private_dir};
 use crate::log::journal::Journal;
 use crate::log::recovery::{Recovered, recover};
 use crate::log::shelf::Shelf;
+use crate::log::shelf::keeper::Keeper;
 use crate::log::state::State;
 use crate::log::tail::Tail;
 use crate::log::{Log, Read};
@@ -75,21 +77,24 @@ impl SpoolLog {
         let mut log = Self {
             journal,
             tail: Tail::new(tail_first),
-            shelf_bytes: shelf.bytes(),
-            shelf,
+            shelf: Keeper::new(shelf),
+            sealing: None,
+            removing: None,
+            removal_tried: None,
             state_bytes: state.bytes(),
             state_to_tidy: true,
             state,
             ledger,
             durable_cursor: ledger.settled(),
             staged: Vec::new(),
+            staged_bytes: 0,
             staged_counts: Vec::new(),
             staged_retried: None,
             events_unsynced: false,
             missing,
             fault: None,
             seal_rest: None,
-            oldest: None,
+            read: ReadTimes::default(),
             settings,
             clock,
             dir,

@@ -1,19 +1,62 @@
 //! Reading pending events: from the segments until the tail begins.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::SpoolLog;
 use crate::error::Error;
 use crate::event::{Event, Seq, StoredEvent};
 use crate::log::Read;
-use crate::log::shelf::Shelved;
+use crate::log::shelf::{Shelf, Shelved};
 use crate::status::SeqRange;
 
 impl SpoolLog {
+    /// Reads what is in memory; otherwise gives what is to be read from the shelf.
+    pub(super) fn read_tail(&self, from: Seq, limit: &mut Limit) -> Result<Read, Sealed> {
+        let from = from.max(self.cursor() + 1);
+        if from > self.ledger.appended {
+            return Ok(Read::End);
+        }
+        if from < self.tail.first() {
+            return Err(Sealed {
+                from,
+                tail_first: self.tail.first(),
+                times: self.read.clone(),
+            });
+        }
+        let events: Vec<_> = self
+            .tail
+            .from(from)
+            .take_while(|s| limit.take(&s.event))
+            .collect();
+        Ok(if events.is_empty() {
+            // Numbers were given out whose events are gone.
+            Read::Missing(SeqRange {
+                first: from,
+                last: self.ledger.appended,
+            })
+        } else {
+            Read::Events(events)
+        })
+    }
+}
+
+/// A read of events that are on the shelf. They stay there as long as they are pending: what is
+/// settled meanwhile is deleted only after this, since the shelf does one thing after the other.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    from: Seq,
+    /// The tail began here when the read was asked for.
+    tail_first: Seq,
+    times: ReadTimes,
+}
+
+impl Sealed {
     /// Reads from the segments until the batch is full or the tail begins.
-    pub(super) fn read_sealed(&mut self, from: Seq, limit: &mut Limit) -> Result<Read, Error> {
+    pub(super) fn read(self, shelf: &mut Shelf, limit: &mut Limit) -> Result<Read, Error> {
         let mut events: Vec<StoredEvent> = Vec::new();
-        let mut next = from;
-        while next < self.tail.first() && !limit.is_reached() {
-            let gap_end = match self.shelf.read(next)? {
+        let mut next = self.from;
+        while next < self.tail_first && !limit.is_reached() {
+            let gap_end = match shelf.read(next)? {
                 Shelved::Chunk(chunk) => {
                     for stored in chunk.iter().skip_while(|stored| stored.seq < next) {
                         if !limit.take(&stored.event) {
@@ -27,8 +70,8 @@ impl SpoolLog {
                     }
                     continue;
                 }
-                Shelved::Missing(range) => range.last.min(self.tail.first() - 1),
-                Shelved::NotHere => self.tail.first() - 1,
+                Shelved::Missing(range) => range.last.min(self.tail_first - 1),
+                Shelved::NotHere => self.tail_first - 1,
             };
             if events.is_empty() {
                 return Ok(Read::Missing(SeqRange {
@@ -39,40 +82,60 @@ impl SpoolLog {
             // What is before the gap first.
             limit.close();
         }
-        Ok(if events.is_empty() {
-            Read::End
-        } else {
-            Read::Events(events)
+        Ok(match events.first() {
+            None => Read::End,
+            Some(first) => {
+                self.times.note(first);
+                Read::Events(events)
+            }
         })
     }
+}
 
-    pub(super) fn note_oldest(&mut self, read: &Read) {
-        if let Read::Events(events) = read
-            && let Some(stored) = events.first()
-        {
-            self.oldest = Some((stored.seq, stored.event.time_ms()));
-        }
+/// When the events that the last reads began with happened: one of them is the oldest pending.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ReadTimes(Arc<Mutex<[(Seq, u64); 2]>>);
+
+impl ReadTimes {
+    fn note(&self, stored: &StoredEvent) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = [last[1], (stored.seq, stored.event.time_ms())];
+    }
+
+    /// When this event happened, if a read began with it lately.
+    pub(super) fn time_ms(&self, seq: Seq) -> Option<u64> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = last.iter().find(|(first, _)| *first == seq);
+        found.map(|(_, ms)| *ms)
     }
 }
 
 /// How much one read may still take.
 pub(super) struct Limit {
-    pub(super) events: usize,
-    pub(super) bytes: u64,
-    pub(super) taken: bool,
+    events: usize,
+    bytes: u64,
+    taken: bool,
 }
 
 impl Limit {
-    pub(super) fn is_reached(&self) -> bool {
+    pub(super) fn new(events_max: usize, bytes_max: u64) -> Self {
+        Self {
+            events: events_max.max(1),
+            bytes: bytes_max,
+            taken: false,
+        }
+    }
+
+    fn is_reached(&self) -> bool {
         self.events == 0
     }
 
-    pub(super) fn close(&mut self) {
+    fn close(&mut self) {
         self.events = 0;
     }
 
     /// Takes an event if it fits; the first always does.
-    pub(super) fn take(&mut self, event: &Event) -> bool {
+    fn take(&mut self, event: &Event) -> bool {
         let bytes = event.json_bytes().len() as u64;
         if self.events == 0 || (self.taken && bytes > self.bytes) {
             self.close();

@@ -1,11 +1,12 @@
 //! Room: for frames in the journal, for chunks on the disk, and what happens when there is none.
 
-use super::{SEAL_REST, SpoolLog};
+use super::{SEAL_REST, Sealing, SpoolLog};
 use crate::error::Error;
+use crate::event::StoredEvent;
 use crate::ledger::Settled;
 use crate::log::Log;
-use crate::log::codec;
 use crate::log::dir::SpoolDir;
+use crate::log::shelf::Shelf;
 use crate::observe;
 use crate::settings::OnFull;
 use crate::status::SeqRange;
@@ -33,11 +34,30 @@ impl SpoolLog {
         }
     }
 
-    /// Deletes what is durably settled (I4), and takes the ballast on board again if it had been
-    /// given up: there is room now.
-    fn remove_from_shelf(&mut self) -> Result<(), Error> {
-        let removed = self.shelf.remove_settled(self.durable_cursor);
-        self.shelf_bytes = self.shelf.bytes();
+    /// Begins to delete what is durably settled (I4). The shelf knows best what that is.
+    fn begin_removing(&mut self) {
+        let cursor = self.durable_cursor;
+        let begun = self.shelf.begin(move |shelf| shelf.remove_settled(cursor));
+        self.removing = Some(begun);
+    }
+
+    /// Takes note of what was deleted, if it is, or waits for it; and takes the ballast on board
+    /// again if it had been given up: there is room now.
+    pub(super) fn finish_removing(&mut self, wait: bool) -> Result<(), Error> {
+        let Some(begun) = self.removing.take() else {
+            return Ok(());
+        };
+        let removed = if wait {
+            self.shelf.finish(begun)
+        } else {
+            match self.shelf.poll(begun) {
+                Ok(removed) => removed,
+                Err(begun) => {
+                    self.removing = Some(begun);
+                    return Ok(());
+                }
+            }
+        };
         if removed? > 0 {
             self.dir.restore_ballast();
         }
@@ -72,15 +92,24 @@ impl SpoolLog {
         Ok(())
     }
 
-    /// Moves the oldest part of the tail into a chunk. False if the tail is empty.
+    /// Moves the oldest part of the tail into a chunk, or waits for the one that is under way.
+    /// False if the tail is empty.
     pub(super) fn seal_oldest(&mut self) -> Result<bool, Error> {
+        if self.sealing.is_none() && !self.begin_sealing()? {
+            return Ok(false);
+        }
+        self.finish_sealing(true)?;
+        Ok(true)
+    }
+
+    /// Begins to seal the oldest part of the tail. False if the tail is empty.
+    fn begin_sealing(&mut self) -> Result<bool, Error> {
         let events = self.tail.oldest(self.settings.chunk_bytes);
         let Some(last) = events.last().map(|stored| stored.seq) else {
             return Ok(false);
         };
-        let now = self.clock.monotonic();
         if let Some((until, kind, text)) = &self.seal_rest
-            && *until > now
+            && *until > self.clock.monotonic()
         {
             // It failed a moment ago; asking the disk again at every append would only be slow.
             let source = std::io::Error::new(*kind, text.clone());
@@ -95,38 +124,63 @@ impl SpoolLog {
             self.journal.sync()?;
             self.note_synced();
         }
-        // Synced before the tail lets go of it, so that a segment that breaks in between loses
-        // nothing that memory does not have (I2, I3).
-        let sealed = self.shelf.append(&events).and_then(|()| self.shelf.sync());
-        self.shelf_bytes = self.shelf.bytes();
+        let begun = self.shelf.begin(move |shelf| seal(shelf, &events));
+        self.sealing = Some(Sealing { last, begun });
+        Ok(true)
+    }
+
+    /// Lets go of what was sealed, if it is, or waits for it. Until then the tail and the journal
+    /// keep it: it is synced on the shelf first, so that a segment that breaks in between loses
+    /// nothing that memory does not have (I2, I3).
+    pub(super) fn finish_sealing(&mut self, wait: bool) -> Result<(), Error> {
+        let Some(Sealing { last, begun }) = self.sealing.take() else {
+            return Ok(());
+        };
+        let sealed = if wait {
+            self.shelf.finish(begun)
+        } else {
+            match self.shelf.poll(begun) {
+                Ok(sealed) => sealed,
+                Err(begun) => {
+                    self.sealing = Some(Sealing { last, begun });
+                    return Ok(());
+                }
+            }
+        };
         self.seal_rest = sealed.as_ref().err().map(|error| {
             let kind = match error {
                 Error::Storage { source, .. } => source.kind(),
                 _ => std::io::ErrorKind::Other,
             };
-            (now + SEAL_REST, kind, error.to_string())
+            let until = self.clock.monotonic() + SEAL_REST;
+            (until, kind, error.to_string())
         });
         sealed?;
         self.tail.release(last);
-        Ok(true)
+        Ok(())
     }
 
     /// Bytes on disk.
     pub(super) fn disk_bytes(&self) -> u64 {
-        self.journal.bytes() + self.shelf_bytes + self.state_bytes + SpoolDir::ballast_bytes()
+        self.journal.bytes()
+            + self.shelf.seen().bytes
+            + self.state_bytes
+            + SpoolDir::ballast_bytes()
     }
 
     /// Bytes the disk will hold if everything in memory is sealed, and `more`. What does not
     /// compress takes up to three times its bytes in sled's file, since a leaf is written again
     /// whenever it is filled or split.
     pub(super) fn projected_bytes(&self, more: u64) -> u64 {
-        let staged: u64 = self.staged.iter().map(codec::event_bytes).sum();
-        self.disk_bytes() + FILLED_UP_BYTES + 3 * (self.tail.bytes() + staged + more)
+        self.disk_bytes() + FILLED_UP_BYTES + 3 * (self.tail.bytes() + self.staged_bytes + more)
     }
 
     /// Keeps the bound: gives up the oldest events, or refuses.
     pub(super) fn make_room(&mut self, more: u64) -> Result<(), Error> {
         while self.projected_bytes(more) > self.settings.max_bytes {
+            if self.catch_up() {
+                continue;
+            }
             if self.settings.on_full != OnFull::DropOldest || !self.evict_oldest(more)? {
                 return Err(Error::Full {
                     what: "max_bytes is reached",
@@ -138,11 +192,22 @@ impl SpoolLog {
         Ok(())
     }
 
+    /// Waits for what is done apart, and seals what the tail holds beyond its bound: before the
+    /// bound on the disk is held against anybody, what is under way has to count. False if there
+    /// is nothing to wait for, or the disk refuses.
+    fn catch_up(&mut self) -> bool {
+        if self.removing.is_some() {
+            return self.finish_removing(true).is_ok();
+        }
+        let behind = self.sealing.is_some() || self.tail.bytes() > self.settings.tail_bytes;
+        behind && self.shelf.is_apart() && self.seal_oldest().unwrap_or(false)
+    }
+
     /// Gives up the first segment, or as much of the tail as `more` bytes need. False if there
     /// is nothing to give up.
     pub(super) fn evict_oldest(&mut self, more: u64) -> Result<bool, Error> {
         let from = self.cursor() + 1;
-        let through = match self.shelf.first_segment_last() {
+        let through = match self.shelf.seen().first_segment_last {
             Some(last) if last >= from => last,
             _ => match self.tail.oldest(more).last() {
                 Some(stored) => stored.seq,
@@ -153,7 +218,9 @@ impl SpoolLog {
         self.journal.write()?;
         self.journal.sync()?;
         self.note_synced();
-        self.remove_from_shelf()?;
+        self.finish_removing(true)?;
+        self.begin_removing();
+        self.finish_removing(true)?;
         observe::evicted(SeqRange {
             first: from,
             last: through,
@@ -182,11 +249,12 @@ impl SpoolLog {
 
     /// Deletes the segments that are settled, making the cursor durable first (I4).
     pub(super) fn remove_settled(&mut self) -> Result<(), Error> {
-        if self
-            .shelf
-            .first_segment_last()
-            .is_none_or(|last| last > self.cursor())
-        {
+        self.finish_removing(false)?;
+        let oldest = self.shelf.seen().first_segment_last;
+        let settled = oldest.is_some_and(|last| last <= self.cursor());
+        // What could not be deleted is tried again once something has changed, not in a loop.
+        let tried = Some((self.ledger, oldest));
+        if !settled || self.removing.is_some() || self.removal_tried == tried {
             return Ok(());
         }
         if self.durable_cursor < self.cursor() {
@@ -195,8 +263,9 @@ impl SpoolLog {
             self.journal.sync()?;
             self.note_synced();
         }
-        self.remove_from_shelf()?;
-        Ok(())
+        self.removal_tried = tried;
+        self.begin_removing();
+        self.finish_removing(false)
     }
 
     /// Gives back what dead letters that are gone left in sled's file.
@@ -207,22 +276,39 @@ impl SpoolLog {
         Ok(())
     }
 
-    /// Seals one chunk if the tail is past its bound. True if there is more to seal.
+    /// Seals one chunk if the tail is past its bound. True if there is more to seal, and nothing
+    /// under way that will say so.
     pub(super) fn seal_if_long(&mut self) -> Result<bool, Error> {
+        // A shelf that does not keep up is waited for: memory is bounded, and so the rate.
+        let far_behind = self.tail.bytes() / 2 > self.settings.tail_bytes;
+        self.finish_sealing(far_behind)?;
         let now = self.clock.monotonic();
         let resting = self
             .seal_rest
             .as_ref()
             .is_some_and(|(until, ..)| *until > now);
-        if self.tail.bytes() <= self.settings.tail_bytes || resting {
+        if self.sealing.is_some() || self.tail.bytes() <= self.settings.tail_bytes || resting {
             return Ok(false);
         }
-        self.seal_oldest()?;
-        Ok(self.tail.bytes() > self.settings.tail_bytes)
+        self.begin_sealing()?;
+        self.finish_sealing(!self.shelf.is_apart())?;
+        Ok(self.sealing.is_none() && self.tail.bytes() > self.settings.tail_bytes)
     }
 
     pub(super) fn state_changed(&mut self) {
         self.state_bytes = self.state.bytes();
         self.state_to_tidy = true;
     }
+}
+
+/// Puts events on the shelf, durably.
+fn seal(shelf: &mut Shelf, events: &[StoredEvent]) -> Result<(), Error> {
+    // What an earlier attempt put there and could not sync is there still.
+    let there = shelf.last_seq().unwrap_or(0);
+    let rest = events.partition_point(|stored| stored.seq <= there);
+    match events.get(rest..) {
+        None | Some([]) => {}
+        Some(rest) => shelf.append(rest)?,
+    }
+    shelf.sync()
 }

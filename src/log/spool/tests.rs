@@ -1,9 +1,14 @@
-//! What went wrong once.
+//! What went wrong once, and what is done on the shelf's thread.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::ledger::Settled;
-use crate::log::contract::{event, letter, open, tight};
+use crate::log::contract::{append, event, letter, open, read_all, tight};
+use crate::log::spool::SpoolLog;
 use crate::log::tail::Tail;
 use crate::log::{Log, Read};
+use crate::observe::Place;
 
 /// At level `Written` an event could be refused and buried before its own fdatasync. A power cut
 /// then left the letter, which is durable at once, without the event: at the next opening the
@@ -34,7 +39,7 @@ fn i2_what_comes_before_a_chunk_is_durable_before_the_chunk_is() {
     }
     assert!(log.is_unsynced());
     log.tidy().unwrap();
-    assert!(log.shelf.synced_through() > 0, "nothing was sealed");
+    assert!(log.shelf.seen().synced_through > 0, "nothing was sealed");
     assert!(!log.is_unsynced());
 }
 
@@ -49,11 +54,11 @@ fn i4_a_segment_goes_only_after_the_cursor_behind_it_is_durable() {
         log.commit(true).unwrap();
         while log.tidy().unwrap() {}
     }
-    let last = log.shelf.first_segment_last().unwrap();
+    let last = log.shelf.seen().first_segment_last.unwrap();
     log.settle(last, Settled::Delivered).unwrap();
     assert!(log.journal.is_unsynced(), "settling alone needs no sync");
     log.tidy().unwrap();
-    let left = log.shelf.first_segment_last();
+    let left = log.shelf.seen().first_segment_last;
     assert!(left.is_none_or(|left| left > last), "nothing was deleted");
     assert!(!log.journal.is_unsynced());
 }
@@ -91,4 +96,122 @@ fn when_the_numbers_are_used_up_appends_are_refused_and_nothing_wraps() {
     assert_eq!(events.len(), 2);
     log.settle(u64::MAX, Settled::Delivered).unwrap();
     assert_eq!(log.read(0, 9, u64::MAX).unwrap(), Read::End);
+}
+
+/// A chunk that was put on the shelf and could not be synced stood in the way of every later
+/// attempt: its events could not be put there twice, and nothing was sealed any more.
+#[test]
+fn what_an_attempt_left_on_the_shelf_is_not_in_the_way_of_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), tight());
+    for n in 1..=12 {
+        log.stage(&[event(n, 500)]).unwrap();
+        log.commit(true).unwrap();
+    }
+    let left: Vec<_> = log.tail.from(1).take(3).collect();
+    log.shelf.run(move |shelf| shelf.append(&left)).unwrap();
+    assert!(log.seal_oldest().unwrap());
+    assert!(log.tail.first() > 4);
+    assert_eq!(read_all(&mut log).len(), 12);
+}
+
+/// A log whose shelf is on its own thread, held up there until the gate is opened; and its nudges.
+fn held_up(dir: &std::path::Path) -> (SpoolLog, Sender<()>, Receiver<()>) {
+    let mut log = open(dir, tight());
+    let (nudge, nudges) = channel();
+    let nudge = move || {
+        let _ = nudge.send(());
+    };
+    log.work_apart(Place::new(dir), Arc::new(nudge)).unwrap();
+    let (open_gate, gate) = channel();
+    log.shelf.order(move |_| {
+        let _ = gate.recv();
+    });
+    (log, open_gate, nudges)
+}
+
+#[test]
+fn a_commit_does_not_wait_for_the_shelf_and_i2_the_tail_keeps_what_is_on_its_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, open_gate, nudges) = held_up(dir.path());
+    // Beyond the bound of the tail: sealing begins, and cannot go on.
+    append(&mut log, 1..=12, 500);
+    assert!(log.sealing.is_some());
+    assert_eq!((log.tail.first(), log.recyclable()), (1, 0));
+    assert_eq!(read_all(&mut log).len(), 12);
+    drop(open_gate);
+    while log.sealing.is_some() {
+        nudges.recv().unwrap();
+        log.tidy().unwrap();
+    }
+    assert!(log.tail.first() > 1);
+    assert_eq!(log.recyclable(), log.tail.first() - 1);
+    assert_eq!(read_all(&mut log).len(), 12);
+}
+
+#[test]
+fn a_tail_of_twice_its_bound_waits_for_the_shelf() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, open_gate, _nudges) = held_up(dir.path());
+    append(&mut log, 1..=12, 500);
+    assert!(log.sealing.is_some() && log.tail.first() == 1);
+    for n in 13..=20 {
+        log.stage(&[event(n, 500)]).unwrap();
+        log.commit(true).unwrap();
+    }
+    assert!(log.tail.bytes() > 2 * tight().tail_bytes);
+    // Whenever the other thread comes to it: one step of tidying is enough.
+    let opener = std::thread::spawn(move || drop(open_gate));
+    log.tidy().unwrap();
+    assert!(log.tail.first() > 1);
+    opener.join().unwrap();
+}
+
+#[test]
+fn i3_a_journal_that_is_full_waits_for_the_shelf_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, open_gate, _nudges) = held_up(dir.path());
+    append(&mut log, 1..=12, 500);
+    assert!(log.sealing.is_some());
+    for n in 13..=60 {
+        log.stage(&[event(n, 500)]).unwrap();
+        log.commit(true).unwrap();
+    }
+    assert_eq!(log.recyclable(), 0);
+    drop(open_gate);
+    // More than the three journal files hold.
+    append(&mut log, 61..=300, 500);
+    assert!(log.recyclable() > 60);
+    drop(log);
+    let mut log = open(dir.path(), tight());
+    let seqs: Vec<_> = read_all(&mut log).into_iter().map(|(seq, _)| seq).collect();
+    assert!(seqs.into_iter().eq(1..=300));
+}
+
+#[test]
+fn i4_a_settled_segment_stays_while_a_read_that_was_asked_for_earlier_needs_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, open_gate, nudges) = held_up(dir.path());
+    append(&mut log, 1..=12, 500);
+    drop(open_gate);
+    while log.sealing.is_some() {
+        nudges.recv().unwrap();
+        log.tidy().unwrap();
+    }
+    let (open_gate, gate) = channel::<()>();
+    log.shelf.order(move |_| {
+        let _ = gate.recv();
+    });
+    let (reply, answer) = channel::<Result<crate::log::Read, crate::Error>>();
+    log.read_later(1, 1, 0, Box::new(move |read| drop(reply.send(read))));
+    log.settle(12, Settled::Delivered).unwrap();
+    log.tidy().unwrap();
+    assert!(log.removing.is_some());
+    drop(open_gate);
+    match answer.recv().unwrap().unwrap() {
+        crate::log::Read::Events(events) => assert_eq!(events[0].event, event(1, 500)),
+        other => panic!("{other:?}"),
+    }
+    log.finish_removing(true).unwrap();
+    assert_eq!(log.shelf.seen().first_segment_last, None);
 }

@@ -9,7 +9,7 @@ const TAIL: &[u8] = b"]}";
 
 /// `{"messages":[{"message":<event>},...]}`. The events were checked to be one JSON value each
 /// when they were made, so they are placed without being parsed again, in one allocation.
-pub(super) fn body(batch: &Batch) -> Vec<u8> {
+pub(crate) fn body(batch: &Batch) -> Vec<u8> {
     let events = batch.events();
     let items: usize = events
         .iter()

@@ -1,0 +1,296 @@
+//! Keeps the shelf: on the thread of its owner, or on one of its own.
+//!
+//! Sealing compresses, waits for sled and for several fdatasyncs; beginning a segment makes a
+//! database; reading an old one reads its whole file. A commit must not wait behind any of that.
+//! So a log that runs on its thread gives the shelf a thread as well, `everpost-shelf`, which does
+//! one piece of work after the other, in the order they were given. A log that is used directly
+//! keeps the shelf with itself, and the same work is done at once.
+//!
+//! Only work that somebody waits for is given a thread to wait on: what the log has to know at
+//! each commit is in [`Seen`], as of the last work whose end the log has taken note of. It may be
+//! older than the shelf and is then on the safe side: what is synced on the shelf stays so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+
+use super::Shelf;
+use crate::error::Error;
+use crate::event::Seq;
+use crate::observe::Place;
+
+/// Called, on the shelf's thread, whenever a piece of work has come to its end.
+pub(crate) type Nudge = Arc<dyn Fn() + Send + Sync>;
+
+type Work = Box<dyn FnOnce(&mut Shelf) + Send>;
+
+/// What the log has to know of the shelf all the time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// As [`Shelf::synced_through`].
+    pub(crate) synced_through: Seq,
+    /// As [`Shelf::first_segment_last`].
+    pub(crate) first_segment_last: Option<Seq>,
+    /// As [`Shelf::bytes`].
+    pub(crate) bytes: u64,
+}
+
+impl Seen {
+    fn of(shelf: &Shelf) -> Self {
+        Self {
+            synced_through: shelf.synced_through(),
+            first_segment_last: shelf.first_segment_last(),
+            bytes: shelf.bytes(),
+        }
+    }
+}
+
+/// Where the shelf is.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    place: Keeping,
+    seen: Seen,
+}
+
+#[derive(Debug)]
+enum Keeping {
+    Here(Box<Shelf>),
+    Apart {
+        /// Taken out only to end the thread.
+        work: Option<Sender<Work>>,
+        thread: Option<JoinHandle<()>>,
+        /// Set when the thread is about to end.
+        ended: Arc<AtomicBool>,
+    },
+}
+
+/// Work that was begun and may not be done yet.
+#[derive(Debug)]
+pub(crate) struct Begun<T>(Receiver<(T, Seen)>);
+
+impl Keeper {
+    /// Keeps the shelf here.
+    pub(crate) fn new(shelf: Shelf) -> Self {
+        Self {
+            seen: Seen::of(&shelf),
+            place: Keeping::Here(Box::new(shelf)),
+        }
+    }
+
+    /// What is known of the shelf.
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen
+    }
+
+    /// Whether work is done elsewhere, so that beginning it does not mean to wait for it.
+    pub(crate) fn is_apart(&self) -> bool {
+        matches!(self.place, Keeping::Apart { .. })
+    }
+
+    /// Gives the shelf a thread of its own.
+    pub(crate) fn move_apart(&mut self, place: Place, nudge: Nudge) -> Result<(), Error> {
+        let (orders, inbox) = channel::<Work>();
+        let (hand_over, taken) = channel();
+        let ended = Arc::new(AtomicBool::new(false));
+        let last_word = LastWord {
+            ended: Arc::clone(&ended),
+            nudge: Arc::clone(&nudge),
+        };
+        let body = move || {
+            let _last_word = last_word;
+            let Ok(mut shelf) = taken.recv() else { return };
+            while let Ok(work) = inbox.recv() {
+                work(&mut shelf);
+                nudge();
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("everpost-shelf".into())
+            .spawn(move || place.enter(body))
+            .map_err(Error::storage("start the shelf's thread", ""))?;
+        let apart = Keeping::Apart {
+            work: Some(orders),
+            thread: Some(thread),
+            ended,
+        };
+        if let Keeping::Here(shelf) = std::mem::replace(&mut self.place, apart) {
+            // Received, since the thread does nothing else first.
+            drop(hand_over.send(*shelf));
+        }
+        Ok(())
+    }
+
+    /// Begins a piece of work: done already if the shelf is here.
+    pub(crate) fn begin<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Shelf) -> T + Send + 'static,
+    ) -> Begun<T> {
+        let (done, begun) = channel();
+        let work = move |shelf: &mut Shelf| {
+            let result = work(shelf);
+            // The log may have lost interest.
+            drop(done.send((result, Seen::of(shelf))));
+        };
+        self.order(work);
+        Begun(begun)
+    }
+
+    /// Begins a piece of work whose end the log need not know of.
+    pub(crate) fn order(&mut self, work: impl FnOnce(&mut Shelf) + Send + 'static) {
+        match &mut self.place {
+            Keeping::Here(shelf) => work(shelf),
+            Keeping::Apart { work: orders, .. } => {
+                let sent = orders.as_ref().map(|orders| orders.send(Box::new(work)));
+                if !matches!(sent, Some(Ok(()))) {
+                    self.rethrow();
+                }
+            }
+        }
+    }
+
+    /// Takes note of work that was begun, if it is done; gives it back otherwise.
+    pub(crate) fn poll<T>(&mut self, begun: Begun<T>) -> Result<T, Begun<T>> {
+        match begun.0.try_recv() {
+            Ok((result, seen)) => {
+                self.seen = seen;
+                Ok(result)
+            }
+            Err(TryRecvError::Empty) => Err(begun),
+            Err(TryRecvError::Disconnected) => self.rethrow(),
+        }
+    }
+
+    /// Waits for work that was begun.
+    pub(crate) fn finish<T>(&mut self, begun: Begun<T>) -> T {
+        match begun.0.recv() {
+            Ok((result, seen)) => {
+                self.seen = seen;
+                result
+            }
+            Err(_) => self.rethrow(),
+        }
+    }
+
+    /// Does a piece of work and waits for it.
+    pub(crate) fn run<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Shelf) -> T + Send + 'static,
+    ) -> T {
+        let begun = self.begin(work);
+        self.finish(begun)
+    }
+
+    /// Ends as the shelf's thread did, if it did.
+    pub(crate) fn check(&mut self) {
+        if let Keeping::Apart { ended, .. } = &self.place
+            && ended.load(Ordering::Acquire)
+        {
+            self.rethrow();
+        }
+    }
+
+    /// The thread has ended before its time, and only a panic ends it: the panic goes on here,
+    /// as it would have done if the shelf had been here. The log's thread catches it.
+    fn rethrow(&mut self) -> ! {
+        let ended = self.join();
+        let payload = ended.err().unwrap_or_else(|| Box::new("the shelf is gone"));
+        std::panic::resume_unwind(payload)
+    }
+
+    fn join(&mut self) -> std::thread::Result<()> {
+        match &mut self.place {
+            Keeping::Here(_) => Ok(()),
+            Keeping::Apart { work, thread, .. } => {
+                drop(work.take());
+                thread.take().map_or(Ok(()), JoinHandle::join)
+            }
+        }
+    }
+}
+
+/// The files are let go of before this returns.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // A panic that nobody has met yet has no one left to tell.
+        drop(self.join());
+    }
+}
+
+/// However the thread ends, the log learns of it.
+struct LastWord {
+    ended: Arc<AtomicBool>,
+    nudge: Nudge,
+}
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        (self.nudge)();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::sync::mpsc::channel;
+
+    fn keeper(dir: &Path) -> Keeper {
+        let queue = uuid::Uuid::from_u128(7);
+        Keeper::new(
+            Shelf::open(&dir.join("segments"), 1 << 20, queue)
+                .unwrap()
+                .0,
+        )
+    }
+
+    #[test]
+    fn a_panic_on_the_shelfs_thread_goes_on_where_the_shelf_is_asked_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path());
+        let (nudge, nudges) = channel();
+        let nudge = move || {
+            let _ = nudge.send(());
+        };
+        keeper
+            .move_apart(Place::new(dir.path()), Arc::new(nudge))
+            .unwrap();
+        keeper.check();
+        keeper.order(|_| panic!("boom"));
+        // The only nudge is the last word, for a log that is asleep.
+        nudges.recv().unwrap();
+        let check = std::panic::AssertUnwindSafe(|| keeper.check());
+        let payload = std::panic::catch_unwind(check).unwrap_err();
+        assert_eq!(payload.downcast_ref::<&str>(), Some(&"boom"));
+    }
+
+    #[test]
+    fn work_is_done_one_after_the_other_and_all_of_it_before_the_shelf_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path());
+        keeper
+            .move_apart(Place::new(dir.path()), Arc::new(|| ()))
+            .unwrap();
+        let (done, order) = channel();
+        let (open_gate, gate) = channel::<()>();
+        for n in 1..=3 {
+            let done = done.clone();
+            keeper.order(move |_| {
+                let _ = done.send(n);
+            });
+        }
+        keeper.order(move |_| {
+            let _ = gate.recv();
+        });
+        let begun = keeper.begin(|shelf| shelf.bytes());
+        let begun = keeper.poll(begun).unwrap_err();
+        drop(open_gate);
+        assert_eq!(keeper.finish(begun), 0);
+        keeper.order(move |_| {
+            let _ = done.send(4);
+        });
+        drop(keeper);
+        assert!(order.into_iter().eq([1, 2, 3, 4]));
+    }
+}
