@@ -5,10 +5,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::log::piece::Layout;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
+
+/// Below this, segments are divided more finely.
+pub(crate) const SMALL_SEGMENT_BYTES: u64 = MIB;
 
 const JOURNAL_BYTES_MIN: u64 = 16 * KIB;
 /// Also of the tail.
@@ -276,9 +278,14 @@ impl Settings {
     }
 }
 
-/// What a spool needs beside journal and segments: ballast, state, and what sled fills up.
+/// What a spool needs beside journal and segments: ballast, state, and what sled fills up, all of
+/// which depend on how segments are divided.
 fn fixed_bytes(segment_bytes: u64) -> u64 {
-    8 * Layout::of_segments(segment_bytes).log_segment_bytes() as u64
+    if segment_bytes < SMALL_SEGMENT_BYTES {
+        512 * KIB
+    } else {
+        4 * MIB
+    }
 }
 
 impl Delivery {

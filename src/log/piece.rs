@@ -31,15 +31,13 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::codec::array;
+use crate::settings::SMALL_SEGMENT_BYTES;
 
 const HEADER_BYTES: usize = 27;
 const MAGIC: [u8; 3] = [0xF5, b'e', b'p'];
 
 /// Bytes of a value that a scan remembers, enough for the header of a chunk.
 const HEAD_BYTES: usize = 32;
-
-/// Bytes of a segment below which its store is small.
-const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
 
 /// How a store is divided. Both layouts have the same proportions, an eighth of each other, and so
 /// keep the same distance from what sled cannot do; a store keeps its layout for life, since sled

@@ -178,6 +178,21 @@ fn a_store_keeps_its_layout_whoever_opens_it() {
     }
 }
 
+/// What the settings count as the needs of a spool beside journal and segments.
+#[test]
+fn the_least_bound_has_room_for_eight_log_segments() {
+    for segment_bytes in [4 << 10, (1 << 20) - 1, 1 << 20, 16 << 20] {
+        let settings = crate::settings::Settings {
+            segment_bytes,
+            journal_bytes: 0,
+            ..Default::default()
+        };
+        let layout = Layout::of_segments(segment_bytes);
+        let fixed = settings.floor_bytes() - segment_bytes;
+        assert_eq!(fixed, 8 * layout.log_segment_bytes() as u64);
+    }
+}
+
 /// A kill while sled opens can leave a snapshot half written under a name that sled itself
 /// takes for the newest one, and then it refuses the database at every open.
 #[test]
