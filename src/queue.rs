@@ -137,7 +137,7 @@ impl QueueBuilder {
     /// If the future is dropped, the spool is closed again in the background.
     pub async fn open(self) -> Result<Queue, Error> {
         let runtime = Handle::try_current().ok().filter(|_| !self.own_thread);
-        let settings = self.settings;
+        let settings = self.settings.in_effect();
         let threads = ThreadSettings {
             intake_bytes: settings.intake_bytes,
             block_when_full: settings.on_full == OnFull::Block,

@@ -9,6 +9,14 @@ use crate::error::Error;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
+/// Below this, segments are divided more finely.
+pub(crate) const SMALL_SEGMENT_BYTES: u64 = MIB;
+
+const JOURNAL_BYTES_MIN: u64 = 16 * KIB;
+/// Also of the tail.
+const CHUNK_BYTES_MIN: u64 = 4 * KIB;
+const INTAKE_BYTES_MIN: u64 = 64 * KIB;
+
 /// When an append says yes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -37,6 +45,10 @@ pub enum OnFull {
 }
 
 /// All settings of a queue. Everything is bounded by default.
+///
+/// For a small spool it is enough to set `max_bytes`, from 596 KiB: where the sizes do not fit into
+/// it, those that are left at their default are scaled down, as [`in_effect`](Self::in_effect)
+/// shows. Sizes that are set are kept, or refused if `max_bytes` has no room for them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -45,8 +57,8 @@ pub struct Settings {
     pub durability: Durability,
     /// What happens at the bound. Default: `Reject`, a clear error that the caller sees.
     pub on_full: OnFull,
-    /// Bytes on disk for the whole spool, dead letters included. Default 1 GiB: weeks of a busy
-    /// bot, and no disk is filled by surprise.
+    /// Bytes on disk for the whole spool, dead letters included, what damage left in
+    /// `quarantine/` not. Default 1 GiB: weeks of a busy bot, and no disk is filled by surprise.
     pub max_bytes: u64,
     /// Bytes of JSON in one event. Default 256 KiB; at most a quarter of `journal_bytes`.
     pub max_event_bytes: u64,
@@ -64,7 +76,8 @@ pub struct Settings {
     /// enough to be read for one batch.
     pub chunk_bytes: u64,
     /// Bytes at which a segment is full and the next is begun. Default 16 MiB: the unit in which
-    /// disk space comes back.
+    /// disk space comes back. Below 1 MiB, segments and dead letters are divided more finely:
+    /// they take less room on the disk, and more syncs.
     pub segment_bytes: u64,
     /// Bytes of appends that may wait for the log at once; further callers wait. Default 8 MiB.
     pub intake_bytes: u64,
@@ -143,11 +156,62 @@ impl Default for Delivery {
 }
 
 impl Settings {
-    /// Checks all fields together.
+    /// The settings as the queue uses them. Where `max_bytes` is below 40 MiB and they do not fit,
+    /// each size that has its default is scaled: `journal_bytes` and `segment_bytes` to a sixteenth of `max_bytes`,
+    /// or less if that is too much; `tail_bytes` to half and `chunk_bytes` to a quarter of that;
+    /// `max_event_bytes` to a quarter of `journal_bytes`; `intake_bytes` to a quarter of
+    /// `max_bytes`. Otherwise these settings, unchanged.
+    #[must_use]
+    pub fn in_effect(&self) -> Self {
+        let plain = Self::default();
+        let mut fit = self.clone();
+        if self.max_bytes >= plain.floor_bytes() || self.check_as_they_are().is_ok() {
+            return fit;
+        }
+        let scale = |value: &mut u64, default: u64, to: u64| {
+            if *value == default {
+                *value = to.min(default);
+            }
+        };
+        let share = self.share_bytes();
+        let journal_bytes = share.max(JOURNAL_BYTES_MIN);
+        scale(&mut fit.journal_bytes, plain.journal_bytes, journal_bytes);
+        let tail_bytes = (share / 2).clamp(CHUNK_BYTES_MIN, fit.journal_bytes.max(CHUNK_BYTES_MIN));
+        scale(&mut fit.tail_bytes, plain.tail_bytes, tail_bytes);
+        let chunk_bytes = (share / 4).max(CHUNK_BYTES_MIN);
+        scale(&mut fit.chunk_bytes, plain.chunk_bytes, chunk_bytes);
+        let segment_bytes = share.max(fit.chunk_bytes);
+        scale(&mut fit.segment_bytes, plain.segment_bytes, segment_bytes);
+        let event_bytes = fit.journal_bytes / 4;
+        scale(&mut fit.max_event_bytes, plain.max_event_bytes, event_bytes);
+        let intake_bytes = (self.max_bytes / 4).max(INTAKE_BYTES_MIN);
+        scale(&mut fit.intake_bytes, plain.intake_bytes, intake_bytes);
+        fit
+    }
+
+    /// What a small spool has for one journal file or one segment, in whole blocks of the disk.
+    /// At the least bounds, what [`floor_bytes`](Self::floor_bytes) leaves.
+    fn share_bytes(&self) -> u64 {
+        let left = self
+            .max_bytes
+            .saturating_sub(fixed_bytes(self.max_bytes / 16));
+        let share = (self.max_bytes / 16).min(left / 6);
+        if share < JOURNAL_BYTES_MIN {
+            0
+        } else {
+            share / CHUNK_BYTES_MIN * CHUNK_BYTES_MIN
+        }
+    }
+
+    /// Checks all fields together, as they are [`in_effect`](Self::in_effect).
     ///
     /// # Errors
     /// [`Error::Settings`] with one sentence for each field out of its range.
     pub fn check(&self) -> Result<(), Error> {
+        self.in_effect().check_as_they_are()
+    }
+
+    fn check_as_they_are(&self) -> Result<(), Error> {
         let mut problems = Vec::new();
         let mut within = |name: &str, value: u64, min: u64, max: u64| {
             if !(min..=max).contains(&value) {
@@ -156,22 +220,37 @@ impl Settings {
                 ));
             }
         };
-        within("journal_bytes", self.journal_bytes, 16 * KIB, 1024 * MIB);
+        within(
+            "journal_bytes",
+            self.journal_bytes,
+            JOURNAL_BYTES_MIN,
+            1024 * MIB,
+        );
         within(
             "max_event_bytes",
             self.max_event_bytes,
             1,
             self.journal_bytes / 4,
         );
-        within("tail_bytes", self.tail_bytes, 4 * KIB, self.journal_bytes);
-        within("chunk_bytes", self.chunk_bytes, 4 * KIB, 4 * MIB);
+        within(
+            "tail_bytes",
+            self.tail_bytes,
+            CHUNK_BYTES_MIN,
+            self.journal_bytes,
+        );
+        within("chunk_bytes", self.chunk_bytes, CHUNK_BYTES_MIN, 4 * MIB);
         within(
             "segment_bytes",
             self.segment_bytes,
             self.chunk_bytes,
             1024 * MIB,
         );
-        within("intake_bytes", self.intake_bytes, 64 * KIB, 1024 * MIB);
+        within(
+            "intake_bytes",
+            self.intake_bytes,
+            INTAKE_BYTES_MIN,
+            1024 * MIB,
+        );
         within("max_bytes", self.max_bytes, self.floor_bytes(), u64::MAX);
         if let Some(max_age) = self.max_age {
             within("max_age in seconds", max_age.as_secs(), 1, u64::MAX);
@@ -195,7 +274,17 @@ impl Settings {
         self.journal_bytes
             .saturating_mul(5)
             .saturating_add(self.segment_bytes)
-            .saturating_add(4 * MIB)
+            .saturating_add(fixed_bytes(self.segment_bytes))
+    }
+}
+
+/// What a spool needs beside journal and segments: ballast, state, and what sled fills up, all of
+/// which depend on how segments are divided.
+fn fixed_bytes(segment_bytes: u64) -> u64 {
+    if segment_bytes < SMALL_SEGMENT_BYTES {
+        512 * KIB
+    } else {
+        4 * MIB
     }
 }
 
@@ -255,6 +344,50 @@ mod tests {
     #[test]
     fn defaults_are_usable() {
         Settings::default().check().unwrap();
+    }
+
+    #[test]
+    fn every_small_bound_alone_is_usable_and_no_other_value_changes_then() {
+        let least = 596 * KIB;
+        let with = |max_bytes| Settings {
+            max_bytes,
+            ..Settings::default()
+        };
+        assert!(with(least - 1).check().is_err());
+        let mut max_bytes = least;
+        while max_bytes < 50 * MIB {
+            with(max_bytes).check().unwrap();
+            max_bytes += 3331;
+        }
+        let plain = with(Settings::default().floor_bytes());
+        assert_eq!(plain.in_effect(), plain);
+        let fit = with(MIB).in_effect();
+        assert_eq!((fit.journal_bytes, fit.segment_bytes), (64 * KIB, 64 * KIB));
+        assert_eq!((fit.tail_bytes, fit.chunk_bytes), (32 * KIB, 16 * KIB));
+        assert_eq!(
+            (fit.max_event_bytes, fit.intake_bytes),
+            (16 * KIB, 256 * KIB)
+        );
+        assert_eq!(fit.in_effect(), fit);
+    }
+
+    #[test]
+    fn what_is_set_is_kept_or_refused_by_name_in_a_small_spool() {
+        let mut settings = Settings {
+            max_bytes: MIB,
+            journal_bytes: 32 * KIB,
+            ..Settings::default()
+        };
+        settings.check().unwrap();
+        assert_eq!(settings.in_effect().journal_bytes, 32 * KIB);
+        assert_eq!(settings.in_effect().max_event_bytes, 8 * KIB);
+        settings.journal_bytes = 512 * KIB;
+        let text = settings.check().unwrap_err().to_string();
+        assert!(text.contains("`max_bytes` is 1048576"), "{text}");
+        settings.journal_bytes = 32 * KIB;
+        settings.max_event_bytes = 9 * KIB;
+        let text = settings.check().unwrap_err().to_string();
+        assert!(text.contains("`max_event_bytes` is 9216"), "{text}");
     }
 
     #[test]

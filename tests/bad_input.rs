@@ -406,7 +406,7 @@ async fn every_setting_out_of_range_is_named_and_no_file_is_made() {
         ("chunk_bytes", |s| s.chunk_bytes = 1),
         ("segment_bytes", |s| s.segment_bytes = s.chunk_bytes - 1),
         ("intake_bytes", |s| s.intake_bytes = 0),
-        ("max_bytes", |s| s.max_bytes = 1 << 20),
+        ("max_bytes", |s| s.max_bytes = 1 << 19),
         ("max_age", |s| s.max_age = Some(Duration::from_millis(999))),
         ("sync_every", |s| {
             let sync_every = Duration::ZERO;

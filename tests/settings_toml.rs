@@ -95,7 +95,11 @@ fn every_setting_out_of_its_range_is_named_with_that_range() {
     let cases = [
         (
             "max_bytes = 1",
-            "`max_bytes` is 1 and must be from 41943040 to",
+            "`max_bytes` is 1 and must be from 610304 to",
+        ),
+        (
+            "max_bytes = 1048576\njournal_bytes = 1048576",
+            "`max_bytes` is 1048576 and must be from 5832704 to",
         ),
         (
             "max_event_bytes = 0",

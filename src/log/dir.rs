@@ -4,7 +4,7 @@
 //! lock             held by the owner for as long as it lives; its text is the owner's pid
 //! spool.json       what this directory is: format version and queue id
 //! spool.copy.json  the same again, should the first be damaged
-//! ballast          1 MiB that is given up when opening needs space on a full disk
+//! ballast          up to 1 MiB, given up when opening needs space on a full disk
 //! journal/  segments/  state/  quarantine/
 //! ```
 //!
@@ -24,8 +24,6 @@ use crate::error::Error;
 
 /// The newest format of the directory as a whole that this version reads.
 pub(crate) const FORMAT: u32 = 1;
-
-const BALLAST_BYTES: u64 = 1 << 20;
 
 const MARKER: &str = "spool.json";
 const COPY: &str = "spool.copy.json";
@@ -48,6 +46,7 @@ const OWN_NAMES: [&str; 9] = [
 pub(crate) struct SpoolDir {
     path: PathBuf,
     queue: Uuid,
+    ballast_bytes: u64,
     // The lock is given back when the file is closed.
     _lock: File,
 }
@@ -69,6 +68,7 @@ impl SpoolDir {
     pub(crate) fn open(
         path: &Path,
         clock: &dyn Clock,
+        ballast_bytes: u64,
         make: impl FnOnce(&Path) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         if !path.is_dir() {
@@ -102,6 +102,7 @@ impl SpoolDir {
         let dir = Self {
             path: path.to_owned(),
             queue,
+            ballast_bytes,
             _lock: lock,
         };
         dir.restore_ballast();
@@ -128,13 +129,14 @@ impl SpoolDir {
     /// Takes the ballast on board again, if there is room for it.
     pub(crate) fn restore_ballast(&self) {
         let path = self.join("ballast");
-        if std::fs::metadata(&path).is_ok_and(|meta| meta.len() == BALLAST_BYTES) {
+        if std::fs::metadata(&path).is_ok_and(|meta| meta.len() == self.ballast_bytes) {
             return;
         }
         let made = private(OpenOptions::new().write(true).create(true).truncate(true))
             .open(&path)
             .and_then(|mut file| {
-                file.write_all(&vec![0xba; 1 << 20])
+                let bytes = usize::try_from(self.ballast_bytes).unwrap_or(0);
+                file.write_all(&vec![0xba; bytes])
                     .and_then(|()| file.sync_all())
             });
         if made.is_err() {
@@ -144,8 +146,8 @@ impl SpoolDir {
     }
 
     /// Bytes of the ballast as counted against the bound.
-    pub(crate) fn ballast_bytes() -> u64 {
-        BALLAST_BYTES
+    pub(crate) fn ballast_bytes(&self) -> u64 {
+        self.ballast_bytes
     }
 }
 
@@ -345,8 +347,10 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
 
+    const BALLAST_BYTES: u64 = 1 << 20;
+
     fn open(path: &Path) -> Result<SpoolDir, Error> {
-        SpoolDir::open(path, &SystemClock, |path| {
+        SpoolDir::open(path, &SystemClock, BALLAST_BYTES, |path| {
             std::fs::create_dir_all(path.join("journal")).unwrap();
             Ok(())
         })

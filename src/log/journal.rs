@@ -326,6 +326,11 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether a file is longer than files are to be: it was made for a larger spool.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.files.iter().any(|file| file.len > self.file_bytes)
+    }
+
     /// The last event of the file that would be recycled next; 0 if it holds none.
     pub(crate) fn oldest_last_seq(&self) -> Seq {
         self.files

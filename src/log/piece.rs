@@ -8,18 +8,18 @@
 //! That matters because sled refuses, panics on, or silently cuts off a damaged file, and because
 //! opening one writes to it.
 //!
-//! # Layout of a piece, at most 6,000 bytes
+//! # Layout of a piece, at most 6,000 bytes, or 750 in a small store
 //!
 //! ```text
 //! offset bytes
-//!      0     4  magic: F5 65 70 01; the last byte is the version of this layout
+//!      0     4  magic: F5 65 70 01, or F5 65 70 02 in a small store
 //!      4     1  space: what kind of value it is
 //!      5     8  number of the value within its space, big-endian
 //!     13     2  index of the piece within the value, from 0, big-endian
 //!     15     4  length of the whole value, little-endian
 //!     19     4  CRC32C of the whole value, little-endian
 //!     23     4  CRC32C of bytes 0 to 22 and of the body, little-endian
-//!     27        body: the next 5,973 bytes of the value, or what is left of it
+//!     27        body: the next 5,973 bytes of the value, or 723 in a small store, or what is left
 //! ```
 //!
 //! An empty value has one piece with an empty body. The key in sled is bytes 4 to 14, so keys
@@ -31,18 +31,95 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::codec::array;
+use crate::settings::SMALL_SEGMENT_BYTES;
 
-/// Bytes of a piece at the most.
-pub(crate) const PIECE_BYTES: usize = 6000;
 const HEADER_BYTES: usize = 27;
-const BODY_BYTES: usize = PIECE_BYTES - HEADER_BYTES;
-const MAGIC: [u8; 4] = [0xF5, b'e', b'p', 1];
+const MAGIC: [u8; 3] = [0xF5, b'e', b'p'];
 
 /// Bytes of a value that a scan remembers, enough for the header of a chunk.
 const HEAD_BYTES: usize = 32;
 
-/// Bytes of a value at the most: the index of a piece has 16 bits.
-pub(crate) const VALUE_BYTES_MAX: u64 = BODY_BYTES as u64 * (u16::MAX as u64 + 1);
+/// How a store is divided. Both layouts have the same proportions, an eighth of each other, and so
+/// keep the same distance from what sled cannot do; a store keeps its layout for life, since sled
+/// opens a file only with the log segment it was made with (sled 0.34.7 `src/config.rs:627`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Layout {
+    /// For spools that must be small.
+    Small,
+    /// The usual one.
+    Large,
+}
+
+impl Layout {
+    /// The layout that suits segments of so many bytes.
+    pub(crate) fn of_segments(segment_bytes: u64) -> Self {
+        if segment_bytes < SMALL_SEGMENT_BYTES {
+            Self::Small
+        } else {
+            Self::Large
+        }
+    }
+
+    /// Bytes of one segment of sled's log. sled allocates its file in these, and fills the last
+    /// one up when it opens the file.
+    pub(crate) const fn log_segment_bytes(self) -> usize {
+        match self {
+            Self::Small => 64 << 10,
+            Self::Large => 512 << 10,
+        }
+    }
+
+    /// Bytes of a piece at the most. A leaf of 17 pieces, or of 19 for a moment when leaves are
+    /// merged, has to stay below a quarter of a log segment.
+    pub(crate) const fn piece_bytes(self) -> usize {
+        match self {
+            Self::Small => 750,
+            Self::Large => 6000,
+        }
+    }
+
+    const fn body_bytes(self) -> usize {
+        self.piece_bytes() - HEADER_BYTES
+    }
+
+    /// Bytes of pieces that may wait for a sync: so few that what sled writes for them stays
+    /// within one log segment.
+    pub(crate) const fn unsynced_bytes(self) -> u64 {
+        self.log_segment_bytes() as u64 / 16
+    }
+
+    /// Bytes of a value at the most: the index of a piece has 16 bits.
+    pub(crate) const fn value_bytes_max(self) -> u64 {
+        self.body_bytes() as u64 * (u16::MAX as u64 + 1)
+    }
+
+    const fn version(self) -> u8 {
+        match self {
+            Self::Large => 1,
+            Self::Small => 2,
+        }
+    }
+
+    fn of_version(version: u8) -> Option<Self> {
+        [Self::Small, Self::Large]
+            .into_iter()
+            .find(|layout| layout.version() == version)
+    }
+
+    /// How many pieces a value of so many bytes has.
+    pub(crate) fn pieces(self, whole: Whole) -> usize {
+        (whole.len as usize).div_ceil(self.body_bytes()).max(1)
+    }
+
+    fn body_of(self, whole: Whole, index: u16) -> Option<usize> {
+        let before = usize::from(index) * self.body_bytes();
+        (usize::from(index) < self.pieces(whole)).then(|| {
+            (whole.len as usize)
+                .saturating_sub(before)
+                .min(self.body_bytes())
+        })
+    }
+}
 
 /// The name of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +155,7 @@ impl Key {
 /// One piece, checked against its own checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece<'a> {
+    pub(crate) layout: Layout,
     pub(crate) key: Key,
     pub(crate) index: u16,
     /// Length and CRC32C of the whole value.
@@ -93,17 +171,6 @@ pub(crate) struct Whole {
 }
 
 impl Whole {
-    /// How many pieces there are.
-    pub(crate) fn pieces(self) -> usize {
-        (self.len as usize).div_ceil(BODY_BYTES).max(1)
-    }
-
-    fn body_bytes(self, index: u16) -> Option<usize> {
-        let before = usize::from(index) * BODY_BYTES;
-        (usize::from(index) < self.pieces())
-            .then(|| (self.len as usize).saturating_sub(before).min(BODY_BYTES))
-    }
-
     /// What the pieces of `value` say of it.
     pub(crate) fn of(value: &[u8]) -> Self {
         Self {
@@ -132,15 +199,19 @@ impl<'a> Piece<'a> {
     /// The piece that `bytes` begins with, if one does and its checksum holds.
     fn parse_front(bytes: &'a [u8]) -> Option<Self> {
         let header = bytes.get(..HEADER_BYTES)?;
+        let layout = Layout::of_version(*header.strip_prefix(&MAGIC)?.first()?)?;
         let (key, index) = Key::parse(header.get(4..15)?)?;
         let whole = Whole {
             len: u32::from_le_bytes(array(header.get(15..19)?)?),
             crc: u32::from_le_bytes(array(header.get(19..23)?)?),
         };
         let crc = u32::from_le_bytes(array(header.get(23..)?)?);
-        let body = bytes.get(HEADER_BYTES..)?.get(..whole.body_bytes(index)?)?;
+        let body = bytes
+            .get(HEADER_BYTES..)?
+            .get(..layout.body_of(whole, index)?)?;
         let seen = crc32c::crc32c_append(crc32c::crc32c(header.get(..23)?), body);
-        (header.starts_with(&MAGIC) && seen == crc).then_some(Self {
+        (seen == crc).then_some(Self {
+            layout,
             key,
             index,
             whole,
@@ -158,20 +229,26 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Splits a value of at most [`VALUE_BYTES_MAX`] into its pieces, each with its key in sled.
-pub(crate) fn split(key: Key, value: &[u8]) -> impl Iterator<Item = ([u8; 11], Vec<u8>)> + '_ {
+/// Splits a value of at most [`Layout::value_bytes_max`] into its pieces, each with its key in
+/// sled.
+pub(crate) fn split(
+    layout: Layout,
+    key: Key,
+    value: &[u8],
+) -> impl Iterator<Item = ([u8; 11], Vec<u8>)> + '_ {
     let whole = Whole::of(value);
     (0..=u16::MAX)
-        .take(whole.pieces())
+        .take(layout.pieces(whole))
         .zip(
             value
-                .chunks(BODY_BYTES)
+                .chunks(layout.body_bytes())
                 .chain(value.is_empty().then_some(&[][..])),
         )
         .map(move |(index, body)| {
             let name = key.piece(index);
             let mut piece = Vec::with_capacity(HEADER_BYTES + body.len());
             piece.extend_from_slice(&MAGIC);
+            piece.push(layout.version());
             piece.extend_from_slice(&name);
             piece.extend_from_slice(&whole.len.to_le_bytes());
             piece.extend_from_slice(&whole.crc.to_le_bytes());
@@ -190,6 +267,7 @@ pub(crate) fn split(key: Key, value: &[u8]) -> impl Iterator<Item = ([u8; 11], V
 pub(crate) struct Scan {
     file: File,
     values: BTreeMap<(Key, Whole), Found>,
+    layout: Option<Layout>,
     damaged: u64,
 }
 
@@ -212,6 +290,7 @@ impl Scan {
         let mut scan = Self {
             file: File::open(path)?,
             values: BTreeMap::new(),
+            layout: None,
             damaged: 0,
         };
         let mut window = Vec::with_capacity(BLOCK_BYTES + PIECE_BYTES);
@@ -245,7 +324,9 @@ impl Scan {
                 self.note(&piece, start + at as u64);
                 at += piece.bytes();
             } else {
-                self.damaged += u64::from(rest.starts_with(&MAGIC));
+                let version = rest.strip_prefix(&MAGIC).and_then(<[u8]>::first);
+                let is_ours = version.is_some_and(|version| Layout::of_version(*version).is_some());
+                self.damaged += u64::from(is_ours);
                 at += 1;
             }
         }
@@ -253,8 +334,13 @@ impl Scan {
     }
 
     fn note(&mut self, piece: &Piece<'_>, offset: u64) {
+        // A store has one layout: a piece of another one does not belong there.
+        if *self.layout.get_or_insert(piece.layout) != piece.layout {
+            self.damaged += 1;
+            return;
+        }
         let found = self.values.entry((piece.key, piece.whole)).or_default();
-        found.offsets.resize(piece.whole.pieces(), None);
+        found.offsets.resize(piece.layout.pieces(piece.whole), None);
         if let Some(slot) = found.offsets.get_mut(usize::from(piece.index)) {
             *slot = Some(offset);
         }
@@ -267,6 +353,11 @@ impl Scan {
     /// cut off.
     pub(crate) fn damaged(&self) -> u64 {
         self.damaged
+    }
+
+    /// The layout of the pieces; `None` if there are none.
+    pub(crate) fn layout(&self) -> Option<Layout> {
+        self.layout
     }
 
     /// Whether the file holds nothing that could be a piece.
@@ -312,10 +403,13 @@ impl Scan {
 }
 
 const BLOCK_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = Layout::Large.piece_bytes();
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LARGE: Layout = Layout::Large;
 
     fn value(len: usize) -> Vec<u8> {
         (0..len).map(|i| (i * 31 % 251) as u8).collect()
@@ -323,7 +417,7 @@ mod tests {
 
     #[test]
     fn the_layout_of_a_piece_is_fixed_to_the_byte() {
-        let (name, piece) = split(Key::new(b'c', 258), b"abc").next().unwrap();
+        let (name, piece) = split(LARGE, Key::new(b'c', 258), b"abc").next().unwrap();
         assert_eq!(name, [b'c', 0, 0, 0, 0, 0, 0, 1, 2, 0, 0]);
         let golden = [
             0xF5, 0x65, 0x70, 1, 0x63, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 3, 0, 0, 0, 0xB7, 0x3F, 0x4B,
@@ -336,7 +430,7 @@ mod tests {
 
     #[test]
     fn no_altered_piece_is_believed() {
-        let (_, piece) = split(Key::new(1, 2), &value(100)).next().unwrap();
+        let (_, piece) = split(LARGE, Key::new(1, 2), &value(100)).next().unwrap();
         for bit in 0..piece.len() * 8 {
             let mut bad = piece.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
@@ -354,7 +448,7 @@ mod tests {
         let mut bytes = Vec::new();
         for number in 0..400 {
             bytes.extend(vec![0xF5; (number % 7) as usize]);
-            for (_, piece) in split(Key::new(1, number), &value(number as usize * 50)) {
+            for (_, piece) in split(LARGE, Key::new(1, number), &value(number as usize * 50)) {
                 bytes.extend(piece);
             }
         }
@@ -377,7 +471,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db");
         let (key, value) = (Key::new(1, 1), value(20_000));
-        let pieces: Vec<_> = split(key, &value).map(|(_, piece)| piece).collect();
+        let pieces: Vec<_> = split(LARGE, key, &value).map(|(_, piece)| piece).collect();
         std::fs::write(&path, pieces.concat()).unwrap();
         let scan = Scan::of(&path).unwrap();
         // A piece of the same value in the place of another.

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::chunk::{self, Fault, Head};
-use super::piece::{Key, Scan, Whole};
-use super::store::{Store, UNSYNCED_BYTES, dir_bytes};
+use super::piece::{Key, Layout, Scan, Whole};
+use super::store::{Store, dir_bytes};
 use crate::error::Error;
 use crate::event::{Seq, StoredEvent};
 use crate::status::SeqRange;
@@ -105,9 +105,14 @@ pub(crate) enum Found {
 
 impl Segment {
     /// Makes an empty segment, durably. The directory must not exist.
-    pub(crate) fn create(dir: &Path, first: Seq, queue: Uuid) -> Result<Self, Error> {
+    pub(crate) fn create(
+        dir: &Path,
+        layout: Layout,
+        first: Seq,
+        queue: Uuid,
+    ) -> Result<Self, Error> {
         let mut segment = Self::empty(dir, first);
-        let mut store = Store::create(dir)?;
+        let mut store = Store::create(dir, layout)?;
         // In front of the chunks, and so durable with the first of them.
         store.put(owner_key(first), queue.as_bytes())?;
         segment.store = Some(store);
@@ -132,9 +137,10 @@ impl Segment {
     }
 
     /// Opens the last segment to read it and, if nothing speaks against it, to append to it.
-    /// What does, is the note.
+    /// What does, is the note. One that was made with another layout is only read.
     pub(crate) fn open_to_append(
         dir: &Path,
+        layout: Layout,
         first: Seq,
         queue: Uuid,
     ) -> Result<(Self, Option<String>), Error> {
@@ -149,9 +155,16 @@ impl Segment {
             segment.closed = true;
             return Ok((segment, Some(doubt.into())));
         }
-        let opened = Store::open(dir).and_then(|store| Ok((store.last(SPACE)?, store)));
+        let found = segment.scan.as_ref().and_then(Scan::layout);
+        if found.is_some_and(|found| found != layout) {
+            // Made under settings for a smaller or a larger spool: nothing is wrong with it.
+            segment.closed = true;
+            return Ok((segment, None));
+        }
+        let opened = Store::open(dir, layout).and_then(|store| Ok((store.last(SPACE)?, store)));
         let doubt = match opened {
             Ok((last, store)) if last == segment.chunks.last().map(|place| place.number) => {
+                segment.closed = store.layout() != layout;
                 segment.store = Some(store);
                 segment.scan = None;
                 return Ok((segment, None));
@@ -300,8 +313,9 @@ impl Segment {
     /// Appends a chunk that begins where the last one ends. It is durable after
     /// [`sync`](Self::sync). After an error nothing more can be appended.
     pub(crate) fn append(&mut self, chunk: Encoded) -> Result<(), Error> {
-        let waits = self.store.as_ref().map_or(0, Store::unsynced_bytes);
-        if waits + chunk.bytes.len() as u64 > UNSYNCED_BYTES {
+        if let Some(store) = &self.store
+            && store.unsynced_bytes() + chunk.bytes.len() as u64 > store.layout().unsynced_bytes()
+        {
             self.sync()?;
         }
         let number = self.chunks.last().map_or(0, |place| place.number + 1);

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use super::piece::Layout;
 use super::segment::{Encoded, Found, Segment};
 use super::store::{dir_bytes, make_dir, sync_dir};
 use crate::error::Error;
@@ -98,7 +99,8 @@ impl Shelf {
             }
         }
         while let Some((first, _)) = shelf.older.pop_last() {
-            let (segment, doubt) = Segment::open_to_append(&shelf.path(first), first, shelf.queue)?;
+            let (segment, doubt) =
+                Segment::open_to_append(&shelf.path(first), shelf.layout(), first, shelf.queue)?;
             if segment.is_foreign() {
                 drop(segment);
                 shelf.clear_away(first, true)?;
@@ -324,10 +326,11 @@ impl Shelf {
         }
         self.make_dir()?;
         let path = self.path(first);
-        let segment = Segment::create(&path, first, self.queue).inspect_err(|_| {
-            // Half made, it would be in the way of the next attempt.
-            let _ = fs::remove_dir_all(&path);
-        })?;
+        let segment =
+            Segment::create(&path, self.layout(), first, self.queue).inspect_err(|_| {
+                // Half made, it would be in the way of the next attempt.
+                let _ = fs::remove_dir_all(&path);
+            })?;
         if let Some(last) = self.last.take() {
             self.synced_before = self.synced_before.max(last.synced_through());
             self.older.insert(last.first_seq(), last.disk_bytes());
@@ -359,6 +362,11 @@ impl Shelf {
             }
             _ => Ok(()),
         }
+    }
+
+    /// How new segments are divided.
+    fn layout(&self) -> Layout {
+        Layout::of_segments(self.segment_bytes)
     }
 
     fn path(&self, first: Seq) -> PathBuf {
@@ -395,7 +403,7 @@ impl Shelf {
         };
         self.make_dir()?;
         let path = self.path(first);
-        let mut segment = Segment::create(&path, first, self.queue)?;
+        let mut segment = Segment::create(&path, self.layout(), first, self.queue)?;
         segment.append(chunk)?;
         segment.sync()?;
         self.older.insert(first, segment.disk_bytes());

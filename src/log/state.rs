@@ -36,7 +36,7 @@ use uuid::Uuid;
 
 use super::codec::{self, Memo};
 use super::letter::{self, VERSION};
-use super::piece::{Key, Scan, Whole};
+use super::piece::{Key, Layout, Scan, Whole};
 use super::segment::{is_foreign, owner_key};
 use super::shelf::quarantine;
 use super::store::{Store, dir_bytes, sync_dir};
@@ -52,8 +52,11 @@ const OWNER: Key = owner_key(0);
 /// Memos in a row that crashes may have cut off.
 const MEMOS_TORN: u64 = 8;
 
-/// Below this many bytes a file is not worth copying.
-const COMPACT_BYTES: u64 = 8 << 20;
+/// Below this many log segments of sled a file is not worth copying.
+const COMPACT_LOG_SEGMENTS: u64 = 16;
+
+/// The same in a small store, where each of them counts.
+const COMPACT_LOG_SEGMENTS_SMALL: u64 = 4;
 
 /// Dead letters and memo.
 #[derive(Debug)]
@@ -63,6 +66,8 @@ pub(crate) struct State {
     store: Option<Store>,
     /// The letters, by sequence number, and the bytes of each.
     letters: BTreeMap<Seq, u64>,
+    /// The layout it should have.
+    layout: Layout,
     compact_bytes: u64,
     queue: Uuid,
     /// Whether there was nothing on disk, not even the name of the queue.
@@ -75,12 +80,17 @@ impl State {
     ///
     /// [`Error::FutureFormat`] comes from the calls that read, not from here: what this build
     /// does not know is kept, never deleted.
-    pub(crate) fn open(spool: &Path, queue: Uuid) -> Result<(Self, Vec<String>), Error> {
+    pub(crate) fn open(
+        spool: &Path,
+        layout: Layout,
+        queue: Uuid,
+    ) -> Result<(Self, Vec<String>), Error> {
         let mut state = Self {
             spool: spool.to_path_buf(),
             store: None,
             letters: BTreeMap::new(),
-            compact_bytes: COMPACT_BYTES,
+            layout,
+            compact_bytes: compact_bytes(layout),
             queue,
             was_empty: true,
         };
@@ -92,9 +102,9 @@ impl State {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::storage("read the state", path)(source));
             }
-            Err(_) if !path.exists() => state.store = Some(Store::create(&path)?),
+            Err(_) if !path.exists() => state.store = Some(Store::create(&path, layout)?),
             // Its creation was cut off, or its main file was taken away.
-            Err(_) => match Store::open(&path) {
+            Err(_) => match Store::open(&path, layout) {
                 Ok(store) => state.store = Some(store),
                 Err(Error::Damaged { what, .. }) => {
                     let kept = quarantine(&path, spool)?;
@@ -102,7 +112,7 @@ impl State {
                         "the state had no file and was damaged ({what}); what there was is kept \
                          in quarantine/{kept}"
                     ));
-                    state.store = Some(Store::create(&path)?);
+                    state.store = Some(Store::create(&path, layout)?);
                 }
                 Err(error) => return Err(error),
             },
@@ -135,7 +145,7 @@ impl State {
     fn open_scanned(&mut self, scan: &Scan) -> Result<Option<String>, Error> {
         if is_foreign(scan, 0, self.queue) {
             let kept = quarantine(&self.path("state"), &self.spool)?;
-            self.store = Some(Store::create(&self.path("state"))?);
+            self.store = Some(Store::create(&self.path("state"), self.layout)?);
             return Ok(Some(format!(
                 "the state belongs elsewhere and is kept in quarantine/{kept}; the dead letters \
                  of this one are gone"
@@ -146,7 +156,7 @@ impl State {
         let reason = if scan.damaged() > 0 {
             "a piece of it is damaged".into()
         } else {
-            match Store::open(&self.path("state")) {
+            match Store::open(&self.path("state"), self.layout) {
                 Ok(mut store) if found.is_in(&store)? => {
                     found.remove_torn(&mut store)?;
                     self.store = Some(store);
@@ -166,7 +176,7 @@ impl State {
         drop(store);
         let kept = quarantine(&self.path("state"), &self.spool)?;
         self.finish_swap()?;
-        self.store = Some(Store::open(&self.path("state"))?);
+        self.store = Some(Store::open(&self.path("state"), self.layout)?);
         Ok(Some(format!(
             "the state was damaged ({reason}); its files are kept in quarantine/{kept}. dead \
              letters saved from it: {salvaged}"
@@ -196,7 +206,7 @@ impl State {
         if path.exists() {
             fs::remove_dir_all(&path).map_err(Error::storage("swap the state", &path))?;
         }
-        Store::create(&path)
+        Store::create(&path, self.layout)
     }
 
     fn list_letters(&mut self) -> Result<(), Error> {
@@ -218,7 +228,7 @@ impl State {
         }
         match &mut self.store {
             Some(store) => Ok(store),
-            empty => Ok(empty.insert(Store::open(&self.spool.join("state"))?)),
+            empty => Ok(empty.insert(Store::open(&self.spool.join("state"), self.layout)?)),
         }
     }
 
@@ -357,11 +367,15 @@ impl State {
         dir_bytes(&self.path("state"))
     }
 
-    /// Copies the state into a smaller file if it is mostly air. Gives whether it was.
+    /// Copies the state into a smaller file if it is mostly air, and into one that takes larger
+    /// letters if the spool has grown. Gives whether it did.
     pub(crate) fn tidy(&mut self) -> Result<bool, Error> {
         let bytes = self.bytes();
         let live: u64 = self.letters.values().sum();
-        if bytes <= self.compact_bytes || live >= bytes / 4 {
+        let is_air = bytes > self.compact_bytes && live < bytes / 4;
+        let store = self.store.as_ref();
+        let has_grown = store.is_some_and(|store| store.layout() < self.layout);
+        if !is_air && !has_grown {
             return Ok(false);
         }
         match self.fill_new() {
@@ -378,7 +392,10 @@ impl State {
         fs::rename(&new, &state).map_err(Error::storage("swap the state", &new))?;
         sync_dir(&self.spool)?;
         self.finish_swap()?;
-        self.ready().map(|_| true)
+        self.ready()?;
+        // A copy is not all letters either: it is not copied again before it has doubled.
+        self.compact_bytes = compact_bytes(self.layout).max(2 * self.bytes());
+        Ok(true)
     }
 
     /// Copies what counts into `state.new/`, durably. Values are copied as they are: what a newer
@@ -428,6 +445,14 @@ impl State {
         let text = "it is larger than an envelope may be";
         Error::storage("write to the state", self.path("state"))(io::Error::other(text))
     }
+}
+
+fn compact_bytes(layout: Layout) -> u64 {
+    let segments = match layout {
+        Layout::Small => COMPACT_LOG_SEGMENTS_SMALL,
+        Layout::Large => COMPACT_LOG_SEGMENTS,
+    };
+    segments * layout.log_segment_bytes() as u64
 }
 
 /// What a scan of the file says should be in the state.

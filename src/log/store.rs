@@ -6,10 +6,11 @@
 //!   one on a handle of its own, opened before anything is written: the system reports a failed
 //!   write-back once to each handle that was already open.
 //! - A power cut with much unsynced log behind it can destroy the whole database, so a store
-//!   syncs by itself before [`UNSYNCED_BYTES`] of pieces have gathered. sled writes a leaf of up
-//!   to 17 pieces again every ten inserts, splits it, and pads its 512 KiB log segments: with
-//!   incompressible values of many pieces it was seen to write 270 KB at most between two syncs,
-//!   about half of such a segment, and 116 KB on average.
+//!   syncs by itself before 32 KiB of pieces have gathered, 4 KiB in a small store
+//!   ([`Layout::unsynced_bytes`]). sled writes a leaf of up to 17 pieces again every ten inserts,
+//!   splits it, and pads its log segments. With incompressible values of many pieces it was seen
+//!   to write 270 KB at most between two syncs, half of a log segment, and 350 KB with values
+//!   removed and written again, two thirds; in a small store 34 KB and 45 KB, the same parts.
 //! - A kill while it opens can leave `snap.*.generating` behind, which it then takes for its
 //!   newest snapshot and refuses for ever (`src/pagecache/snapshot.rs:532`): removed first.
 //! - It panics on damaged files and, when an fsync fails, in `Drop` (`src/pagecache/logger.rs:467`),
@@ -37,12 +38,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use super::piece::{self, Key, PIECE_BYTES, Piece, VALUE_BYTES_MAX};
+use super::piece::{self, Key, Layout, Piece, Scan};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
-
-/// Bytes of pieces that may wait for a sync.
-pub(crate) const UNSYNCED_BYTES: u64 = 32 * 1024;
 
 /// Cache of one database. sled counts roughly; several times this is used at worst.
 const CACHE_BYTES: u64 = 8 << 20;
@@ -57,6 +55,7 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(60);
 /// One sled database.
 pub(crate) struct Store {
     path: PathBuf,
+    layout: Layout,
     /// Taken out only to be dropped or abandoned.
     db: Option<sled::Db>,
     file: File,
@@ -76,20 +75,22 @@ impl std::fmt::Debug for Store {
 
 impl Store {
     /// Makes a new store; when this returns, its files and their names are durable.
-    pub(crate) fn create(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn create(path: &Path, layout: Layout) -> Result<Self, Error> {
         make_dir(path)?;
-        let store = Self::open(path)?;
+        let store = Self::open(path, layout)?;
         sync_dir(path.parent().unwrap_or(Path::new(".")))?;
         Ok(store)
     }
 
-    /// Opens a store, or finishes making one that was cut off while it was made.
+    /// Opens a store, or finishes making one that was cut off while it was made. One that has a
+    /// layout keeps it; otherwise it gets this one.
     ///
     /// [`Error::Damaged`] if sled refuses the files or panics on them; [`Error::Storage`] if the
     /// system refuses.
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, layout: Layout) -> Result<Self, Error> {
         remove_torn_snapshots(path)?;
-        let db = open_patiently(path)?;
+        let layout = layout_of(path)?.unwrap_or(layout);
+        let db = open_patiently(path, layout)?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -97,6 +98,7 @@ impl Store {
             .map_err(Error::storage("open a store's file", path.join("db")))?;
         let store = Self {
             path: path.to_path_buf(),
+            layout,
             db: Some(db),
             file,
             unsynced_bytes: 0,
@@ -128,6 +130,11 @@ impl Store {
         self.stopped.is_some()
     }
 
+    /// How it is divided.
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// Bytes of pieces that wait for a sync.
     pub(crate) fn unsynced_bytes(&self) -> u64 {
         self.unsynced_bytes
@@ -135,15 +142,15 @@ impl Store {
 
     /// Writes a value. It is durable after the next [`sync`](Self::sync), and may be sooner.
     pub(crate) fn put(&mut self, key: Key, value: &[u8]) -> Result<(), Error> {
-        let bytes = value.len() as u64;
-        if bytes > VALUE_BYTES_MAX {
+        let (bytes, max) = (value.len() as u64, self.layout.value_bytes_max());
+        if bytes > max {
             return Err(Error::TooLarge {
                 bytes,
-                max: VALUE_BYTES_MAX,
+                max,
                 setting: "chunk_bytes",
             });
         }
-        for (name, piece) in piece::split(key, value) {
+        for (name, piece) in piece::split(self.layout, key, value) {
             self.make_room(piece.len())?;
             self.write("write to a store", |db| db.insert(name, piece).map(drop))?;
         }
@@ -154,7 +161,7 @@ impl Store {
     pub(crate) fn remove(&mut self, key: Key) -> Result<(), Error> {
         for index in 0..=u16::MAX {
             // A removal is a few bytes, but may make sled write its whole leaf again.
-            self.make_room(PIECE_BYTES)?;
+            self.make_room(self.layout.piece_bytes())?;
             let was = self.write("remove from a store", |db| db.remove(key.piece(index)))?;
             if was.is_none() {
                 break;
@@ -164,7 +171,7 @@ impl Store {
     }
 
     fn make_room(&mut self, bytes: usize) -> Result<(), Error> {
-        if self.unsynced_bytes + bytes as u64 > UNSYNCED_BYTES {
+        if self.unsynced_bytes + bytes as u64 > self.layout.unsynced_bytes() {
             self.sync()?;
         }
         self.unsynced_bytes += bytes as u64;
@@ -212,7 +219,7 @@ impl Store {
             .ok_or_else(|| self.damaged("a piece does not check"))?
             .whole;
         let mut value = first.map_or(&[][..], |p| p.body).to_vec();
-        for index in (1..=u16::MAX).take(whole.pieces() - 1) {
+        for index in (1..=u16::MAX).take(self.layout.pieces(whole) - 1) {
             let bytes = self.piece(key, index)?;
             let piece = bytes.as_deref().and_then(Piece::parse);
             let piece = piece.filter(|p| (p.key, p.index, p.whole) == (key, index, whole));
@@ -312,7 +319,7 @@ impl Store {
     /// Writes the first pieces of a value, as a crash in the middle would leave it.
     #[cfg(test)]
     pub(crate) fn put_part(&mut self, key: Key, value: &[u8], pieces: usize) {
-        for (name, piece) in piece::split(key, value).take(pieces) {
+        for (name, piece) in piece::split(self.layout, key, value).take(pieces) {
             self.write("test", |db| db.insert(name, piece).map(drop))
                 .unwrap();
         }
@@ -377,11 +384,12 @@ fn is_timeout(error: &Error) -> bool {
 /// Opens the database, waiting for the lock of one just dropped: a thread of sled's pool may hold
 /// the file a few milliseconds longer and tells nobody when it lets go, so there is nothing to
 /// wait for but time.
-fn open_patiently(path: &Path) -> Result<sled::Db, Error> {
+fn open_patiently(path: &Path, layout: Layout) -> Result<sled::Db, Error> {
     let deadline = SystemClock.monotonic() + LOCK_PATIENCE;
     loop {
         let config = sled::Config::new()
             .path(path)
+            .segment_size(layout.log_segment_bytes())
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None);
         match guarded("open a store", path, || config.open()) {
@@ -393,6 +401,28 @@ fn open_patiently(path: &Path) -> Result<sled::Db, Error> {
             }
             result => return result,
         }
+    }
+}
+
+/// The layout of a store that was made before; `None` if nothing tells. sled keeps it in `conf`.
+/// Where that is torn or gone, sled would believe any and misread the file, so the pieces say.
+fn layout_of(path: &Path) -> Result<Option<Layout>, Error> {
+    let failed = || Error::storage("open a store", path);
+    let conf = match fs::read(path.join("conf")) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
+        conf => conf.map_err(failed())?,
+    };
+    let conf = String::from_utf8_lossy(&conf);
+    let says = |layout: &Layout| {
+        let line = format!("segment_size: {}", layout.log_segment_bytes());
+        conf.lines().any(|other| other == line)
+    };
+    if let Some(layout) = [Layout::Small, Layout::Large].into_iter().find(says) {
+        return Ok(Some(layout));
+    }
+    match Scan::of(&path.join("db")) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        scan => Ok(scan.map_err(failed())?.layout()),
     }
 }
 
@@ -463,17 +493,22 @@ pub(crate) fn sync_dir(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Bytes of the files in a directory and the directories in it.
+/// Bytes of a block of the disk, as most file systems have them.
+const BLOCK_BYTES: u64 = 4 << 10;
+
+/// Bytes that a directory takes on the disk, with the files and directories in it: whole blocks,
+/// and one for its names. 0 if it is not there.
 pub(crate) fn dir_bytes(path: &Path) -> u64 {
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(meta) if meta.is_dir() => dir_bytes(&entry.path()),
-            Ok(meta) => meta.len(),
-            // Gone since it was listed.
-            Err(_) => 0,
-        })
-        .sum()
+    let Ok(entries) = fs::read_dir(path) else {
+        return 0;
+    };
+    let entries = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => dir_bytes(&entry.path()),
+        Ok(meta) => meta.len().next_multiple_of(BLOCK_BYTES),
+        // Gone since it was listed.
+        Err(_) => 0,
+    });
+    BLOCK_BYTES + entries.sum::<u64>()
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub(crate) fn settings(cli: &Cli) -> Result<Settings, Fault> {
         ))
     })?;
     settings.check()?;
-    Ok(settings)
+    Ok(settings.in_effect())
 }
 
 /// The settings with the level of the command line.

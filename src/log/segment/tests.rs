@@ -6,6 +6,7 @@ use std::fs;
 use uuid::Uuid;
 
 const QUEUE: Uuid = Uuid::from_u128(7);
+const LAYOUT: Layout = Layout::Large;
 
 fn events(first: Seq, count: u64, bytes: usize) -> Vec<StoredEvent> {
     (first..first + count)
@@ -32,7 +33,7 @@ fn chunk(first: Seq, count: u64) -> Encoded {
 
 /// Ten chunks of ten events from 101 on, synced.
 fn filled(dir: &Path) -> Segment {
-    let mut segment = Segment::create(dir, 101, QUEUE).unwrap();
+    let mut segment = Segment::create(dir, LAYOUT, 101, QUEUE).unwrap();
     for n in 0..10 {
         segment.append(chunk(101 + n * 10, 10)).unwrap();
     }
@@ -61,7 +62,7 @@ fn every_event_is_found_in_its_chunk_before_and_after_a_reopen() {
         if reopen == 1 {
             segment = Segment::open_to_read(&dir, 101, QUEUE).unwrap();
         } else {
-            let (opened, doubt) = Segment::open_to_append(&dir, 101, QUEUE).unwrap();
+            let (opened, doubt) = Segment::open_to_append(&dir, LAYOUT, 101, QUEUE).unwrap();
             assert_eq!(doubt, None);
             segment = opened;
         }
@@ -79,11 +80,11 @@ fn a_chunk_that_was_cut_off_ends_the_segment_without_being_damage() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("s");
     drop(filled(&dir));
-    let mut store = Store::open(&dir).unwrap();
+    let mut store = Store::open(&dir, LAYOUT).unwrap();
     // All pieces of an eleventh chunk but the last.
     store.put_part(Key::new(SPACE, 10), &chunk(201, 20).bytes, 1);
     drop(store);
-    let (mut segment, doubt) = Segment::open_to_append(&dir, 101, QUEUE).unwrap();
+    let (mut segment, doubt) = Segment::open_to_append(&dir, LAYOUT, 101, QUEUE).unwrap();
     let doubt = doubt.unwrap();
     assert!(doubt.contains("not complete"), "{doubt}");
     assert_eq!(segment.last_seq(), 200);
@@ -99,7 +100,7 @@ fn i8_damage_is_read_around_and_its_range_is_exact() {
     let dir = temp.path().join("s");
     drop(filled(&dir));
     // Every copy of a piece of chunk 4 (141 to 150) is spoilt.
-    let (_, piece) = crate::log::piece::split(Key::new(SPACE, 4), &chunk(141, 10).bytes)
+    let (_, piece) = crate::log::piece::split(LAYOUT, Key::new(SPACE, 4), &chunk(141, 10).bytes)
         .next()
         .unwrap();
     let mut bytes = fs::read(dir.join("db")).unwrap();
@@ -111,7 +112,7 @@ fn i8_damage_is_read_around_and_its_range_is_exact() {
         bytes[at + 500] ^= 1;
     }
     fs::write(dir.join("db"), bytes).unwrap();
-    let (mut segment, doubt) = Segment::open_to_append(&dir, 101, QUEUE).unwrap();
+    let (mut segment, doubt) = Segment::open_to_append(&dir, LAYOUT, 101, QUEUE).unwrap();
     assert!(doubt.is_some() && !segment.is_writable());
     assert_eq!(
         segment.read(140, None).unwrap(),
@@ -158,14 +159,14 @@ fn what_was_not_synced_can_be_taken_elsewhere() {
 fn a_chunk_of_a_newer_version_stops_the_opening_and_nothing_is_touched() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("s");
-    let mut store = Store::create(&dir).unwrap();
+    let mut store = Store::create(&dir, LAYOUT).unwrap();
     let mut newer = chunk(1, 1);
     newer.bytes[0] = 2;
     store.put(Key::new(SPACE, 0), &newer.bytes).unwrap();
     store.sync().unwrap();
     drop(store);
     let before = fs::read(dir.join("db")).unwrap();
-    let error = Segment::open_to_append(&dir, 1, QUEUE).unwrap_err();
+    let error = Segment::open_to_append(&dir, LAYOUT, 1, QUEUE).unwrap_err();
     assert!(
         matches!(error, Error::FutureFormat { found: 2, .. }),
         "{error}"
@@ -187,7 +188,7 @@ fn i2_a_chunk_behind_a_hole_is_either_readable_or_not_counted() {
     segment.sync().unwrap();
     drop(segment);
     dig(&dir.join("db"), end);
-    let (mut segment, doubt) = Segment::open_to_append(&dir, 101, QUEUE).unwrap();
+    let (mut segment, doubt) = Segment::open_to_append(&dir, LAYOUT, 101, QUEUE).unwrap();
     assert!(doubt.is_some());
     for seq in 101..=segment.last_seq() {
         let found = segment.read(seq, None).unwrap();

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use super::SpoolLog;
 use super::read::ReadTimes;
+use super::space::ballast_bytes;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::{Seq, StoredEvent};
 use crate::log::dir::SpoolDir;
 use crate::log::disk::{Disk, create_private_dir};
-use crate::log::journal::Journal;
+use crate::log::journal::{FILES, Journal};
+use crate::log::piece::Layout;
 use crate::log::recovery::{Recovered, recover};
 use crate::log::shelf::Shelf;
 use crate::log::shelf::keeper::Keeper;
@@ -33,8 +35,10 @@ impl SpoolLog {
         disk: Arc<dyn Disk>,
     ) -> Result<(Self, Recovery), Error> {
         settings.check()?;
+        let settings = settings.in_effect();
         let began = clock.monotonic();
-        let dir = SpoolDir::open(path, &*clock, |path| make(path, &*disk, &settings))?;
+        let ballast = ballast_bytes(&settings);
+        let dir = SpoolDir::open(path, &*clock, ballast, |path| make(path, &*disk, &settings))?;
         let journal_dir = dir.join("journal");
         let (journal, found) =
             Journal::open(disk, &journal_dir, settings.journal_bytes, dir.queue())?;
@@ -43,7 +47,9 @@ impl SpoolLog {
             Shelf::open(&dir.join("segments"), settings.segment_bytes, dir.queue())
         })?;
         notes.extend(shelf_notes);
-        let (state, state_notes) = with_ballast(&dir, || State::open(dir.path(), dir.queue()))?;
+        let layout = Layout::of_segments(settings.segment_bytes);
+        let (state, state_notes) =
+            with_ballast(&dir, || State::open(dir.path(), layout, dir.queue()))?;
         notes.extend(state_notes);
         // Chunks that a killed process left in the system's memory count as sealed from here on,
         // so they have to be durable before the journal lets go of their events (I3).
@@ -150,6 +156,26 @@ impl SpoolLog {
         }
         self.journal.resume(self.ledger, self.recyclable())?;
         self.note_synced();
+        match self.shorten_journal() {
+            // As above. What is too long is replaced in time, when its turn comes.
+            Err(error) if error.is_out_of_room() => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Replaces journal files that were made for a larger spool: appends may be refused until they
+    /// are gone, so that their turn would not come.
+    fn shorten_journal(&mut self) -> Result<(), Error> {
+        for _ in 0..FILES {
+            if !self.journal.is_too_long() {
+                break;
+            }
+            self.free_next_file()?;
+            self.journal.rotate(self.ledger, self.recyclable())?;
+            self.journal.write()?;
+            self.journal.sync()?;
+            self.note_synced();
+        }
         Ok(())
     }
 }

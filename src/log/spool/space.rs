@@ -5,16 +5,32 @@ use crate::error::Error;
 use crate::event::StoredEvent;
 use crate::ledger::Settled;
 use crate::log::Log;
-use crate::log::dir::SpoolDir;
+use crate::log::piece::Layout;
 use crate::log::shelf::Shelf;
 use crate::observe;
-use crate::settings::OnFull;
+use crate::settings::{OnFull, Settings};
 use crate::status::SeqRange;
 
-/// Kept free for what sled does on its own: it fills a file up to a multiple of 512 KiB when the
+/// What the spool has beside journal, segments, state and ballast: lock, markers, the end of the
+/// journal, control socket, and the directories, a block of the disk for each.
+const OWN_BYTES: u64 = 48 << 10;
+
+/// The bytes that are given up when opening needs space: what sled fills up in the last segment
+/// and in the state.
+pub(super) fn ballast_bytes(settings: &Settings) -> u64 {
+    2 * log_segment_bytes(settings)
+}
+
+/// Kept free for what sled does on its own: it fills a file up to a whole log segment when the
 /// file is opened again (sled 0.34.7 src/pagecache/snapshot.rs:315), and the state, the first and
 /// the last segment are open at once.
-const FILLED_UP_BYTES: u64 = 3 * (512 << 10);
+fn filled_up_bytes(settings: &Settings) -> u64 {
+    3 * log_segment_bytes(settings)
+}
+
+fn log_segment_bytes(settings: &Settings) -> u64 {
+    Layout::of_segments(settings.segment_bytes).log_segment_bytes() as u64
+}
 
 impl SpoolLog {
     /// The same to the caller whether the bound or the disk is full: there is no room.
@@ -162,17 +178,17 @@ impl SpoolLog {
 
     /// Bytes on disk.
     pub(super) fn disk_bytes(&self) -> u64 {
-        self.journal.bytes()
-            + self.shelf.seen().bytes
-            + self.state_bytes
-            + SpoolDir::ballast_bytes()
+        let ballast = self.dir.ballast_bytes();
+        self.journal.bytes() + self.shelf.seen().bytes + self.state_bytes + ballast + OWN_BYTES
     }
 
     /// Bytes the disk will hold if everything in memory is sealed, and `more`. What does not
     /// compress takes up to three times its bytes in sled's file, since a leaf is written again
     /// whenever it is filled or split.
     pub(super) fn projected_bytes(&self, more: u64) -> u64 {
-        self.disk_bytes() + FILLED_UP_BYTES + 3 * (self.tail.bytes() + self.staged_bytes + more)
+        self.disk_bytes()
+            + filled_up_bytes(&self.settings)
+            + 3 * (self.tail.bytes() + self.staged_bytes + more)
     }
 
     /// Keeps the bound: gives up the oldest events, or refuses.

@@ -35,7 +35,7 @@ fn letter(seq: Seq, bytes: usize) -> DeadLetter {
 }
 
 fn open(spool: &Path) -> State {
-    let (state, notes) = State::open(spool, QUEUE).unwrap();
+    let (state, notes) = State::open(spool, Layout::Large, QUEUE).unwrap();
     assert!(notes.is_empty(), "{notes:?}");
     state
 }
@@ -191,7 +191,7 @@ fn a_swap_that_was_cut_off_anywhere_is_finished_or_forgotten() {
         state.put_letter(&letter(7, 20_000)).unwrap();
         match crash {
             // The copy is not complete.
-            0 => drop(Store::create(&at("state.new")).unwrap()),
+            0 => drop(Store::create(&at("state.new"), Layout::Large).unwrap()),
             1 => fs::create_dir(at("state.new")).unwrap(),
             _ => state.fill_new().unwrap(),
         }
@@ -298,7 +298,7 @@ fn i8_random_damage_never_gives_a_wrong_letter_and_costs_few() {
             _ => bytes.truncate(at),
         }
         fs::write(dir.join("db"), bytes).unwrap();
-        let (mut state, notes) = State::open(spool.path(), QUEUE).unwrap();
+        let (mut state, notes) = State::open(spool.path(), Layout::Large, QUEUE).unwrap();
         let found = seqs(&mut state);
         let back = found.iter().filter(|seq| *seq % 3 == 0).count();
         kept += found.len() - back;
@@ -371,7 +371,7 @@ fn a_state_of_another_queue_is_put_aside_and_one_that_is_gone_is_known_to_be() {
     drop(state);
     assert!(!open(spool.path()).was_empty());
 
-    let (mut state, notes) = State::open(spool.path(), Uuid::from_u128(8)).unwrap();
+    let (mut state, notes) = State::open(spool.path(), Layout::Large, Uuid::from_u128(8)).unwrap();
     assert!(notes[0].contains("belongs elsewhere"), "{notes:?}");
     assert_eq!((state.count(), state.letter(5).unwrap()), (0, None));
     drop(state);
@@ -384,7 +384,12 @@ fn a_state_of_another_queue_is_put_aside_and_one_that_is_gone_is_known_to_be() {
     assert_eq!(open(spool.path()).letter(5).unwrap(), Some(letter(5, 100)));
 
     fs::write(spool.path().join("state/db"), "").unwrap();
-    assert!(State::open(spool.path(), QUEUE).unwrap().0.was_empty());
+    assert!(
+        State::open(spool.path(), Layout::Large, QUEUE)
+            .unwrap()
+            .0
+            .was_empty()
+    );
 }
 
 /// A power cut kept the second page of a write that was never synced and lost the first. The scan
@@ -413,7 +418,7 @@ fn letters_survive_a_hole_behind_them_wherever_it_is() {
         let mut bytes = whole.clone();
         bytes[at..at + 4].fill(0);
         fs::write(spool.path().join("state/db"), bytes).unwrap();
-        let (mut state, notes) = State::open(spool.path(), QUEUE).unwrap();
+        let (mut state, notes) = State::open(spool.path(), Layout::Large, QUEUE).unwrap();
         let found = seqs(&mut state);
         let all: Vec<Seq> = (1..=seq).collect();
         assert!(found.starts_with(&all), "{seq}: {found:?} {notes:?}");

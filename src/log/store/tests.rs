@@ -1,7 +1,8 @@
 //! Tests of the store, on real files.
 
 use super::*;
-use crate::log::piece::Scan;
+
+const LARGE: Layout = Layout::Large;
 
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut x = seed | 1;
@@ -21,27 +22,32 @@ fn blobs(store: &Store) -> usize {
 
 #[test]
 fn values_of_every_size_around_a_piece_survive_a_reopen() {
+    values_survive_a_reopen(LARGE, 5973);
+    values_survive_a_reopen(Layout::Small, 723);
+}
+
+fn values_survive_a_reopen(layout: Layout, body: usize) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let sizes = [
         0,
         1,
-        5972,
-        5973,
-        5974,
-        5999,
-        6000,
-        6001,
-        11946,
-        12000,
-        256 << 10,
+        body - 1,
+        body,
+        body + 1,
+        body + 26,
+        body + 27,
+        body + 28,
+        2 * body,
+        2 * body + 54,
+        44 * body,
     ];
-    let mut store = Store::create(&path).unwrap();
+    let mut store = Store::create(&path, layout).unwrap();
     for (number, size) in (0..).zip(sizes) {
         store
             .put(Key::new(1, number), &noise(number, size))
             .unwrap();
-        assert!(store.unsynced_bytes() <= UNSYNCED_BYTES);
+        assert!(store.unsynced_bytes() <= layout.unsynced_bytes());
     }
     store.sync().unwrap();
     for _ in 0..2 {
@@ -55,7 +61,7 @@ fn values_of_every_size_around_a_piece_survive_a_reopen() {
             (None, None)
         );
         drop(store);
-        store = Store::open(&path).unwrap();
+        store = Store::open(&path, layout).unwrap();
     }
     let scan = Scan::of(&path.join("db")).unwrap();
     assert_eq!((scan.values(1).count(), scan.damaged()), (sizes.len(), 0));
@@ -64,7 +70,7 @@ fn values_of_every_size_around_a_piece_survive_a_reopen() {
 #[test]
 fn removed_values_are_gone_and_the_next_one_is_found() {
     let dir = tempfile::tempdir().unwrap();
-    let mut store = Store::create(&dir.path().join("s")).unwrap();
+    let mut store = Store::create(&dir.path().join("s"), LARGE).unwrap();
     for number in [3, 5, 9] {
         store
             .put(Key::new(7, number), &noise(number, 20_000))
@@ -87,7 +93,7 @@ fn removed_values_are_gone_and_the_next_one_is_found() {
 #[test]
 fn a_value_that_lacks_a_piece_does_not_count() {
     let dir = tempfile::tempdir().unwrap();
-    let mut store = Store::create(&dir.path().join("s")).unwrap();
+    let mut store = Store::create(&dir.path().join("s"), LARGE).unwrap();
     let key = Key::new(1, 1);
     store.put(key, &noise(1, 20_000)).unwrap();
     store
@@ -100,36 +106,90 @@ fn a_value_that_lacks_a_piece_does_not_count() {
 
 #[test]
 fn no_value_ever_becomes_a_blob_and_a_scan_sees_them_all() {
+    no_value_becomes_a_blob(LARGE, 5973);
+    no_value_becomes_a_blob(Layout::Small, 723);
+}
+
+fn no_value_becomes_a_blob(layout: Layout, body: usize) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
-    let mut store = Store::create(&path).unwrap();
+    let mut store = Store::create(&path, layout).unwrap();
+    // Long and short ones in turn, so that leaves split everywhere.
+    let len = |number| body * if number % 3 == 0 { 15 } else { 2 };
     for number in 0..60 {
-        // Long and short ones in turn, so that leaves split everywhere.
-        let len = if number % 3 == 0 { 90_000 } else { 5973 * 2 };
-        store.put(Key::new(1, number), &noise(number, len)).unwrap();
+        store
+            .put(Key::new(1, number), &noise(number, len(number)))
+            .unwrap();
+    }
+    // Leaves are merged, too, and for a moment larger than any other.
+    for number in (0..60).filter(|number| number % 7 < 3) {
+        store.remove(Key::new(1, number)).unwrap();
+        store
+            .put(Key::new(1, number), &noise(number, len(number)))
+            .unwrap();
     }
     store.sync().unwrap();
     let scan = Scan::of(&path.join("db")).unwrap();
     assert_eq!((scan.values(1).count(), scan.damaged()), (60, 0));
     assert_eq!(blobs(&store), 0);
     drop(store);
-    assert_eq!(blobs(&Store::open(&path).unwrap()), 0);
+    assert_eq!(blobs(&Store::open(&path, layout).unwrap()), 0);
 }
 
 #[test]
 fn a_store_opens_again_at_once_fifty_times() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
-    drop(Store::create(&path).unwrap());
+    drop(Store::create(&path, LARGE).unwrap());
     for round in 0..50 {
-        let mut store = Store::open(&path).unwrap();
+        let mut store = Store::open(&path, LARGE).unwrap();
         store.put(Key::new(1, round), &noise(round, 7000)).unwrap();
         store.sync().unwrap();
     }
-    let store = Store::open(&path).unwrap();
+    let store = Store::open(&path, LARGE).unwrap();
     for round in 0..50 {
         let read = store.read(Key::new(1, round)).unwrap();
         assert_eq!(read, Some(noise(round, 7000)));
+    }
+}
+
+/// A store of either layout is opened by settings for the other, also when the file that says
+/// which one it is was torn or is gone: sled would take the file apart at the wrong places.
+#[test]
+fn a_store_keeps_its_layout_whoever_opens_it() {
+    for (layout, other) in [(LARGE, Layout::Small), (Layout::Small, LARGE)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let mut store = Store::create(&path, layout).unwrap();
+        let value = noise(1, 100_000);
+        store.put(Key::new(1, 1), &value).unwrap();
+        store.sync().unwrap();
+        drop(store);
+        for torn in [None, Some(&b"segm"[..]), Some(b"")] {
+            if let Some(torn) = torn {
+                fs::write(path.join("conf"), torn).unwrap();
+            } else {
+                fs::remove_file(path.join("conf")).unwrap();
+            }
+            let store = Store::open(&path, other).unwrap();
+            assert_eq!(store.layout(), layout);
+            assert_eq!(store.read(Key::new(1, 1)).unwrap(), Some(value.clone()));
+        }
+    }
+}
+
+/// What the settings count as the needs of a spool beside journal and segments.
+#[test]
+fn the_least_bound_has_room_for_eight_log_segments() {
+    for segment_bytes in [4 << 10, (1 << 20) - 1, 1 << 20, 16 << 20] {
+        let settings = crate::settings::Settings {
+            segment_bytes,
+            journal_bytes: 0,
+            ..Default::default()
+        };
+        let layout = Layout::of_segments(segment_bytes);
+        let fixed = settings.floor_bytes() - segment_bytes;
+        assert_eq!(fixed, 8 * layout.log_segment_bytes() as u64);
     }
 }
 
@@ -139,12 +199,12 @@ fn a_store_opens_again_at_once_fifty_times() {
 fn a_torn_snapshot_does_not_brick_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
-    let mut store = Store::create(&path).unwrap();
+    let mut store = Store::create(&path, LARGE).unwrap();
     store.put(Key::new(1, 1), b"x").unwrap();
     store.sync().unwrap();
     drop(store);
     fs::write(path.join("snap.00000000000FFFFF.generating"), b"torn").unwrap();
-    let store = Store::open(&path).unwrap();
+    let store = Store::open(&path, LARGE).unwrap();
     assert_eq!(store.read(Key::new(1, 1)).unwrap(), Some(b"x".to_vec()));
 }
 
@@ -152,15 +212,15 @@ fn a_torn_snapshot_does_not_brick_the_store() {
 fn a_second_owner_is_refused_after_patience() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
-    let _store = Store::create(&path).unwrap();
-    let error = Store::open(&path).unwrap_err();
+    let _store = Store::create(&path, LARGE).unwrap();
+    let error = Store::open(&path, LARGE).unwrap_err();
     assert!(matches!(error, Error::Storage { .. }), "{error}");
 }
 
 #[test]
 fn after_a_failed_write_nothing_more_is_written_and_the_kind_is_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let mut store = Store::create(&dir.path().join("s")).unwrap();
+    let mut store = Store::create(&dir.path().join("s"), LARGE).unwrap();
     store.put(Key::new(1, 1), b"x").unwrap();
     store.fail_for_test();
     let put = store.put(Key::new(1, 2), b"y").unwrap_err();
@@ -172,7 +232,7 @@ fn after_a_failed_write_nothing_more_is_written_and_the_kind_is_kept() {
 #[test]
 fn a_panic_of_sled_is_damage_and_stops_the_store() {
     let dir = tempfile::tempdir().unwrap();
-    let mut store = Store::create(&dir.path().join("s")).unwrap();
+    let mut store = Store::create(&dir.path().join("s"), LARGE).unwrap();
     let result = store.write("test", |_| -> sled::Result<()> { panic!("at the disk") });
     let error = result.unwrap_err();
     assert!(error.to_string().contains("at the disk"), "{error}");
@@ -192,7 +252,7 @@ fn only_the_owner_may_read_the_files() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
-    let _store = Store::create(&path).unwrap();
+    let _store = Store::create(&path, LARGE).unwrap();
     for (name, mode) in [
         ("", 0o700),
         ("db", 0o600),

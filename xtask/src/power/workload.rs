@@ -117,7 +117,7 @@ pub(crate) fn settings(workload: Workload, seed: u64) -> Settings {
             settings.journal_bytes = 16 * KIB;
             settings.segment_bytes = 32 * KIB;
             // Just above what these limits need at the least.
-            settings.max_bytes = 4_350_000;
+            settings.max_bytes = 680_000;
         }
         _ => {}
     }
