@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -77,12 +78,14 @@ pub(crate) fn run() -> Result<bool> {
             continue;
         }
         eprintln!("== {}", case.name);
+        let begin = Instant::now();
         if let Err(error) = (case.run)(&mut bench) {
             bench
                 .report
                 .skip(case.name, "the case", format!("failed: {error:#}"));
             is_whole = false;
         }
+        eprintln!("{}: took {:.1} s", case.name, begin.elapsed().as_secs_f64());
     }
     if bench.args.write || !bench.args.quick {
         docs::write(&bench.args, &bench.place, &bench.report)?;

@@ -86,15 +86,12 @@ const WORDS: &[&str] = &[
 /// Different events of one size, in the same order on every run. Producers go round in them.
 pub(crate) fn pool(size: Size, count: usize) -> Vec<Bytes> {
     let mut random = fastrand::Rng::with_seed(7);
-    (0..count)
-        .map(|_| {
-            Bytes::from(match size {
-                Size::Chat => chat(&mut random),
-                Size::Small => small(&mut random),
-                Size::Large => large(&mut random),
-            })
-        })
-        .collect()
+    let texts = match size {
+        Size::Chat => chats(&mut random, count),
+        Size::Small => (0..count).map(|_| small(&mut random)).collect(),
+        Size::Large => (0..count).map(|_| large(&mut random)).collect(),
+    };
+    texts.into_iter().map(Bytes::from).collect()
 }
 
 fn id(random: &mut fastrand::Rng) -> String {
@@ -112,13 +109,35 @@ fn words(random: &mut fastrand::Rng, bytes: usize) -> String {
     text
 }
 
-fn chat(random: &mut fastrand::Rng) -> String {
+/// A conversation that goes on while others do: its ids come again in each of its messages.
+struct Conversation {
+    thread: String,
+    sender: String,
+}
+
+/// Messages of 200 conversations, mixed, in the order of time.
+fn chats(random: &mut fastrand::Rng, count: usize) -> Vec<String> {
+    let conversations: Vec<Conversation> = (0..200)
+        .map(|_| Conversation {
+            thread: id(random),
+            sender: id(random),
+        })
+        .collect();
+    let mut time_ms = 1_700_000_000_000_u64;
+    (0..count)
+        .filter_map(|_| {
+            time_ms += random.u64(1..200);
+            let conversation = random.choice(&conversations)?;
+            Some(chat(random, conversation, time_ms))
+        })
+        .collect()
+}
+
+fn chat(random: &mut fastrand::Rng, conversation: &Conversation, time_ms: u64) -> String {
     let length = random.usize(20..110);
+    let Conversation { thread, sender } = conversation;
     format!(
-        r#"{{"id":"{}","thread":"{}","message":{{"timestamp":{},"sender":{{"id":"{}","type":"user"}},"locale":"en","content":{{"text":"{}"}},"nlu":{{"intent":"{}"}}}},"channel":"web","version":{}}}"#,
-        id(random),
-        id(random),
-        1_700_000_000_000_u64 + random.u64(..10_000_000_000),
+        r#"{{"id":"{}","thread":"{thread}","message":{{"timestamp":{time_ms},"sender":{{"id":"{sender}","type":"user"}},"locale":"en","content":{{"text":"{}"}},"nlu":{{"intent":"{}"}}}},"channel":"web","version":{}}}"#,
         id(random),
         words(random, length),
         words(random, 8),

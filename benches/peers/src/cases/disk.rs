@@ -32,6 +32,18 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     ours(bench, &pool, single, 1, place::disk_bytes(&spool));
     drop(scratch);
 
+    let compressed = compressed_bytes(&pool)? as f64;
+    let ratio = compressed / backlog::payload_bytes(&pool, pool.len()) as f64;
+    let what =
+        "the JSON alone, without ids and times, in runs of 256 KiB, each a zstd frame of level 3";
+    bench.report.row(
+        CASE,
+        "limit: zstd",
+        what,
+        &Samples::from_iter([ratio]),
+        "bytes/byte",
+    );
+
     let events = bench.args.pick(100_000, many);
     for system in systems::all_growing() {
         if !bench.args.wants_system(system.name) {
@@ -67,6 +79,19 @@ fn ours(bench: &mut Bench, pool: &[Bytes], events: usize, commit_events: usize, 
     bench
         .report
         .verdict(Verdict::at_most(CASE, &goal, ratio, 0.35, text));
+}
+
+/// What zstd makes of the events, in runs as long as a chunk.
+fn compressed_bytes(pool: &[Bytes]) -> Result<usize> {
+    let whole: Vec<u8> = pool.iter().flatten().copied().collect();
+    let frames = whole
+        .chunks(256 << 10)
+        .map(|run| zstd::bulk::compress(run, 3));
+    Ok(frames
+        .collect::<Result<Vec<_>, _>>()?
+        .iter()
+        .map(Vec::len)
+        .sum())
 }
 
 fn peer(bench: &Bench, system: &System, pool: &[Bytes], events: usize) -> Result<Samples> {

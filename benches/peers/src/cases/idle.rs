@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench::Bench;
 use crate::child::Running;
@@ -73,7 +74,11 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
             format!("no strace: {error}"),
         ),
         Ok(mut strace) => {
-            // The end of the traced process ends strace; what it did until then is in the file.
+            // It lets go of the process and writes out what it still holds.
+            if let Some(id) = Pid::from_raw(strace.id().cast_signed()) {
+                kill_process(id, Signal::INT)?;
+            }
+            strace.wait()?;
             let text = fs::read_to_string(&trace).context("strace could not attach")?;
             let calls = calls(&text);
             let samples = Samples::from_iter([calls.len() as f64]);
@@ -89,21 +94,38 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
             bench
                 .report
                 .verdict(Verdict::at_most(CASE, &goal, calls.len() as f64, 0.0, text));
-            other.end()?;
-            strace.wait()?;
         }
     }
+    other.end()?;
     child.end()
 }
 
-/// The names of the calls that were begun while strace was attached. A call that was under way
-/// when it came, or has not ended, is a thread that sleeps.
+/// The names of the calls that ended while strace was attached, each once. A call that has not
+/// ended is a thread that sleeps.
 fn calls(trace: &str) -> Vec<&str> {
     trace
         .lines()
-        .filter(|line| !line.contains("resumed") && !line.contains("<unfinished"))
-        .filter_map(|line| line.split_ascii_whitespace().nth(1)?.split_once('('))
-        .map(|(name, _)| name)
-        .filter(|name| *name != "restart_syscall")
+        .filter(|line| !line.contains("<unfinished") && !line.contains("<detached"))
+        .filter_map(|line| {
+            let (_, call) = line.split_once(' ')?;
+            match call.trim_start().strip_prefix("<... ") {
+                Some(resumed) => resumed.split(' ').next(),
+                None => call.trim_start().split_once('(').map(|(name, _)| name),
+            }
+        })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_counts_once_and_only_when_it_has_ended() {
+        let trace = "7  futex(0x1, FUTEX_WAIT, 1, NULL <unfinished ...>\n\
+                     8  write(3, \"x\", 1)      = 1\n\
+                     7  <... futex resumed>)   = 0\n\
+                     7  epoll_wait(3,  <detached ...>\n";
+        assert_eq!(calls(trace), ["write", "futex"]);
+    }
 }
