@@ -1,0 +1,168 @@
+//! How many events are acknowledged in a second.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::bench::Bench;
+use crate::contest::{Race, Survives, System};
+use crate::device;
+use crate::events::{self, Size};
+use crate::goal::Verdict;
+use crate::report::figure;
+use crate::stats::Samples;
+use crate::systems;
+
+const EVERPOST: &str = "everpost";
+
+/// One producer, each append awaited and synced.
+pub(crate) fn synced_1(bench: &mut Bench) -> Result<()> {
+    each_size(bench, "append_synced_1", 1, systems::all_synced)?;
+    let limit = systems::bare_synced().name;
+    beside_limit(bench, "append_synced_1", limit, 0.85);
+    beside_peers(
+        bench,
+        "append_synced_1",
+        &systems::all_synced(),
+        Survives::PowerCut..,
+        1.0,
+    );
+    Ok(())
+}
+
+/// 64 producers, each append awaited and synced.
+pub(crate) fn synced_64(bench: &mut Bench) -> Result<()> {
+    each_size(bench, "append_synced_64", 64, systems::all_synced)?;
+    let limit = systems::bare_synced().name;
+    beside_limit(bench, "append_synced_64", limit, 0.8);
+    beside_peers(
+        bench,
+        "append_synced_64",
+        &systems::all_synced(),
+        Survives::PowerCut..,
+        2.0,
+    );
+    Ok(())
+}
+
+/// One producer, each append awaited and written.
+pub(crate) fn written_1(bench: &mut Bench) -> Result<()> {
+    written(bench, "append_written_1", 1)
+}
+
+/// 64 producers, each append awaited and written.
+pub(crate) fn written_64(bench: &mut Bench) -> Result<()> {
+    written(bench, "append_written_64", 64)
+}
+
+fn written(bench: &mut Bench, case: &str, producers: usize) -> Result<()> {
+    each_size(bench, case, producers, systems::all_written)?;
+    beside_limit(bench, case, systems::bare_written().name, 0.5);
+    beside_peers(
+        bench,
+        case,
+        &systems::all_written(),
+        ..=Survives::Process,
+        1.0,
+    );
+    Ok(())
+}
+
+fn each_size(
+    bench: &mut Bench,
+    case: &str,
+    producers: usize,
+    systems: fn() -> Vec<System>,
+) -> Result<()> {
+    let sizes: &[Size] = bench
+        .args
+        .pick(&[Size::Chat], &[Size::Chat, Size::Small, Size::Large]);
+    for &size in sizes {
+        let race = Race {
+            runtime: bench.runtime.handle().clone(),
+            producers,
+            pool: Arc::from(events::pool(size, 4096)),
+            warm_up: bench.args.warm_up(),
+            span: bench.args.span(),
+        };
+        rounds(bench, &format!("{case}{}", size.suffix()), &race, systems())?;
+    }
+    Ok(())
+}
+
+/// One round of each system after the other, as often as there are rounds.
+fn rounds(bench: &mut Bench, case: &str, race: &Race, systems: Vec<System>) -> Result<()> {
+    let mut entered: Vec<(System, Samples)> = systems
+        .into_iter()
+        .filter(|system| system.is_limit || bench.args.wants_system(system.name))
+        .map(|system| (system, Samples::new()))
+        .collect();
+    let mut disk = Samples::new();
+    for round in 1..=bench.args.rounds() {
+        eprintln!("{case}: round {round} of {}", bench.args.rounds());
+        let scratch = bench.place.fresh()?;
+        disk.add(device::syncs_per_second(
+            scratch.path(),
+            bench.args.span() / 2,
+        )?);
+        entered.retain_mut(|(system, samples)| {
+            let measured = bench.place.fresh().and_then(|scratch| {
+                let opened = (system.open)(scratch.path())?;
+                // What the opening left to be written is not what is measured.
+                rustix::fs::sync();
+                race.run(opened)
+            });
+            match measured {
+                Ok(rate) => samples.add(rate),
+                Err(error) => bench.report.skip(case, system.name, format!("{error:#}")),
+            }
+            samples.count() == round
+        });
+    }
+    for (system, samples) in &entered {
+        bench
+            .report
+            .row(case, system.name, &system.promise(), samples, "events/s");
+    }
+    let what = "4 KiB overwritten in place and synced, the disk's own rate during this case";
+    bench
+        .report
+        .row(case, "disk: fdatasync", what, &disk, "syncs/s");
+    Ok(())
+}
+
+fn beside_limit(bench: &mut Bench, case: &str, limit: &str, least: f64) {
+    let report = &mut bench.report;
+    let (Some(ours), Some(limits)) = (report.median(case, EVERPOST), report.median(case, limit))
+    else {
+        return;
+    };
+    let ratio = ours / limits;
+    let goal = format!("at least {least} of `{limit}`");
+    let text = format!("{ratio:.2} ({} of {})", figure(ours), figure(limits));
+    report.verdict(Verdict::at_least(case, &goal, ratio, least, text));
+}
+
+/// Holds everpost against the best of the peers whose promise lies in a range.
+fn beside_peers(
+    bench: &mut Bench,
+    case: &str,
+    systems: &[System],
+    promise: impl std::ops::RangeBounds<Survives>,
+    least: f64,
+) {
+    let report = &mut bench.report;
+    let best = systems
+        .iter()
+        .filter(|system| !system.is_limit && system.name != EVERPOST)
+        .filter(|system| promise.contains(&system.survives))
+        .filter_map(|system| Some((system.name, report.median(case, system.name)?)))
+        .max_by(|a, b| a.1.total_cmp(&b.1));
+    let (Some(ours), Some((name, peers))) = (report.median(case, EVERPOST), best) else {
+        return;
+    };
+    let ratio = ours / peers;
+    let goal = format!("at least {least} of the best peer of the kind, {name}");
+    let text = format!("{ratio:.2} ({} beside {})", figure(ours), figure(peers));
+    report.verdict(Verdict::at_least(case, &goal, ratio, least, text));
+}

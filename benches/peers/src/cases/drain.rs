@@ -1,0 +1,96 @@
+//! How fast a backlog is delivered.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use everpost::{Durability, Queue};
+
+use crate::bench::Bench;
+use crate::client::{self, BATCH_EVENTS, Bare};
+use crate::events::{self, Size};
+use crate::goal::Verdict;
+use crate::place;
+use crate::receiver::Receiver;
+use crate::stats::Samples;
+use crate::systems::settings;
+
+/// Drains a backlog, and posts the same batches with no queue.
+pub(crate) fn run(bench: &mut Bench) -> Result<()> {
+    let events = bench.args.pick(100_000, 1_000_000);
+    let pool = events::pool(Size::Chat, 4096);
+    let receiver = Receiver::start(Duration::ZERO)?;
+    let spool = bench.backlog(events)?;
+    let (mut ours, mut bare) = (Samples::new(), Samples::new());
+    for round in 1..=bench.args.rounds() {
+        eprintln!("drain: round {round} of {}", bench.args.rounds());
+        bare.add(bench.runtime.block_on(post_all(&pool, events, &receiver))?);
+        let scratch = bench.place.fresh()?;
+        place::copy(&spool, scratch.path())?;
+        rustix::fs::sync();
+        ours.add(
+            bench
+                .runtime
+                .block_on(drain(scratch.path(), events, &receiver))?,
+        );
+    }
+    let report = &mut bench.report;
+    let what = format!("{events} events in batches of {BATCH_EVENTS}, each awaited");
+    report.row(
+        "drain",
+        "everpost",
+        &format!("{what}, opening included"),
+        &ours,
+        "events/s",
+    );
+    report.row(
+        "drain",
+        "limit: bare reqwest loop",
+        &what,
+        &bare,
+        "events/s",
+    );
+    let ratio = ours.median() / bare.median();
+    let text = format!("{ratio:.2}");
+    report.verdict(Verdict::at_least(
+        "drain",
+        "at least 0.9 of the bare loop",
+        ratio,
+        0.9,
+        text,
+    ));
+    Ok(())
+}
+
+/// Events delivered in a second, from before the spool is opened until nothing is pending.
+async fn drain(spool: &Path, events: usize, receiver: &Receiver) -> Result<f64> {
+    let sink = client::sink(&receiver.base_url())?;
+    let begin = Instant::now();
+    let queue = Queue::builder(spool)
+        .settings(settings(Durability::Synced))
+        .sink(sink)
+        .open()
+        .await?;
+    queue
+        .watch()
+        .wait_for(|status| status.pending == 0)
+        .await
+        .context("the queue ended")?;
+    let rate = events as f64 / begin.elapsed().as_secs_f64();
+    queue.close(Duration::ZERO).await?;
+    Ok(rate)
+}
+
+async fn post_all(pool: &[Bytes], events: usize, receiver: &Receiver) -> Result<f64> {
+    let bare = Bare::new(&receiver.base_url())?;
+    let mut turn = pool.iter().cycle().take(events).cloned();
+    let begin = Instant::now();
+    loop {
+        let batch: Vec<Bytes> = turn.by_ref().take(BATCH_EVENTS).collect();
+        if batch.is_empty() {
+            return Ok(events as f64 / begin.elapsed().as_secs_f64());
+        }
+        bare.post(&batch).await?;
+    }
+}

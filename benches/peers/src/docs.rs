@@ -1,0 +1,202 @@
+//! docs/performance.md and its plots, from what a run measured.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use anyhow::Result;
+
+use crate::args::Args;
+use crate::cases;
+use crate::place::Place;
+use crate::plot;
+use crate::report::{Report, Row, figure};
+
+const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+
+/// Writes the page and the plots.
+pub(crate) fn write(args: &Args, place: &Place, report: &Report) -> Result<()> {
+    let docs = PathBuf::from(DOCS);
+    let plots = docs.join("performance");
+    fs::create_dir_all(&plots)?;
+    let mut page = String::from(include_str!("intro.md"));
+    machine(&mut page, args, place)?;
+    goals(&mut page, report)?;
+    for case in cases::all() {
+        let groups = groups(case.name, report);
+        let skipped: Vec<_> = report
+            .skipped
+            .iter()
+            .filter(|skipped| base(&skipped.case) == case.name)
+            .collect();
+        if groups.is_empty() && skipped.is_empty() {
+            continue;
+        }
+        write!(page, "\n## {}\n\n{}\n", case.name, case.about)?;
+        for (name, rows) in groups {
+            table(&mut page, &name, &rows)?;
+            let unit = rows.first().map_or("", |row| row.unit);
+            let drawn: Vec<&Row> = rows.into_iter().filter(|row| row.unit == unit).collect();
+            let file = format!("{}.svg", name.replace('/', "-"));
+            fs::write(plots.join(&file), plot::bars(&name, &drawn))?;
+            write!(page, "\n![{name}](performance/{file})\n")?;
+        }
+        for skipped in skipped {
+            write!(
+                page,
+                "\nNot measured: {}: {}.\n",
+                skipped.system, skipped.skipped
+            )?;
+        }
+    }
+    fs::write(docs.join("performance.md"), page)?;
+    Ok(())
+}
+
+/// The name of a case without its size.
+fn base(case: &str) -> &str {
+    case.split_once('/').map_or(case, |(base, _)| base)
+}
+
+/// The rows of a case, by size, in the order they were measured.
+fn groups<'r>(case: &str, report: &'r Report) -> Vec<(String, Vec<&'r Row>)> {
+    let mut found: Vec<(String, Vec<&Row>)> = Vec::new();
+    for row in report.rows.iter().filter(|row| base(&row.case) == case) {
+        match found.iter_mut().find(|(name, _)| *name == row.case) {
+            Some((_, rows)) => rows.push(row),
+            None => found.push((row.case.clone(), vec![row])),
+        }
+    }
+    found
+}
+
+fn table(page: &mut String, name: &str, rows: &[&Row]) -> Result<()> {
+    let ours = rows
+        .iter()
+        .find(|row| row.system == "everpost")
+        .map(|row| row.median);
+    if name.contains('/') {
+        write!(page, "\n### {name}\n")?;
+    }
+    page.push_str("\n| system | median | least | most | unit |");
+    let (head, line) = match ours {
+        Some(_) => (
+            " everpost to it | promise |\n",
+            "--- | ---: | ---: | ---: | --- | ---: | --- |\n",
+        ),
+        None => (" what |\n", "--- | ---: | ---: | ---: | --- | --- |\n"),
+    };
+    write!(page, "{head}| {line}")?;
+    for row in rows {
+        let figures = [row.median, row.min, row.max].map(figure);
+        write!(
+            page,
+            "| {} | {} | {} |",
+            row.system,
+            figures.join(" | "),
+            row.unit
+        )?;
+        match ours {
+            Some(ours)
+                if rows.iter().all(|other| other.unit == row.unit) || row.unit == "events/s" =>
+            {
+                write!(page, " {:.2} |", ours / row.median)?;
+            }
+            Some(_) => page.push_str("  |"),
+            None => {}
+        }
+        writeln!(page, " {} |", row.promise)?;
+    }
+    let rounds = rows.iter().map(|row| row.rounds).min().unwrap_or(0);
+    write!(page, "\nRounds: {rounds}.\n")?;
+    Ok(())
+}
+
+fn goals(page: &mut String, report: &Report) -> Result<()> {
+    page.push_str("\n## Goals\n\n| case | goal | measured | |\n| --- | --- | --- | --- |\n");
+    for verdict in &report.verdicts {
+        let measured = verdict.measured.replace('|', "\\|");
+        writeln!(
+            page,
+            "| {} | {} | {measured} | {} |",
+            verdict.case,
+            verdict.goal,
+            verdict.word()
+        )?;
+    }
+    Ok(())
+}
+
+fn machine(page: &mut String, args: &Args, place: &Place) -> Result<()> {
+    let system = rustix::system::uname();
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processor = processor
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory_kib: Option<u64> = memory.lines().find_map(|line| {
+        line.strip_prefix("MemTotal:")?
+            .split_ascii_whitespace()
+            .next()?
+            .parse()
+            .ok()
+    });
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let lines = BTreeMap::from([
+        (
+            "1 date",
+            humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        ),
+        ("2 command", command(args)),
+        (
+            "3 processor",
+            format!(
+                "{}, {cores} cores",
+                processor.map_or("unknown", |(_, name)| name.trim())
+            ),
+        ),
+        ("4 memory", format!("{} GiB", memory_kib.unwrap_or(0) >> 20)),
+        (
+            "5 system",
+            format!(
+                "{} {}",
+                system.sysname().to_string_lossy(),
+                system.release().to_string_lossy()
+            ),
+        ),
+        ("6 file system", place.file_system()),
+        ("7 rounds", args.rounds().to_string()),
+    ]);
+    page.push_str("\n## The run\n\n| | |\n| --- | --- |\n");
+    for (name, value) in lines {
+        writeln!(page, "| {} | {value} |", &name[2..])?;
+    }
+    if args.quick {
+        page.push_str(
+            "\nThis was a quick run: short rounds, chat events only, smaller backlogs.\n",
+        );
+    }
+    Ok(())
+}
+
+fn command(args: &Args) -> String {
+    let mut text = String::from("`cargo run --release --manifest-path benches/peers/Cargo.toml --");
+    for (flag, given) in [
+        ("--quick", args.quick),
+        ("--write", args.write),
+        ("--json", args.json),
+    ] {
+        if given {
+            text.push(' ');
+            text.push_str(flag);
+        }
+    }
+    for case in &args.cases {
+        text.push(' ');
+        text.push_str(case);
+    }
+    text.push('`');
+    text
+}
