@@ -16,7 +16,11 @@ pub fn run() -> ExitCode {
     if command == "prove" {
         return prove::prove(rest);
     }
-    match power::inner(command, rest) {
+    if command == "--help" || command == "help" {
+        println!("tasks: prove");
+        return ExitCode::SUCCESS;
+    }
+    match prove::inner(command, rest).or_else(|| power::inner(command, rest)) {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
             eprintln!("{command}: {error}");

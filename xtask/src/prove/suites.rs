@@ -1,0 +1,157 @@
+//! The list of the suites.
+
+use super::{Failure, Plan, Report};
+use crate::power;
+
+/// One suite. To add one is to add it to `SUITES`.
+pub(crate) struct Suite {
+    pub(crate) name: &'static str,
+    /// What it does, in a sentence.
+    pub(crate) what: &'static str,
+    pub(crate) how: How,
+}
+
+pub(crate) enum How {
+    /// By tests of the library, in one or more processes.
+    Tests(fn(&Plan) -> Vec<Run>),
+    /// By a function; the first says why it cannot run here. It runs in a process of its own.
+    Function(fn() -> Option<String>, fn(&Plan) -> Result<Report, Failure>),
+}
+
+/// One process of tests. They print what they counted as `PROVED kills=3 lost=0`, how far they are
+/// as `PROGRESS 1 of 3 kills`, and what they cannot do here as `SKIPPED why`.
+#[derive(Clone)]
+pub(crate) struct Run {
+    /// The file in `tests/` without its ending, or `lib` for the tests in `src/`.
+    pub(crate) target: &'static str,
+    /// Only tests whose name holds this.
+    pub(crate) filter: &'static str,
+    pub(crate) env: Vec<(&'static str, String)>,
+    /// Whether its spools are in memory, where that is possible. What a dead process has written is
+    /// with the system, wherever that keeps it; only what outlives the system needs a disk.
+    pub(crate) in_memory: bool,
+}
+
+impl Run {
+    fn of(target: &'static str) -> Self {
+        Self {
+            target,
+            filter: "",
+            env: Vec::new(),
+            in_memory: true,
+        }
+    }
+
+    fn only(self, filter: &'static str) -> Self {
+        Self { filter, ..self }
+    }
+
+    fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.env.push((name, value.to_string()));
+        self
+    }
+
+    fn on_disk(self) -> Self {
+        Self {
+            in_memory: false,
+            ..self
+        }
+    }
+}
+
+/// The longest come first, so that none is left alone at the end.
+pub(crate) const SUITES: [Suite; 8] = [
+    Suite {
+        name: "power",
+        what: "Workloads run on ext4 over a disk that records every write. The disk is put back to \
+               what a power cut at a random moment may have left of it, mounted and opened.",
+        how: How::Function(power::missing, power::run),
+    },
+    Suite {
+        name: "kills",
+        what: "A program that appends and delivers dies of SIGKILL, at random moments and at chosen \
+               system calls. Everything acknowledged arrives in order and to the byte; only the \
+               batch in flight comes twice.",
+        how: How::Tests(kills),
+    },
+    Suite {
+        name: "syscalls",
+        what: "The system refuses a call of the whole program, once or from there on, with each \
+               error that it may give. Everything acknowledged is there afterwards.",
+        how: How::Tests(syscalls),
+    },
+    Suite {
+        name: "model",
+        what: "Random operations, reopenings and crashes on the log on disk and on a model in \
+               memory. Both say the same after each step.",
+        how: How::Tests(|plan| {
+            let cases = plan.either(2_000, 40_000);
+            vec![
+                Run::of("lib")
+                    .only("log::model_tests")
+                    .with("MODEL_CASES", cases)
+                    .with("MODEL_SEED", plan.seed),
+            ]
+        }),
+    },
+    Suite {
+        name: "damage",
+        what: "Random harm to every kind of file of a spool. Nothing altered is delivered, and \
+               what is gone is reported with its exact range.",
+        how: How::Tests(|plan| {
+            vec![
+                Run::of("damage")
+                    .with("DAMAGE_TRIALS", plan.either(1_000, 20_000))
+                    .with("DAMAGE_SEED", plan.seed),
+            ]
+        }),
+    },
+    Suite {
+        name: "network",
+        what: "Everything that can happen to a request on its way, through real sockets: \
+               connections that break, answers that are lost, late, wrong or endless.",
+        how: How::Tests(|_| vec![Run::of("delivery").on_disk()]),
+    },
+    Suite {
+        name: "disk",
+        what: "A disk that is full to the last byte, before and after a restart. Delivery goes on, \
+               and makes room.",
+        how: How::Tests(|_| vec![Run::of("full_disk")]),
+    },
+    Suite {
+        name: "faults",
+        what: "Each call below the journal fails, once or for ever. Everything acknowledged is \
+               there afterwards.",
+        how: How::Tests(|_| vec![Run::of("lib").only("log::fault_tests")]),
+    },
+];
+
+/// Half of the random kills meet the program waiting for a disk, half at work in memory.
+fn kills(plan: &Plan) -> Vec<Run> {
+    let half = plan.either(500, 5_000);
+    let crash = |seed| {
+        Run::of("crash")
+            .with("CRASH_KILLS", half)
+            .with("CRASH_SEED", seed)
+    };
+    let mut runs = vec![crash(plan.seed).on_disk(), crash(plan.seed + 1_000)];
+    runs.extend(traced("kill_points", plan));
+    runs
+}
+
+fn syscalls(plan: &Plan) -> Vec<Run> {
+    traced("syscall_faults", plan)
+}
+
+/// In the long run every place, divided among several processes.
+fn traced(target: &'static str, plan: &Plan) -> Vec<Run> {
+    let run = Run::of(target).with("TRACED_SEED", plan.seed);
+    if !plan.long {
+        return vec![run];
+    }
+    let part = |n| format!("{n}/4");
+    let all = run.with("TRACED_ALL", 1);
+    (0..4)
+        .map(|n| all.clone().with("TRACED_PART", part(n)))
+        .collect()
+}
