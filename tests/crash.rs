@@ -180,13 +180,14 @@ struct Counts {
 }
 
 /// Kills the program so many times on one spool, lets it deliver, and checks what arrived.
-async fn story(seed: u64, kills: u64) -> Counts {
+async fn story(seed: u64, kills: u64, progress: impl Fn(u64)) -> Counts {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let dir = tempfile::tempdir().unwrap();
     let spool = dir.path().join("spool");
     let sandbox = Sandbox::start().await.unwrap();
     let mut acknowledged = 0;
     for round in 0..kills {
+        progress(round);
         // Away for a while every third round, so that a backlog builds up and is sealed.
         if round % 3 == 0 {
             sandbox.go_away().await.unwrap();
@@ -244,8 +245,12 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_only_what_was_in_flight
     for (seed, done) in (seed..).zip((0..kills).step_by(usize::try_from(STORY).unwrap())) {
         let more = STORY.min(kills - done);
         println!("\nCRASH_SEED={seed} CRASH_KILLS={more}");
-        println!("\nPROGRESS {done} of {kills} kills");
-        let counts = story(seed, more).await;
+        let progress = |round| {
+            if round % 10 == 0 {
+                println!("\nPROGRESS {} of {kills} kills", done + round);
+            }
+        };
+        let counts = story(seed, more, progress).await;
         all.acknowledged += counts.acknowledged;
         all.duplicates += counts.duplicates;
     }

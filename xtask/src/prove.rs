@@ -119,6 +119,8 @@ fn perform(wish: &Wish) -> Result<bool, Failure> {
     let wanted = |suite: &&Suite| wish.only.is_empty() || wish.only.iter().any(|n| n == suite.name);
     let suites: Vec<&Suite> = SUITES.iter().filter(wanted).collect();
     eprintln!("seed {}", wish.plan.seed);
+    // As it is now: a long run leaves time for changes.
+    let machine = evidence::machine();
     let began = SystemClock.monotonic();
     let reports = bench::run(&suites, &wish.plan)?;
     let took = SystemClock.monotonic().saturating_sub(began);
@@ -148,7 +150,7 @@ fn perform(wish: &Wish) -> Result<bool, Failure> {
         println!("{verdict}");
     }
     if wish.write {
-        evidence::write(&suites, &reports, &wish.plan, &verdict)?;
+        evidence::write(&suites, &reports, &wish.plan, &verdict, &machine)?;
     }
     Ok(whole)
 }

@@ -78,7 +78,7 @@ pub(crate) fn missing() -> Option<String> {
 /// Builds the broken program and runs the suite in namespaces of its own.
 pub(crate) fn run(plan: &Plan) -> Result<Report, Failure> {
     let this = std::env::current_exe()?;
-    eprintln!("power: building the program that breaks its promise");
+    eprintln!("PROGRESS building the program that breaks its promise");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let built = Command::new(cargo)

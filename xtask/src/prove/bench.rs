@@ -45,6 +45,8 @@ struct Running {
     progress: String,
     passed: u64,
     has_counted: bool,
+    /// The last seed it named: that of what failed, if anything did.
+    seed: String,
     /// What it said of a fault.
     faults: Vec<String>,
     began: Duration,
@@ -292,6 +294,7 @@ fn start(mut part: Part, dir: &Path) -> Result<Running, Failure> {
         progress: String::new(),
         passed: 0,
         has_counted: false,
+        seed: String::new(),
         faults: Vec::new(),
         began: SystemClock.monotonic(),
     })
@@ -331,6 +334,8 @@ impl Running {
         } else if let Some(text) = after("test result: ok. ") {
             let passed = text.split_whitespace().next();
             self.passed += passed.and_then(|n| n.parse().ok()).unwrap_or(0);
+        } else if line.contains("_SEED=") || line.starts_with("TRACED_ONLY=") {
+            line.clone_into(&mut self.seed);
         } else if line.contains("panicked at ") || line.starts_with("BROKEN ") {
             self.faults.push(line.to_owned());
         }
@@ -349,8 +354,12 @@ impl Running {
             // A panic that a test expects is no fault.
             let faults = self.faults.into_iter().take(FAULTS_MAX);
             faults.for_each(|fault| report.fail(fault));
+            let seed = match self.seed.as_str() {
+                "" => String::new(),
+                seed => format!("; the last part was {seed}"),
+            };
             report.fail(format!(
-                "{}: ended with {status}; what it said: {}; again: {}",
+                "{}: ended with {status}{seed}; what it said: {}; all of it again: {}",
                 self.part.name,
                 self.log.display(),
                 self.part.replay

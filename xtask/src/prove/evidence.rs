@@ -44,6 +44,7 @@ pub(super) fn write(
     reports: &[Report],
     plan: &Plan,
     verdict: &str,
+    machine: &[(&str, String)],
 ) -> Result<(), Failure> {
     let length = if plan.long { "--long" } else { "--quick" };
     let mut text = format!(
@@ -51,7 +52,7 @@ pub(super) fn write(
          else.\n\n**{verdict}.**\n\n",
         plan.seed
     );
-    for (name, value) in machine() {
+    for (name, value) in machine {
         text += &format!("- {name}: {value}\n");
     }
     text += "\n## Result\n\nAn empty cell is something the suite does not look at. Times are those \
@@ -75,7 +76,8 @@ pub(super) fn write(
     Ok(())
 }
 
-fn machine() -> Vec<(&'static str, String)> {
+/// What is to be known of the code and of where it runs.
+pub(super) fn machine() -> Vec<(&'static str, String)> {
     let root = root().to_string_lossy().into_owned();
     let said = |program: &str, args: &[&str]| {
         let said = run_program(program, args).unwrap_or_else(|_| "unknown".to_owned());

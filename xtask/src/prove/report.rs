@@ -77,7 +77,7 @@ impl Report {
     /// Whether nothing was found.
     pub(crate) fn is_whole(&self) -> bool {
         let harmed = |name: &&str| self.counts.get(*name).is_some_and(|n| *n > 0);
-        self.failures.is_empty() && !HARMS.iter().any(|name| harmed(name))
+        self.failures.is_empty() && !HARMS.iter().any(harmed)
     }
 
     /// The row of the suite in the table of all.
