@@ -36,6 +36,7 @@ fn feed(target: &str, seeds: Vec<(String, Vec<u8>)>, fuzz: impl Fn(&[u8])) {
         fed += 1;
     }
     assert!(fed >= seeds.len(), "{fed} of {} seeds", seeds.len());
+    println!("\nPROVED inputs={fed} panics=0");
 }
 
 fn named(name: &str, bytes: impl Into<Vec<u8>>) -> (String, Vec<u8>) {

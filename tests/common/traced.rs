@@ -3,6 +3,11 @@
 //!
 //! The program is the test binary itself, started again with an environment that makes
 //! `the_program` do its work.
+//!
+//! The tries are divided into series, each with a seed of its own. `TRACED_SEED` chooses the seed
+//! and so the places, `TRACED_ALL=1` tries every place, `TRACED_PART=0/2` only every second series,
+//! so that several processes share the work, and `TRACED_ONLY` only those series whose name holds
+//! that text: so a failing one is run again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -184,7 +189,7 @@ pub(crate) fn can_trace() -> bool {
     let run = Command::new("strace").args(["-f", "true"]).output();
     let can = run.is_ok_and(|run| run.status.success());
     if !can {
-        println!("skipped: strace is not here, or may not trace");
+        println!("\nSKIPPED strace is not here, or may not trace");
     }
     can
 }
@@ -193,6 +198,13 @@ pub(crate) fn can_trace() -> bool {
 pub(crate) struct Bench {
     dir: tempfile::TempDir,
     first: Said,
+}
+
+impl Said {
+    /// How many events it was told are safe.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged.len() as u64
+    }
 }
 
 impl Bench {
@@ -255,7 +267,9 @@ fn traced(
 ) -> (Said, bool) {
     said.ended = false;
     let mut command = Command::new("timeout");
+    // In the foreground, so that an interrupt from the keyboard reaches the program, too.
     command
+        .args(["--foreground", "--signal=KILL"])
         .arg(PATIENT.as_secs().to_string())
         .args(["strace", "-f", "-qq"]);
     if inject.starts_with("error") {
@@ -281,7 +295,7 @@ fn traced(
         .unwrap();
     assert_ne!(
         child.status.code(),
-        Some(124),
+        Some(137),
         "{life:?} {call} {inject}: the program hangs"
     );
     let text = String::from_utf8_lossy(&child.stdout);
@@ -325,7 +339,9 @@ impl Sink for Taker {
 ///
 /// `in_flight` bounds how many events may come again: a kill repeats one batch at the most, a
 /// failing disk whatever it did not let be settled.
-pub(crate) async fn check(case: &str, spool: &Path, said: &Said, in_flight: Option<usize>) {
+///
+/// Gives how many events came again.
+pub(crate) async fn check(case: &str, spool: &Path, said: &Said, in_flight: Option<usize>) -> u64 {
     let taker = Taker::default();
     let builder = Queue::builder(spool)
         .settings(settings())
@@ -389,20 +405,21 @@ pub(crate) async fn check(case: &str, spool: &Path, said: &Said, in_flight: Opti
             "{case}: repeated {again:?}: {said:?}"
         );
     }
+    again.len() as u64
 }
 
-/// xorshift64*: which places are tried follows from one printed seed.
+/// xorshift64*: which places are tried follows from the name of the series and one printed seed.
 pub(crate) struct Dice(u64);
 
 impl Dice {
-    /// From the environment, or the usual one.
-    pub(crate) fn seeded() -> Self {
-        let seed = std::env::var("TRACED_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or(20_261_123);
-        println!("TRACED_SEED={seed}");
-        Self(seed | 1)
+    fn of(series: &str) -> Self {
+        let text = std::env::var("TRACED_SEED").ok();
+        let mut state: u64 = text.map_or(20_261_123, |seed| seed.parse().unwrap());
+        for byte in series.bytes() {
+            state = (state ^ u64::from(byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            state ^= state >> 29;
+        }
+        Self(state | 1)
     }
 
     /// From 1 to `most`.
@@ -412,9 +429,46 @@ impl Dice {
         self.0 ^= self.0 >> 27;
         1 + (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % most
     }
+
+    /// How far it is to the next place, at most so far; 1 if every place is tried.
+    pub(crate) fn next(&mut self, apart: u64) -> u64 {
+        if is_all() { 1 } else { self.step(apart) }
+    }
 }
 
-/// Whether every place is tried, not only a seeded choice of them.
-pub(crate) fn all() -> bool {
+fn is_all() -> bool {
     std::env::var("TRACED_ALL").is_ok()
+}
+
+/// The series of this process, each with its dice. Says which comes next.
+pub(crate) fn series<T>(
+    all: Vec<T>,
+    name: impl Fn(&T) -> String,
+) -> impl Iterator<Item = (T, Dice)> {
+    let part = std::env::var("TRACED_PART").unwrap_or_else(|_| "0/1".into());
+    let (mine, of) = part.split_once('/').unwrap();
+    let (mine, of): (usize, usize) = (mine.parse().unwrap(), of.parse().unwrap());
+    let only = std::env::var("TRACED_ONLY").unwrap_or_default();
+    let mine: Vec<(String, T)> = all
+        .into_iter()
+        .skip(mine)
+        .step_by(of)
+        .map(|series| (name(&series), series))
+        .filter(|(name, _)| name.contains(&only))
+        .collect();
+    let count = mine.len();
+    (0..).zip(mine).map(move |(n, (name, series))| {
+        println!("\nPROGRESS {n} of {count} series");
+        println!("TRACED_ONLY='{name}'");
+        let dice = Dice::of(&name);
+        (series, dice)
+    })
+}
+
+/// Whether this process does all the work at least once, so that it must have seen everything.
+pub(crate) fn is_whole() -> bool {
+    ["TRACED_PART", "TRACED_ONLY"]
+        .map(std::env::var)
+        .iter()
+        .all(Result::is_err)
 }

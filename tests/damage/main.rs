@@ -1,7 +1,7 @@
-//! Damage: hundreds of random harms to every kind of file of a spool, one at a time. Never a
+//! Damage: random harms to every kind of file of a spool, one at a time. Never a
 //! panic, never a wrong payload, never a silent loss.
 //!
-//! `DAMAGE_TRIALS` sets how many (300 otherwise), `DAMAGE_SEED` from which seed; trial `n` has the
+//! `DAMAGE_TRIALS` sets how many (100 otherwise), `DAMAGE_SEED` from which seed; trial `n` has the
 //! seed plus `n`, so one trial is run again with its own number as the seed and `DAMAGE_TRIALS=1`.
 
 #[cfg(test)]
@@ -27,7 +27,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn i8_no_damage_to_any_file_panics_or_alters_or_silently_loses_anything() {
         let (trials, seed) = (
-            number("DAMAGE_TRIALS", 300),
+            number("DAMAGE_TRIALS", 100),
             number("DAMAGE_SEED", 20_261_123),
         );
         println!("DAMAGE_SEED={seed} DAMAGE_TRIALS={trials}");
@@ -40,6 +40,10 @@ mod tests {
         let mut classes: BTreeMap<_, u64> = BTreeMap::new();
         let mut broken = Vec::new();
         for seed in seed..seed + trials {
+            let done = table.values().flat_map(BTreeMap::values).sum::<u64>();
+            if done % 50 == 0 {
+                println!("\nPROGRESS {done} of {trials} trials");
+            }
             let mut dice = Dice::new(seed);
             let base = if dice.below(2) == 0 { &closed } else { &killed };
             let spool = dir.path().join("trial");
@@ -68,6 +72,9 @@ mod tests {
             println!();
         }
         println!("by file: {classes:?}");
+        if broken.is_empty() {
+            println!("\nPROVED trials={trials} altered=0 reordered=0 unreported=0 panics=0");
+        }
         assert!(
             broken.is_empty(),
             "{} of {trials} trials: {broken:?}",

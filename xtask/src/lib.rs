@@ -1,5 +1,6 @@
 //! The tasks of the project that cargo has no command for.
 
+mod fuzz;
 mod mutate;
 mod power;
 mod prove;
@@ -23,7 +24,13 @@ pub fn run() -> ExitCode {
         "mutate" => return mutate::mutate(rest),
         _ => {}
     }
-    let inner = power::inner(command, rest).or_else(|| soak::inner(command, rest));
+    if command == "--help" || command == "help" {
+        println!("{TASKS}");
+        return ExitCode::SUCCESS;
+    }
+    let inner = prove::inner(command, rest)
+        .or_else(|| power::inner(command, rest))
+        .or_else(|| soak::inner(command, rest));
     match inner {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {

@@ -77,6 +77,7 @@ pub(crate) fn suite(words: &[String]) -> Result<Report, Failure> {
             }
         };
         report.row([b.what.to_owned(), b.violates.to_owned(), red, names]);
+        report.count("breaks", 1);
         progress.step();
     }
     progress.end();

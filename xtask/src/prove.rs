@@ -1,30 +1,40 @@
-//! `cargo xtask prove`: runs the suites that do not fit into `cargo test`, and prints what they
-//! counted as a table.
+//! `cargo xtask prove`: runs the suites that try to make the library break its promise, and prints
+//! what they counted as one table.
 
-use std::io::{IsTerminal, Write};
+mod bench;
+mod evidence;
+mod report;
+mod suites;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use everpost::clock::{Clock, SystemClock};
 use serde::{Deserialize, Serialize};
 
-use crate::power;
+pub(crate) use bench::inner;
+pub(crate) use report::{Progress, Report};
+use suites::{ONLY_LONG, SUITES, Suite};
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const USAGE: &str = "\
-cargo xtask prove --quick | --long [--suite NAME] [--seed N] [--points N]
+cargo xtask prove --quick | --long [--suite NAME]... [--seed N] [--json] [--write]
 
-  --quick     a minute or two
-  --long      at least 2,000 points for each kind of fault
-  --suite     only this suite: power
+  --quick     some minutes
+  --long      up to 90 minutes: ten times as much of everything
+  --suite     only this suite; may be given several times
   --seed      fixes every random choice; printed with the result
+  --json      prints the rows as JSON lines in place of the table
+  --write     writes docs/evidence.md; only with all suites
   --points    power: so many power cuts for each model instead
   --workload  power: only this workload, and what follows from it";
 
 /// How much is to be done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
+    /// Whether there is time for everything.
+    pub(crate) long: bool,
     /// Fixes every random choice.
     pub(crate) seed: u64,
     /// Power cuts for each model.
@@ -40,6 +50,7 @@ pub(crate) struct Plan {
 impl Plan {
     fn quick(seed: u64) -> Self {
         Self {
+            long: false,
             seed,
             points: 120,
             control_points: 15,
@@ -50,6 +61,7 @@ impl Plan {
 
     fn long(seed: u64) -> Self {
         Self {
+            long: true,
             seed,
             points: 2_100,
             control_points: 60,
@@ -57,58 +69,98 @@ impl Plan {
             workload: None,
         }
     }
+
+    /// One number for the quick run, another for the long one.
+    pub(crate) fn either(&self, quick: u64, long: u64) -> u64 {
+        if self.long { long } else { quick }
+    }
+
+    fn name(&self) -> &'static str {
+        if self.long { "long" } else { "quick" }
+    }
 }
 
-/// A suite: what it is called, why it cannot run here, and how it runs.
-struct Suite {
-    name: &'static str,
-    missing: fn() -> Option<String>,
-    run: fn(&Plan) -> Result<Report, Failure>,
+/// What the arguments ask for.
+struct Wish {
+    plan: Plan,
+    only: Vec<String>,
+    json: bool,
+    write: bool,
 }
-
-const SUITES: [Suite; 1] = [Suite {
-    name: "power",
-    missing: power::missing,
-    run: power::run,
-}];
 
 /// Runs what the arguments ask for.
 pub(crate) fn prove(args: &[String]) -> ExitCode {
-    let (plan, only) = match parse(args) {
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        println!("{USAGE}\n\nsuites:");
+        for suite in SUITES {
+            println!("  {:12}{}", suite.name, suite.what);
+        }
+        return ExitCode::SUCCESS;
+    }
+    let wish = match parse(args) {
         Ok(parsed) => parsed,
         Err(error) => {
             eprintln!("{error}\n\n{USAGE}");
             return ExitCode::from(2);
         }
     };
-    println!("seed {}", plan.seed);
-    let mut whole = true;
-    for suite in SUITES {
-        if only.as_ref().is_some_and(|only| only != suite.name) {
-            continue;
-        }
-        if let Some(missing) = (suite.missing)() {
-            println!("{}: SKIPPED, nothing is proven: {missing}", suite.name);
-            continue;
-        }
-        match (suite.run)(&plan) {
-            Ok(report) => {
-                println!("\n{}", report.table());
-                whole &= report.failures.is_empty();
-            }
-            Err(error) => {
-                println!("{}: FAILED to run: {error}", suite.name);
-                whole = false;
-            }
+    match perform(&wish) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("prove: {error}");
+            ExitCode::FAILURE
         }
     }
-    println!("{}", if whole { "PROVEN" } else { "NOT PROVEN" });
-    ExitCode::from(u8::from(!whole))
 }
 
-fn parse(args: &[String]) -> Result<(Plan, Option<String>), Failure> {
+/// Whether nothing was found.
+fn perform(wish: &Wish) -> Result<bool, Failure> {
+    let wanted = |suite: &&Suite| match wish.only.is_empty() {
+        true => wish.plan.long || !ONLY_LONG.contains(&suite.name),
+        false => wish.only.iter().any(|name| name == suite.name),
+    };
+    let suites: Vec<&Suite> = SUITES.iter().filter(wanted).collect();
+    eprintln!("seed {}", wish.plan.seed);
+    // As it is now: a long run leaves time for changes.
+    let machine = evidence::machine();
+    let began = SystemClock.monotonic();
+    let reports = bench::run(&suites, &wish.plan)?;
+    let took = SystemClock.monotonic().saturating_sub(began);
+    if wish.json {
+        for (suite, report) in suites.iter().zip(&reports) {
+            println!("{}", report.json(suite.name)?);
+        }
+    } else {
+        println!("\n{}", evidence::text(&suites, &reports));
+    }
+    let whole = reports.iter().all(Report::is_whole);
+    let skipped = reports.iter().any(|report| !report.skipped.is_empty());
+    let verdict = match (whole, skipped) {
+        (false, _) => "NOT PROVEN",
+        (true, true) => "PROVEN, but for what was skipped",
+        (true, false) => "PROVEN",
+    };
+    let verdict = format!(
+        "{verdict}: {} run, seed {}, {} s",
+        wish.plan.name(),
+        wish.plan.seed,
+        took.as_secs()
+    );
+    if wish.json {
+        eprintln!("{verdict}");
+    } else {
+        println!("{verdict}");
+    }
+    if wish.write {
+        evidence::write(&suites, &reports, &wish.plan, &verdict, &machine)?;
+    }
+    Ok(whole)
+}
+
+fn parse(args: &[String]) -> Result<Wish, Failure> {
     let mut long = None;
-    let mut only = None;
+    let (mut only, mut json, mut write) = (Vec::new(), false, false);
     let mut points = None;
     let mut workload = None;
     // Not secret and not the same each time: the time of day will do.
@@ -120,17 +172,23 @@ fn parse(args: &[String]) -> Result<(Plan, Option<String>), Failure> {
         match arg.as_str() {
             "--quick" => long = Some(false),
             "--long" => long = Some(true),
-            "--suite" => only = Some(value()?.clone()),
+            "--suite" => only.push(value()?.clone()),
             "--seed" => seed = value()?.parse()?,
+            "--json" => json = true,
+            "--write" => write = true,
             "--points" => points = Some(value()?.parse()?),
             "--workload" => workload = Some(value()?.clone()),
             other => return Err(format!("unknown argument `{other}`").into()),
         }
     }
-    if let Some(only) = &only
-        && SUITES.iter().all(|suite| suite.name != only)
+    if let Some(unknown) = only
+        .iter()
+        .find(|only| SUITES.iter().all(|suite| suite.name != *only))
     {
-        return Err(format!("no suite `{only}`").into());
+        return Err(format!("no suite `{unknown}`").into());
+    }
+    if write && !(only.is_empty() && points.is_none() && workload.is_none()) {
+        return Err("--write needs a whole run".into());
     }
     let mut plan = match long {
         Some(true) => Plan::long(seed),
@@ -139,120 +197,17 @@ fn parse(args: &[String]) -> Result<(Plan, Option<String>), Failure> {
     };
     plan.points = points.unwrap_or(plan.points);
     plan.workload = workload;
-    Ok((plan, only))
+    Ok(Wish {
+        plan,
+        only,
+        json,
+        write,
+    })
 }
 
-/// What a suite counted.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Report {
-    title: String,
-    columns: Vec<String>,
-    rows: Vec<Vec<String>>,
-    notes: Vec<String>,
-    failures: Vec<String>,
-}
-
-impl Report {
-    pub(crate) fn new(title: &str, columns: &[&str]) -> Self {
-        Self {
-            title: title.to_owned(),
-            columns: columns.iter().map(|&name| name.to_owned()).collect(),
-            rows: Vec::new(),
-            notes: Vec::new(),
-            failures: Vec::new(),
-        }
-    }
-
-    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
-    }
-
-    pub(crate) fn note(&mut self, text: String) {
-        self.notes.push(text);
-    }
-
-    /// Something that does not hold.
-    pub(crate) fn fail(&mut self, text: String) {
-        self.failures.push(text);
-    }
-
-    /// Whether everything holds.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.failures.is_empty()
-    }
-
-    /// As Markdown.
-    pub(crate) fn table(&self) -> String {
-        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-        let rule: Vec<String> = self.columns.iter().map(|_| "---".to_owned()).collect();
-        let mut text = format!(
-            "## {}\n\n{}{}",
-            self.title,
-            line(&self.columns),
-            line(&rule)
-        );
-        text.extend(self.rows.iter().map(|row| line(row)));
-        for note in &self.notes {
-            text += &format!("\n{note}\n");
-        }
-        for failure in &self.failures {
-            text += &format!("\nFAULT {failure}\n");
-        }
-        text
-    }
-}
-
-/// Shows how far something is: on a terminal all the time, elsewhere every ten seconds.
-pub(crate) struct Progress {
-    what: String,
-    all: usize,
-    done: usize,
-    began: Duration,
-    shown: Duration,
-}
-
-impl Progress {
-    pub(crate) fn new(what: &str, all: usize) -> Self {
-        let began = SystemClock.monotonic();
-        let mut progress = Self {
-            what: what.to_owned(),
-            all,
-            done: 0,
-            began,
-            shown: began,
-        };
-        progress.show();
-        progress
-    }
-
-    pub(crate) fn step(&mut self) {
-        self.done += 1;
-        let rest = if std::io::stderr().is_terminal() {
-            0
-        } else {
-            10
-        };
-        if SystemClock.monotonic() >= self.shown + Duration::from_secs(rest) {
-            self.show();
-        }
-    }
-
-    pub(crate) fn end(mut self) {
-        self.show();
-        if std::io::stderr().is_terminal() {
-            eprintln!();
-        }
-    }
-
-    fn show(&mut self) {
-        self.shown = SystemClock.monotonic();
-        let took = self.shown.saturating_sub(self.began).as_secs();
-        let (what, done, all) = (&self.what, self.done, self.all);
-        if std::io::stderr().is_terminal() {
-            eprint!("\r{what}: {done} of {all}, {took} s   ");
-            drop(std::io::stderr().flush());
-        } else {
-            eprintln!("{what}: {done} of {all}, {took} s");
-        }
-    }
+/// The directory of the project.
+fn root() -> PathBuf {
+    let mut dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    dir.pop();
+    dir
 }

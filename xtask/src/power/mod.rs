@@ -26,6 +26,8 @@ use inspect::{Told, check_second};
 use oracle::{Expected, Fault, Found, Kind};
 use recording::{Model, Recording};
 use stage::{Failure, Stage, Take};
+
+pub(crate) use stage::run as run_program;
 use workload::{Program, Workload, settings};
 
 /// How long the inspection of one disk may take: a hang is a fault.
@@ -76,7 +78,7 @@ pub(crate) fn missing() -> Option<String> {
 /// Builds the broken program and runs the suite in namespaces of its own.
 pub(crate) fn run(plan: &Plan) -> Result<Report, Failure> {
     let this = std::env::current_exe()?;
-    eprintln!("power: building the program that breaks its promise");
+    eprintln!("PROGRESS building the program that breaks its promise");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let built = Command::new(cargo)
@@ -172,6 +174,8 @@ struct Outcome {
     row: String,
     model: Model,
     noted: bool,
+    /// What ext4 says if it refuses to mount the disk: then there is nothing to open.
+    refused: Option<String>,
     unflushed: usize,
     faults: Vec<Fault>,
     told: String,
@@ -216,6 +220,7 @@ impl Suite {
                 "points",
                 "whole",
                 "with a note",
+                "not mounted",
                 "faults",
             ],
         );
@@ -355,8 +360,9 @@ impl Suite {
                 what.clone(),
                 "all three".into(),
                 outcomes.len().to_string(),
-                (outcomes.len() - bad).to_string(),
+                (outcomes.len() - bad - refused_of(&outcomes)).to_string(),
                 String::new(),
+                refused_of(&outcomes).to_string(),
                 format!("{bad}, as it must be ({kinds})"),
             ]);
             if bad == 0 {
@@ -374,8 +380,12 @@ impl Suite {
         let at = recording.cut(&mut rng);
         let disk = recording.disk(at, cut.model, &mut rng);
         let expected = Expected::of(&recording.marks(at));
+        let mut refused = None;
         let (faults, noted) = match stage.mount_image(&disk) {
-            Err(error) => (vec![Fault::new(Kind::Mount, error.to_string())], false),
+            Err(error) => {
+                refused = Some(error.to_string());
+                (Vec::new(), false)
+            }
             Ok(_mounted) => match self.inspect(stage, &cut.scene)? {
                 Err(fault) => (vec![fault], false),
                 Ok((first, second)) => {
@@ -399,6 +409,7 @@ impl Suite {
             row: cut.scene.row.clone(),
             model: cut.model,
             noted,
+            refused,
             unflushed: recording.unflushed(at),
             faults,
             told,
@@ -541,15 +552,18 @@ fn tell(outcomes: &[Outcome], report: &mut Report) {
             .collect();
         let bad = of.iter().filter(|o| !o.faults.is_empty()).count();
         let noted = of.iter().filter(|o| o.noted).count();
+        let refused = of.iter().filter(|o| o.refused.is_some()).count();
         report.row([
             row.to_owned(),
             model.name().to_owned(),
             of.len().to_string(),
-            (of.len() - bad).to_string(),
+            (of.len() - bad - refused).to_string(),
             noted.to_string(),
+            refused.to_string(),
             bad.to_string(),
         ]);
     }
+    count(outcomes, report);
     let failed = outcomes.iter().filter(|o| !o.faults.is_empty());
     for (n, outcome) in failed.enumerate() {
         let faults: Vec<String> = outcome.faults.iter().map(Fault::to_string).collect();
@@ -558,6 +572,38 @@ fn tell(outcomes: &[Outcome], report: &mut Report) {
         } else {
             report.fail(outcome.told.clone());
         }
+    }
+}
+
+fn refused_of(outcomes: &[Outcome]) -> usize {
+    outcomes.iter().filter(|o| o.refused.is_some()).count()
+}
+
+/// The counts for the table of all suites.
+fn count(outcomes: &[Outcome], report: &mut Report) {
+    let with = |kinds: &[Kind]| {
+        let harmed = |o: &&Outcome| o.faults.iter().any(|fault| kinds.contains(&fault.kind));
+        outcomes.iter().filter(harmed).count() as u64
+    };
+    report.count("cuts", outcomes.len() as u64);
+    report.count("lost", with(&[Kind::Lost]));
+    report.count("altered", with(&[Kind::Altered]));
+    report.count("reordered", with(&[Kind::Reordered]));
+    report.count("unreported", with(&[Kind::Gap]));
+    report.count("panics", with(&[Kind::Panic]));
+    let others = with(&[Kind::Books, Kind::Refused, Kind::Hang]);
+    if others > 0 {
+        report.count("otherwise wrong", others);
+    }
+    let refused = refused_of(outcomes) as u64;
+    if refused > 0 {
+        report.count("not mounted", refused);
+        let why = outcomes.iter().find_map(|o| o.refused.as_deref());
+        report.note(format!(
+            "{refused} disks were refused by ext4 itself, before the library saw them: no fault of \
+             it, but nothing is proven by them either. The first: {}",
+            why.unwrap_or_default().lines().next().unwrap_or_default()
+        ));
     }
 }
 

@@ -82,8 +82,6 @@ pub(crate) enum Kind {
     Hang,
     /// The process died.
     Panic,
-    /// The file system itself could not be mounted.
-    Mount,
 }
 
 /// One thing that does not hold.
