@@ -20,6 +20,9 @@ const BACKLOG: u32 = 1024;
 /// How long the listener rests when the system has no more sockets to give.
 const REST: Duration = Duration::from_millis(10);
 
+/// How often a port that is in use is asked for again: for some seconds.
+const COME_BACK_TRIES: u32 = 500;
+
 /// What the handle asks for; each is answered when it is done.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -96,7 +99,7 @@ impl Listener {
                 biased;
                 command = self.commands.recv() => match command {
                     Some(Command::GoAway(done)) => answer(done, self.shut(None).await),
-                    Some(Command::ComeBack(done)) => answer(done, self.open()),
+                    Some(Command::ComeBack(done)) => answer(done, self.come_back().await),
                     // The handle is gone, or gone into its `stop`.
                     None => break,
                 },
@@ -156,6 +159,20 @@ impl Listener {
             self.door = Door::Open(socket.listen(BACKLOG)?);
         }
         Ok(())
+    }
+
+    /// Listens again, waiting a little for a port that is in use: while nobody listens, the system
+    /// may lend it to a client of anybody's as the port it calls from.
+    async fn come_back(&mut self) -> io::Result<()> {
+        for _ in 0..COME_BACK_TRIES {
+            match self.open() {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    tokio::time::sleep(REST).await;
+                }
+                other => return other,
+            }
+        }
+        self.open()
     }
 
     /// Ends a scripted outage. Nobody waits for the answer, so it tries until it works.
