@@ -329,7 +329,7 @@ impl Segment {
                 io::Error::other(text),
             ));
         };
-        store.put(Key::new(SPACE, number), &chunk.bytes)?;
+        store.put_last(Key::new(SPACE, number), &chunk.bytes)?;
         self.chunks.push(Place {
             number,
             whole: Whole::of(&chunk.bytes),

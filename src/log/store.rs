@@ -6,11 +6,13 @@
 //!   one on a handle of its own, opened before anything is written: the system reports a failed
 //!   write-back once to each handle that was already open.
 //! - A power cut with much unsynced log behind it can destroy the whole database, so a store
-//!   syncs by itself before 32 KiB of pieces have gathered, 4 KiB in a small store
-//!   ([`Layout::unsynced_bytes`]). sled writes a leaf of up to 17 pieces again every ten inserts,
-//!   splits it, and pads its log segments. With incompressible values of many pieces it was seen
-//!   to write 270 KB at most between two syncs, half of a log segment, and 350 KB with values
-//!   removed and written again, two thirds; in a small store 34 KB and 45 KB, the same parts.
+//!   syncs by itself before 32 KiB of pieces have gathered, 4 KiB in a small store, or four times
+//!   as many from [`Store::put_last`] ([`Layout::unsynced_bytes`]). sled writes a leaf of up to 17
+//!   pieces again every ten inserts, splits it, and pads its log segments. With incompressible
+//!   values of many pieces it was seen to write 270 KB at most between two syncs, half of a log
+//!   segment, and 350 KB with values removed and written again, two thirds; in a small store 34 KB
+//!   and 45 KB, the same parts. With `put_last`, which fills leaves that are not written again,
+//!   it was 165 KB at most, a third, also behind a leaf that was full when the store was opened.
 //! - A kill while it opens can leave `snap.*.generating` behind, which it then takes for its
 //!   newest snapshot and refuses for ever (`src/pagecache/snapshot.rs:532`): removed first.
 //! - It panics on damaged files and, when an fsync fails, in `Drop` (`src/pagecache/logger.rs:467`),
@@ -45,6 +47,17 @@ use crate::error::Error;
 /// Cache of one database. sled counts roughly; several times this is used at worst.
 const CACHE_BYTES: u64 = 8 << 20;
 
+/// Empty places taken behind a value, so many that the last leaf has no others: it has 16 entries
+/// at the most.
+const PLACES_BEHIND: usize = 16;
+
+/// What taking a place counts for. sled was seen to write 370 bytes for one, in its leaf and in
+/// what is above that.
+const PLACE_BYTES: u64 = 512;
+
+/// How many times as many bytes of pieces may wait for a sync if nothing is written again for them.
+const CROWDED: u64 = 4;
+
 /// How long a database that was just dropped may hold its lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -61,6 +74,9 @@ pub(crate) struct Store {
     file: File,
     unsynced_bytes: u64,
     stopped: Option<(io::ErrorKind, String)>,
+    /// What sled has written at each sync, if a test asks.
+    #[cfg(test)]
+    watch: Option<Vec<u64>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -101,8 +117,11 @@ impl Store {
             layout,
             db: Some(db),
             file,
-            unsynced_bytes: 0,
+            // Its last leaf may be full of pieces, and is written again when it is split.
+            unsynced_bytes: layout.unsynced_bytes() / 2,
             stopped: None,
+            #[cfg(test)]
+            watch: None,
         };
         store.sync_names()?;
         Ok(store)
@@ -135,13 +154,50 @@ impl Store {
         self.layout
     }
 
-    /// Bytes of pieces that wait for a sync.
+    /// What waits for a sync: bytes of pieces, and four times those that make sled write others
+    /// again.
     pub(crate) fn unsynced_bytes(&self) -> u64 {
         self.unsynced_bytes
     }
 
     /// Writes a value. It is durable after the next [`sync`](Self::sync), and may be sooner.
     pub(crate) fn put(&mut self, key: Key, value: &[u8]) -> Result<(), Error> {
+        self.fitting(value)?;
+        for (name, piece) in piece::split(self.layout, key, value) {
+            self.make_room(CROWDED * piece.len() as u64)?;
+            self.write("write to a store", |db| db.insert(name, piece).map(drop))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a value whose number is greater than that of any other of its space, so that each of
+    /// its pieces is written once. Durable like any other.
+    ///
+    /// sled writes a leaf again, with all that is in it, when it has been changed ten times or is
+    /// split at 17 entries. So the places of all pieces are taken first, with entries of no bytes,
+    /// and more places behind them: leaves split while there is nothing in them. Each is left with
+    /// nine, which are then filled, and that is less than ten changes. The empty entries that stay
+    /// behind the last piece mean nothing to anybody.
+    pub(crate) fn put_last(&mut self, key: Key, value: &[u8]) -> Result<(), Error> {
+        if self.layout == Layout::Small {
+            // There, a value has so few pieces that the places would take more than they save.
+            return self.put(key, value);
+        }
+        let bytes = self.fitting(value)?;
+        let pieces = self.layout.pieces(bytes);
+        for index in (0..=u16::MAX).take(pieces + PLACES_BEHIND) {
+            self.make_room(PLACE_BYTES)?;
+            let place = key.piece(index);
+            self.write("write to a store", |db| db.insert(place, &[][..]).map(drop))?;
+        }
+        for (name, piece) in piece::split(self.layout, key, value) {
+            self.make_room(piece.len() as u64)?;
+            self.write("write to a store", |db| db.insert(name, piece).map(drop))?;
+        }
+        Ok(())
+    }
+
+    fn fitting(&self, value: &[u8]) -> Result<piece::Whole, Error> {
         let (bytes, max) = (value.len() as u64, self.layout.value_bytes_max());
         if bytes > max {
             return Err(Error::TooLarge {
@@ -150,18 +206,14 @@ impl Store {
                 setting: "chunk_bytes",
             });
         }
-        for (name, piece) in piece::split(self.layout, key, value) {
-            self.make_room(piece.len())?;
-            self.write("write to a store", |db| db.insert(name, piece).map(drop))?;
-        }
-        Ok(())
+        Ok(piece::Whole::of(value))
     }
 
     /// Removes a value, its first piece first: without that one the others mean nothing.
     pub(crate) fn remove(&mut self, key: Key) -> Result<(), Error> {
         for index in 0..=u16::MAX {
             // A removal is a few bytes, but may make sled write its whole leaf again.
-            self.make_room(self.layout.piece_bytes())?;
+            self.make_room(CROWDED * self.layout.piece_bytes() as u64)?;
             let was = self.write("remove from a store", |db| db.remove(key.piece(index)))?;
             if was.is_none() {
                 break;
@@ -170,11 +222,11 @@ impl Store {
         Ok(())
     }
 
-    fn make_room(&mut self, bytes: usize) -> Result<(), Error> {
-        if self.unsynced_bytes + bytes as u64 > self.layout.unsynced_bytes() {
+    fn make_room(&mut self, bytes: u64) -> Result<(), Error> {
+        if self.unsynced_bytes + bytes > self.layout.unsynced_bytes() {
             self.sync()?;
         }
-        self.unsynced_bytes += bytes as u64;
+        self.unsynced_bytes += bytes;
         Ok(())
     }
 
@@ -198,6 +250,11 @@ impl Store {
         if super::breaking::is_left_out_of(&self.path) {
             self.unsynced_bytes = 0;
             return Ok(());
+        }
+        #[cfg(test)]
+        if self.watch.is_some() {
+            let at = tests::log_bytes(self);
+            self.watch.as_mut().unwrap().push(at);
         }
         let synced = self.file.sync_data();
         if let Err(source) = synced {
@@ -234,16 +291,17 @@ impl Store {
     }
 
     fn piece(&self, key: Key, index: u16) -> Result<Option<sled::IVec>, Error> {
-        self.call("read from a store", |db| db.get(key.piece(index)))
+        let found = self.call("read from a store", |db| db.get(key.piece(index)))?;
+        Ok(found.filter(|bytes| !bytes.is_empty()))
     }
 
     /// The greatest number of a space, whether its value is complete or not.
     pub(crate) fn last(&self, space: u8) -> Result<Option<u64>, Error> {
         let (low, high) = (Key::new(space, 0), Key::new(space, u64::MAX));
         let last = self.call("search a store", |db| {
-            db.range(low.piece(0)..=high.piece(u16::MAX))
-                .next_back()
-                .transpose()
+            let is_place = |entry: &sled::Result<(sled::IVec, sled::IVec)>| matches!(entry, Ok((_, bytes)) if bytes.is_empty());
+            let entries = db.range(low.piece(0)..=high.piece(u16::MAX)).rev();
+            entries.skip_while(is_place).next().transpose()
         })?;
         Ok(last
             .and_then(|(key, _)| Key::parse(&key))
