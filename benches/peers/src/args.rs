@@ -17,7 +17,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Write docs/performance.md and its plots also after a quick run.
+    /// Write docs/performance.md and its plots also after a quick run, or one of some cases only.
     #[arg(long)]
     pub(crate) write: bool,
 
@@ -31,7 +31,7 @@ pub(crate) struct Args {
 
     /// Rounds of each system, instead of 5 (quick) or 7.
     #[arg(long, value_name = "N")]
-    rounds: Option<usize>,
+    pub(crate) rounds: Option<usize>,
 
     /// The cases to run, by name or the beginning of one; all of them if none is given.
     #[arg(value_name = "CASE")]
@@ -46,7 +46,7 @@ impl Args {
 
     /// How long one measurement of a rate lasts.
     pub(crate) fn span(&self) -> Duration {
-        Duration::from_millis(if self.quick { 200 } else { 1500 })
+        Duration::from_millis(if self.quick { 150 } else { 1500 })
     }
 
     /// How long a system runs before the measurement begins.
@@ -57,6 +57,11 @@ impl Args {
     /// One of two values, by whether the run is quick.
     pub(crate) fn pick<T>(&self, quick: T, full: T) -> T {
         if self.quick { quick } else { full }
+    }
+
+    /// Whether everything is measured, at full length.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.quick && self.cases.is_empty() && self.only.is_none() && self.rounds() >= 5
     }
 
     /// Whether a case was asked for.

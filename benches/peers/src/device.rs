@@ -21,6 +21,7 @@ pub(crate) fn syncs_per_second(dir: &Path, span: Duration) -> Result<f64> {
 /// How long each overwriting and syncing of so many bytes takes, in milliseconds.
 pub(crate) fn sync_times(dir: &Path, bytes: usize, span: Duration) -> Result<Vec<f64>> {
     let mut file = Preallocated::create(dir)?;
+    rustix::fs::sync();
     let event = [Bytes::from(vec![b'x'; bytes])];
     let begin = Instant::now();
     let mut took = Vec::new();

@@ -73,9 +73,10 @@ fn groups<'r>(case: &str, report: &'r Report) -> Vec<(String, Vec<&'r Row>)> {
 }
 
 fn table(page: &mut String, name: &str, rows: &[&Row]) -> Result<()> {
+    // Only of rates it is plain which of two is ahead.
     let ours = rows
         .iter()
-        .find(|row| row.system == "everpost")
+        .find(|row| row.system == "everpost" && row.unit == "events/s")
         .map(|row| row.median);
     if name.contains('/') {
         write!(page, "\n### {name}\n")?;
@@ -99,12 +100,8 @@ fn table(page: &mut String, name: &str, rows: &[&Row]) -> Result<()> {
             row.unit
         )?;
         match ours {
-            Some(ours)
-                if rows.iter().all(|other| other.unit == row.unit) || row.unit == "events/s" =>
-            {
-                write!(page, " {:.2} |", ours / row.median)?;
-            }
-            Some(_) => page.push_str("  |"),
+            Some(ours) if row.unit == "events/s" => write!(page, " {:.2} |", ours / row.median)?,
+            Some(_) => page.push_str(" |"),
             None => {}
         }
         writeln!(page, " {} |", row.promise)?;
@@ -192,6 +189,12 @@ fn command(args: &Args) -> String {
             text.push(' ');
             text.push_str(flag);
         }
+    }
+    if let Some(only) = &args.only {
+        text.push_str(&format!(" --only '{only}'"));
+    }
+    if let Some(rounds) = args.rounds {
+        text.push_str(&format!(" --rounds {rounds}"));
     }
     for case in &args.cases {
         text.push(' ');

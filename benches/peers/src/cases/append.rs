@@ -90,45 +90,66 @@ fn each_size(
     Ok(())
 }
 
-/// One round of each system after the other, as often as there are rounds.
+/// A system in its place in the list, with what was measured of it.
+struct Entry {
+    place: usize,
+    system: System,
+    samples: Samples,
+}
+
+/// One round of each system after the other, as often as there are rounds. Each round begins with
+/// another system, since whoever comes first meets what was deleted and written before it.
 fn rounds(bench: &mut Bench, case: &str, race: &Race, systems: Vec<System>) -> Result<()> {
-    let mut entered: Vec<(System, Samples)> = systems
-        .into_iter()
-        .filter(|system| system.is_limit || bench.args.wants_system(system.name))
-        .map(|system| (system, Samples::new()))
+    let mut entries: Vec<Entry> = (0..)
+        .zip(systems)
+        .filter(|(_, system)| system.is_limit || bench.args.wants_system(system.name))
+        .map(|(place, system)| Entry {
+            place,
+            system,
+            samples: Samples::new(),
+        })
         .collect();
     let mut disk = Samples::new();
     for round in 1..=bench.args.rounds() {
         eprintln!("{case}: round {round} of {}", bench.args.rounds());
-        let scratch = bench.place.fresh()?;
-        disk.add(device::syncs_per_second(
-            scratch.path(),
-            bench.args.span() / 2,
-        )?);
-        entered.retain_mut(|(system, samples)| {
-            let measured = bench.place.fresh().and_then(|scratch| {
-                let opened = (system.open)(scratch.path())?;
-                // What the opening left to be written is not what is measured.
-                rustix::fs::sync();
-                race.run(opened)
-            });
-            match measured {
-                Ok(rate) => samples.add(rate),
-                Err(error) => bench.report.skip(case, system.name, format!("{error:#}")),
+        disk.add(disk_rate(bench)?);
+        entries.retain_mut(|entry| {
+            let name = entry.system.name;
+            match one_round(bench, race, &entry.system) {
+                Ok(rate) => entry.samples.add(rate),
+                Err(error) => bench.report.skip(case, name, format!("{error:#}")),
             }
-            samples.count() == round
+            entry.samples.count() == round
         });
+        if !entries.is_empty() {
+            entries.rotate_left(1);
+        }
     }
-    for (system, samples) in &entered {
-        bench
-            .report
-            .row(case, system.name, &system.promise(), samples, "events/s");
+    entries.sort_by_key(|entry| entry.place);
+    let report = &mut bench.report;
+    for Entry {
+        system, samples, ..
+    } in &entries
+    {
+        report.row(case, system.name, &system.promise(), samples, "events/s");
     }
     let what = "4 KiB overwritten in place and synced, the disk's own rate during this case";
-    bench
-        .report
-        .row(case, "disk: fdatasync", what, &disk, "syncs/s");
+    report.row(case, "disk: fdatasync", what, &disk, "syncs/s");
     Ok(())
+}
+
+fn one_round(bench: &Bench, race: &Race, system: &System) -> Result<f64> {
+    let scratch = bench.place.fresh()?;
+    let opened = (system.open)(scratch.path())?;
+    // What the opening, and the removal of the one before, left to be written is not what is
+    // measured.
+    rustix::fs::sync();
+    race.run(opened)
+}
+
+fn disk_rate(bench: &Bench) -> Result<f64> {
+    let scratch = bench.place.fresh()?;
+    device::syncs_per_second(scratch.path(), bench.args.span())
 }
 
 fn beside_limit(bench: &mut Bench, case: &str, limit: &str, least: f64) {

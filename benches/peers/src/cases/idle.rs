@@ -1,5 +1,6 @@
 //! What an open, empty queue does while nothing happens.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -90,7 +91,11 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
                 "no writes, nor any other system call, in {} s",
                 span.as_secs()
             );
-            let text = format!("{} {calls:?}", calls.len());
+            let mut names = BTreeMap::<&str, u32>::new();
+            for name in &calls {
+                *names.entry(name).or_default() += 1;
+            }
+            let text = format!("{} {names:?}", calls.len());
             bench
                 .report
                 .verdict(Verdict::at_most(CASE, &goal, calls.len() as f64, 0.0, text));
