@@ -297,3 +297,41 @@ fn i1_what_is_acknowledged_as_written_is_in_the_journal_whichever_call_fails() {
     }
     println!("\nPROVED faults={faults} acknowledged={events} lost=0 panics=0");
 }
+
+/// A caller whose commit failed for good is told so, and nobody else's events suffer for it.
+#[tokio::test]
+async fn i1_an_append_whose_commit_fails_is_an_error_to_its_caller() {
+    use super::thread::{ThreadSettings, spawn};
+    let spawned = async |dir: &Path, fail_at| {
+        let plan = Arc::new(Plan {
+            calls: AtomicU64::new(0),
+            fail_at,
+            lasting: Lasting::ForEver,
+            kind: io::ErrorKind::Other,
+        });
+        let disk = Arc::new(FaultyDisk(Arc::clone(&plan)));
+        let threads = ThreadSettings {
+            intake_bytes: 1 << 20,
+            block_when_full: false,
+            sync_every: None,
+            place: crate::observe::Place::new(dir),
+        };
+        let dir = dir.to_owned();
+        let open = move || SpoolLog::open(&dir, tight(), Arc::new(SystemClock), disk);
+        let (log, _) = spawn(threads, Arc::new(SystemClock), open).await.unwrap();
+        (log, plan.calls.load(Ordering::Relaxed))
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = spawned(dir.path(), u64::MAX).await;
+    log.append(vec![event(1, 100)], true).await.unwrap();
+    log.close().await.unwrap();
+    // Opening the same spool takes the same calls each time.
+    let (log, calls) = spawned(dir.path(), u64::MAX).await;
+    log.close().await.unwrap();
+    let (log, _) = spawned(dir.path(), calls + 1).await;
+    for n in 2..5 {
+        let error = log.append(vec![event(n, 100)], true).await.unwrap_err();
+        assert!(matches!(error, Error::Storage { .. }), "{error}");
+    }
+    drop(log);
+}

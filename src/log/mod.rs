@@ -15,6 +15,8 @@ pub(crate) mod dir;
 pub(crate) mod disk;
 #[cfg(test)]
 mod fault_tests;
+#[cfg(all(test, unix))]
+mod forgetful_tests;
 pub(crate) mod frame;
 pub(crate) mod journal;
 pub(crate) mod letter;

@@ -232,6 +232,15 @@ impl State {
         }
     }
 
+    /// As if the disk had refused a write, and refused to open the store again.
+    #[cfg(test)]
+    pub(crate) fn fail_for_test(&mut self) {
+        self.ready().unwrap().fail_for_test();
+        let path = self.path("state");
+        fs::rename(&path, self.path("away")).unwrap();
+        fs::write(path, "").unwrap();
+    }
+
     /// How many dead letters there are.
     pub(crate) fn count(&self) -> u64 {
         self.letters.len() as u64

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use crate::clock::SystemClock;
 use crate::ledger::Settled;
 use crate::log::contract::{append, event, letter, open, read_all, tight};
+use crate::log::disk::RealDisk;
 use crate::log::spool::SpoolLog;
 use crate::log::tail::Tail;
 use crate::log::{Log, Read};
 use crate::observe::Place;
+use crate::status::SeqRange;
 
 /// At level `Written` an event could be refused and buried before its own fdatasync. A power cut
 /// then left the letter, which is durable at once, without the event: at the next opening the
@@ -61,6 +64,56 @@ fn i4_a_segment_goes_only_after_the_cursor_behind_it_is_durable() {
     let left = log.shelf.seen().first_segment_last;
     assert!(left.is_none_or(|left| left > last), "nothing was deleted");
     assert!(!log.journal.is_unsynced());
+}
+
+#[test]
+fn i5_the_cursor_does_not_pass_an_event_whose_letter_the_disk_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), tight());
+    append(&mut log, 1..=2, 100);
+    log.state.fail_for_test();
+    log.bury(&letter(1, event(1, 100)), Settled::Dead)
+        .unwrap_err();
+    assert_eq!(log.position().cursor, 0);
+    assert_eq!(read_all(&mut log).len(), 2);
+}
+
+/// A process that dies between burying and settling leaves the letter and the event. The event is
+/// sent again, so the letter goes; otherwise a later refusal would find it there.
+#[test]
+fn a_letter_whose_event_is_still_pending_goes_at_the_next_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), tight());
+    append(&mut log, 1..=2, 100);
+    log.state.put_letter(&letter(1, event(1, 100))).unwrap();
+    drop(log);
+    let mut log = open(dir.path(), tight());
+    assert_eq!(log.position().dead_letters, 0);
+    assert_eq!(read_all(&mut log).len(), 2);
+}
+
+#[test]
+fn i8_after_an_orderly_close_a_journal_that_lost_everything_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), tight());
+    append(&mut log, 1..=3, 100);
+    log.close().unwrap();
+    drop(log);
+    for entry in std::fs::read_dir(dir.path().join("journal")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|name| name == "journal") {
+            let len = std::fs::metadata(&path).unwrap().len();
+            std::fs::write(&path, vec![0; usize::try_from(len).unwrap()]).unwrap();
+        }
+    }
+    let log = open_damaged(dir.path());
+    assert_eq!(log.position().missing, [SeqRange { first: 1, last: 3 }]);
+}
+
+/// As `open`, for a spool that is not whole.
+fn open_damaged(dir: &std::path::Path) -> SpoolLog {
+    let (clock, disk) = (Arc::new(SystemClock), Arc::new(RealDisk));
+    SpoolLog::open(dir, tight(), clock, disk).unwrap().0
 }
 
 #[test]

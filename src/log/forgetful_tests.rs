@@ -1,0 +1,219 @@
+//! A disk that forgets what was not synced: the power cut below the journal, call by call.
+//!
+//! Writes since the last sync of a file are undone when the power goes, and files whose name was
+//! not synced are gone. A sync that fails drops its pages, and the next one says that all is well:
+//! that is what Linux does (ext4, XFS and Btrfs mark pages clean after a failed fsync; Rebello et
+//! al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::Log;
+use super::contract::{event, read_all, tight};
+use super::disk::{Disk, DiskFile, RealDisk};
+use super::spool::SpoolLog;
+use crate::clock::SystemClock;
+use crate::ledger::Settled;
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// What stood where something was written since the last sync, oldest first.
+    undo: BTreeMap<PathBuf, Vec<(u64, Vec<u8>)>>,
+    /// Files whose names are not durable.
+    nameless: BTreeSet<PathBuf>,
+    syncs: u64,
+    fail_at: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ForgetfulDisk(Arc<Mutex<Memory>>);
+
+#[derive(Debug)]
+struct ForgetfulFile {
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+    disk: ForgetfulDisk,
+}
+
+impl ForgetfulDisk {
+    /// Fails the sync of that number.
+    fn failing(fail_at: u64) -> Self {
+        let disk = Self::default();
+        disk.0.lock().unwrap().fail_at = fail_at;
+        disk
+    }
+
+    fn file(&self, path: &Path, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+        Box::new(ForgetfulFile {
+            path: path.to_owned(),
+            file,
+            disk: self.clone(),
+        })
+    }
+
+    fn forget(&self, path: &Path) {
+        let undo = self.0.lock().unwrap().undo.remove(path);
+        let Ok(file) = OpenOptions::new().write(true).open(path) else {
+            return;
+        };
+        for (offset, bytes) in undo.unwrap_or_default().iter().rev() {
+            file.write_all_at(bytes, *offset).unwrap();
+        }
+    }
+
+    /// The power goes.
+    fn cut(&self) {
+        let paths: Vec<PathBuf> = self.0.lock().unwrap().undo.keys().cloned().collect();
+        for path in paths {
+            self.forget(&path);
+        }
+        for path in std::mem::take(&mut self.0.lock().unwrap().nameless) {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    fn syncs(&self) -> u64 {
+        self.0.lock().unwrap().syncs
+    }
+}
+
+impl Disk for ForgetfulDisk {
+    fn create(&self, path: &Path, len: u64) -> io::Result<Box<dyn DiskFile>> {
+        let file = RealDisk.create(path, len)?;
+        self.0.lock().unwrap().nameless.insert(path.to_owned());
+        Ok(self.file(path, file))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.file(path, RealDisk.open(path)?))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut memory = self.0.lock().unwrap();
+        memory.nameless.retain(|name| name.parent() != Some(path));
+        Ok(())
+    }
+}
+
+impl DiskFile for ForgetfulFile {
+    fn read_all(&self) -> io::Result<Vec<u8>> {
+        self.file.read_all()
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let before = fs::read(&self.path)?;
+        let at = usize::try_from(offset).unwrap();
+        let old = before[at..at + bytes.len()].to_vec();
+        let mut memory = self.disk.0.lock().unwrap();
+        let undo = memory.undo.entry(self.path.clone()).or_default();
+        undo.push((offset, old));
+        self.file.write_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let fails = {
+            let mut memory = self.disk.0.lock().unwrap();
+            memory.syncs += 1;
+            memory.syncs == memory.fail_at
+        };
+        if fails {
+            self.disk.forget(&self.path);
+            return Err(io::Error::other("injected"));
+        }
+        self.disk.0.lock().unwrap().undo.remove(&self.path);
+        Ok(())
+    }
+}
+
+fn open(dir: &Path, disk: &ForgetfulDisk) -> SpoolLog {
+    let (log, recovery) =
+        SpoolLog::open(dir, tight(), Arc::new(SystemClock), Arc::new(disk.clone())).unwrap();
+    assert!(recovery.missing.is_empty(), "{recovery:?}");
+    log
+}
+
+/// Appends, settles and seals; gives how many were acknowledged. Stops at the first error.
+fn work(log: &mut SpoolLog, events: u64) -> u64 {
+    for n in 1..=events {
+        if log.stage(&[event(n, 700)]).is_err() || log.commit(true).is_err() {
+            return n - 1;
+        }
+        if n % 10 == 0 {
+            let cursor = log.position().cursor;
+            let _ = log.settle(cursor + 2, Settled::Delivered);
+        }
+        let _ = log.tidy();
+    }
+    events
+}
+
+fn check(log: &mut SpoolLog, acknowledged: u64) {
+    let cursor = log.position().cursor;
+    let found = read_all(log);
+    let last = found.last().map_or(cursor, |(seq, _)| *seq);
+    assert!(last >= acknowledged, "{last} of {acknowledged}");
+    for ((seq, found), n) in found.into_iter().zip(cursor + 1..) {
+        assert_eq!((seq, found), (n, event(n, 700)));
+    }
+}
+
+#[test]
+fn i1_after_a_power_cut_everything_acknowledged_is_there_whichever_sync_fails() {
+    let mut fail_at = 0;
+    loop {
+        fail_at += 1;
+        let dir = tempfile::tempdir().unwrap();
+        // The making of the spool is not what is tested here.
+        open(dir.path(), &ForgetfulDisk::default()).close().unwrap();
+        let disk = ForgetfulDisk::failing(fail_at);
+        let opened = SpoolLog::open(
+            dir.path(),
+            tight(),
+            Arc::new(SystemClock),
+            Arc::new(disk.clone()),
+        );
+        let acknowledged = match opened {
+            Ok((mut log, _)) => work(&mut log, 40),
+            Err(_) => 0,
+        };
+        disk.cut();
+        check(
+            &mut open(dir.path(), &ForgetfulDisk::default()),
+            acknowledged,
+        );
+        if disk.syncs() < fail_at {
+            assert!(fail_at > 40, "too few syncs to prove anything");
+            return;
+        }
+    }
+}
+
+/// What a killed process wrote and did not sync is found by the next one, which believes it from
+/// there on: so it is durable by then, wherever the journal goes on.
+#[test]
+fn i1_what_a_killed_process_left_is_durable_once_it_was_found() {
+    for events in 1..=60 {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = ForgetfulDisk::default();
+        let mut log = open(dir.path(), &disk);
+        for n in 1..=events {
+            log.stage(&[event(n, 700)]).unwrap();
+            log.commit(false).unwrap();
+        }
+        // Killed: the system still has what it was given.
+        drop(log);
+        let mut log = open(dir.path(), &disk);
+        check(&mut log, events);
+        drop(log);
+        disk.cut();
+        check(&mut open(dir.path(), &disk), events);
+    }
+}
