@@ -269,7 +269,8 @@ pub(crate) const BREAKS: &[Break] = &[
         file: "src/log/thread.rs",
         find: "if !self.waiting.is_empty() {\n                self.waiting.push_back(append);\n            } else if",
         put: "if",
-        tests: &["--lib", "log::thread"],
+        target: LIB,
+        first: &["log::thread"],
     },
     Break {
         what: "answers an append although its commit failed",
@@ -277,7 +278,8 @@ pub(crate) const BREAKS: &[Break] = &[
         file: "src/log/thread.rs",
         find: "Err(error) => Err(same_again(error)),\n            };\n            append.asker",
         put: "Err(_) => Ok(first),\n            };\n            append.asker",
-        tests: &["--lib", "log::thread"],
+        target: LIB,
+        first: &["log::thread"],
     },
     Break {
         what: "opens a spool that another process owns",
@@ -321,7 +323,8 @@ pub(crate) const BREAKS: &[Break] = &[
         file: "src/sink/classify.rs",
         find: "        401..=403 => Rule::Pause(PauseReason::Credentials),\n        // 407",
         put: "        401..=403 => Rule::Poison,\n        // 407",
-        tests: &["--lib", "classify"],
+        target: LIB,
+        first: &["classify"],
     },
     Break {
         what: "gives up after a while of an outage",
@@ -347,7 +350,8 @@ pub(crate) const BREAKS: &[Break] = &[
         file: "src/sink/botanalytics/answer.rs",
         find: "if text.starts_with('<') || is_html(content_type) {",
         put: "if text.starts_with('<') && content_type.is_empty() {",
-        tests: &["--lib", "botanalytics"],
+        target: LIB,
+        first: &["botanalytics"],
     },
     Break {
         what: "follows redirects with the key",
@@ -364,7 +368,8 @@ pub(crate) const BREAKS: &[Break] = &[
         file: "src/sink/botanalytics/http.rs",
         find: "batch.idempotency_key().to_string()",
         put: "uuid::Uuid::now_v7().to_string()",
-        tests: &["--test", "sink_botanalytics"],
+        target: &["--test", "sink_botanalytics"],
+        first: &["requests::"],
     },
     Break {
         what: "gives numbers beyond the last",
