@@ -98,9 +98,10 @@ impl Frame {
     /// fault of the writer or a forgery, and counts as damage.
     pub(crate) fn entry(&self) -> Option<Entry> {
         let books = || {
-            codec::decode::<Books>(&self.body, "books")
-                .ok()
-                .map(|b| b.ledger)
+            let ledger = codec::decode::<Books>(&self.body, "books").ok()?.ledger;
+            // No log ever wrote others, and the numbers that follow from these do not overflow.
+            let can_be = ledger.settled() <= ledger.appended && ledger.appended < Seq::MAX;
+            can_be.then_some(ledger)
         };
         match self.kind {
             Kind::Checkpoint => books().map(Entry::Checkpoint),

@@ -24,13 +24,18 @@ pub(crate) mod memory;
 mod model_tests;
 pub(crate) mod piece;
 pub(crate) mod recovery;
+#[cfg(test)]
+mod schedule_tests;
 pub(crate) mod segment;
 pub(crate) mod shelf;
 pub(crate) mod spool;
 pub(crate) mod state;
 pub(crate) mod store;
+mod sync;
 pub(crate) mod tail;
 pub(crate) mod thread;
+#[cfg(test)]
+mod thread_tests;
 
 use crate::dead::DeadLetter;
 use crate::error::Error;

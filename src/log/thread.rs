@@ -10,12 +10,13 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+use super::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use super::sync::thread;
 use super::{Log, Position};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -308,7 +309,7 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
         // Whoever waits for an answer learns the reason only after it is known.
         drop(ending);
     };
-    std::thread::Builder::new()
+    thread::Builder::new()
         .name("everpost-log".into())
         .spawn(move || place.enter(body))
         .map_err(Error::storage("start the log's thread", ""))?;
@@ -579,129 +580,5 @@ fn same_again(error: &Error) -> Error {
             part: "a commit",
             message: other.to_string(),
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::SystemClock;
-    use crate::ledger::Settled;
-    use crate::log::memory::MemoryLog;
-    use crate::settings::{OnFull, Settings};
-
-    async fn open(settings: Settings) -> LogHandle {
-        let threads = ThreadSettings {
-            intake_bytes: settings.intake_bytes,
-            block_when_full: settings.on_full == OnFull::Block,
-            sync_every: None,
-            place: Place::new("".as_ref()),
-        };
-        let log = move || Ok((MemoryLog::new(&settings), ()));
-        spawn(threads, Arc::new(SystemClock), log).await.unwrap().0
-    }
-
-    fn events(n: usize) -> Vec<Event> {
-        (0..n)
-            .map(|i| Event::json(i.to_string()).unwrap())
-            .collect()
-    }
-
-    #[tokio::test]
-    async fn appends_are_numbered_in_order_and_visible_when_answered() {
-        let log = open(Settings::default()).await;
-        assert_eq!(log.append(events(3), true).await.unwrap(), 1);
-        assert_eq!(log.append(events(1), true).await.unwrap(), 4);
-        assert_eq!(log.position().last_seq, 4);
-        log.close().await.unwrap();
-        assert!(matches!(
-            log.append(events(1), true).await,
-            Err(Error::Closed)
-        ));
-        assert!(matches!(log.close().await, Err(Error::Closed)));
-    }
-
-    #[tokio::test]
-    async fn a_blocked_append_waits_for_room_and_keeps_its_place() {
-        let log = open(Settings {
-            on_full: OnFull::Block,
-            max_bytes: 2,
-            ..Settings::default()
-        })
-        .await;
-        log.append(events(2), true).await.unwrap();
-        let first = tokio::spawn({
-            let log = log.clone();
-            async move { log.append(events(1), true).await }
-        });
-        tokio::task::yield_now().await;
-        // The log has seen the first when it answers a command that was sent after it.
-        log.run(|_| Ok(())).await.unwrap();
-        assert!(!first.is_finished());
-        let second = tokio::spawn({
-            let log = log.clone();
-            async move { log.append(events(1), true).await }
-        });
-        tokio::task::yield_now().await;
-        log.run(|log| log.settle(2, Settled::Delivered))
-            .await
-            .unwrap();
-        // No other command follows: the room is noticed all the same.
-        assert_eq!(first.await.unwrap().unwrap(), 3);
-        assert_eq!(second.await.unwrap().unwrap(), 4);
-    }
-
-    #[tokio::test]
-    async fn a_panic_on_the_thread_is_an_error_for_everyone_and_says_why() {
-        let log = open(Settings::default()).await;
-        let broken: Result<(), Error> = log.run(|_| panic!("boom")).await;
-        assert!(
-            matches!(broken, Err(Error::Panicked { .. } | Error::Closed)),
-            "{broken:?}"
-        );
-        let error = loop {
-            match log.append(events(1), true).await {
-                Err(Error::Closed) => tokio::task::yield_now().await,
-                other => break other.unwrap_err(),
-            }
-        };
-        assert!(error.to_string().contains("boom"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn dropping_the_last_handle_closes_the_log() {
-        let log = open(Settings::default()).await;
-        let mut changes = log.changes();
-        drop(log);
-        while changes.changed().await.is_ok() {}
-    }
-
-    /// The runtime has one thread. If the log worked on it, nobody could open the gate.
-    #[tokio::test(flavor = "current_thread")]
-    async fn i9_a_disk_that_does_not_answer_holds_up_no_thread_of_the_runtime() {
-        let log = open(Settings::default()).await;
-        let (open_gate, gate) = channel();
-        let stuck = tokio::spawn({
-            let log = log.clone();
-            async move {
-                let wait = move |_: &mut dyn Log| {
-                    gate.recv().map_err(|_| Error::Closed)?;
-                    Ok(std::thread::current().name().map(str::to_owned))
-                };
-                log.run(wait).await
-            }
-        });
-        let behind = tokio::spawn({
-            let log = log.clone();
-            async move { log.append(events(1), true).await }
-        });
-        tokio::task::yield_now().await;
-        assert!(!stuck.is_finished() && !behind.is_finished());
-        open_gate.send(()).unwrap();
-        assert_eq!(
-            stuck.await.unwrap().unwrap().as_deref(),
-            Some("everpost-log")
-        );
-        assert_eq!(behind.await.unwrap().unwrap(), 1);
     }
 }

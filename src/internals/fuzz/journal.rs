@@ -1,0 +1,168 @@
+//! The scan of a journal file, and what recovery makes of it.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::event::{Event, Seq};
+use crate::log::frame::{Entry, Frame, FrameWriter, HEADER_BYTES, Kind, Place, scan};
+use crate::log::recovery::{Recovered, recover};
+use crate::status::SeqRange;
+
+/// The id of a queue, 16 bytes, and then a file of its journal.
+///
+/// The file is scanned as it is, and once more with right checksums, since no chance finds those.
+pub fn journal(bytes: &[u8]) {
+    let Some((id, file)) = bytes.split_at_checked(16) else {
+        return;
+    };
+    let queue = Uuid::from_slice(id).unwrap_or_default();
+    check(&Bytes::copy_from_slice(file), queue);
+    check(&with_checksums(file, queue), queue);
+}
+
+/// The file with place, version and checksum put right wherever a frame could stand.
+fn with_checksums(file: &[u8], queue: Uuid) -> Bytes {
+    let mut file = file.to_vec();
+    let mut at = 0;
+    while let Some(rest) = file.get_mut(at..).filter(|rest| rest.len() >= HEADER_BYTES) {
+        let len = u32::from_le_bytes([rest[4], rest[5], rest[6], rest[7]]) as usize;
+        let end = HEADER_BYTES.saturating_add(len);
+        if !(1..=4).contains(&rest[24]) || end > rest.len() {
+            at += 8;
+            continue;
+        }
+        rest[16..20].copy_from_slice(&u32::try_from(at).unwrap_or(0).to_le_bytes());
+        rest[25] = 1;
+        let crc = checksum(queue, &rest[4..end]);
+        rest[..4].copy_from_slice(&crc.to_le_bytes());
+        at += end.next_multiple_of(8);
+    }
+    file.into()
+}
+
+fn checksum(queue: Uuid, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(queue.as_bytes()), bytes)
+}
+
+fn check(file: &Bytes, queue: Uuid) {
+    let scan = scan(file, queue);
+    let (mut end, mut generation) = (0, 0);
+    for frame in &scan.frames {
+        assert!(frame.offset >= end, "a frame stands inside another");
+        assert!(frame.generation >= generation, "an earlier use is believed");
+        check_frame(frame, file, queue);
+        (end, generation) = (frame.end(), frame.generation);
+    }
+    assert_eq!(generation, scan.generation());
+    assert!(generation <= scan.generation_max);
+    assert!(scan.used || scan.frames.is_empty());
+    let len = file.len() as u64;
+    assert!(scan.damaged.iter().all(|at| u64::from(*at) <= len));
+    check_recovered(&scan.frames, None);
+    let sealed = SeqRange { first: 2, last: 9 };
+    check_recovered(&scan.frames, Some(sealed));
+}
+
+/// What is believed checks, and is written again as the same bytes.
+fn check_frame(frame: &Frame, file: &[u8], queue: Uuid) {
+    let at = frame.offset as usize;
+    let body_at = at + HEADER_BYTES;
+    let end = body_at + frame.body.len();
+    assert!(end <= file.len(), "a frame reaches beyond the file");
+    assert_eq!(frame.body, file[body_at..end]);
+    let crc = checksum(queue, &file[at + 4..end]);
+    assert_eq!(
+        file[at..at + 4],
+        crc.to_le_bytes(),
+        "a frame does not check"
+    );
+    let place = Place {
+        generation: frame.generation,
+        buffer_offset: frame.offset,
+        synced: frame.synced,
+    };
+    let mut writer = FrameWriter::new(queue);
+    match frame.entry() {
+        Some(Entry::Checkpoint(ledger)) => writer.books(place, Kind::Checkpoint, ledger),
+        Some(Entry::Ack(ledger)) => writer.books(place, Kind::Ack, ledger),
+        Some(Entry::Retried(letter)) => writer.retried(place, letter),
+        Some(Entry::Events(stored)) => {
+            let first = stored.first().map(|stored| stored.seq);
+            let events: Vec<Event> = stored.into_iter().map(|stored| stored.event).collect();
+            match first {
+                Some(first) => writer.events(place, first, &events),
+                None => return,
+            }
+        }
+        None => return,
+    }
+    // Six bytes of the header mean nothing, and so the checksum may differ.
+    let header = file.get(at + 4..at + 26).unwrap_or_default();
+    assert_eq!(&writer.bytes()[4..26], header);
+    assert_eq!(
+        writer.bytes()[HEADER_BYTES..][..frame.body.len()],
+        frame.body
+    );
+}
+
+/// Every number above the cursor is in one place or said to be missing, and every event given is
+/// one that a frame has.
+fn check_recovered(frames: &[Frame], sealed: Option<SeqRange>) {
+    let Recovered {
+        ledger,
+        tail,
+        tail_first,
+        missing,
+        islands,
+        ..
+    } = recover(frames, sealed);
+    let cursor = ledger.settled();
+    assert_eq!(
+        u128::from(ledger.appended),
+        u128::from(cursor) + u128::from(ledger.pending()),
+        "the books do not balance: {ledger:?}"
+    );
+    let written: BTreeSet<_> = frames
+        .iter()
+        .filter_map(Frame::entry)
+        .flat_map(|entry| match entry {
+            Entry::Events(events) => events,
+            _ => Vec::new(),
+        })
+        .map(|stored| (stored.seq, name(&stored.event)))
+        .collect();
+    let mut ranges = missing;
+    for (first, run) in islands.into_iter().chain([(tail_first, tail)]) {
+        for (event, seq) in run.iter().zip(first..) {
+            assert!(
+                written.contains(&(seq, name(event))),
+                "{seq} was never written"
+            );
+        }
+        let last = first + run.len() as u64 - 1;
+        ranges.push(SeqRange { first, last });
+    }
+    ranges.extend(sealed);
+    // Above the cursor, in order, without those that are empty.
+    for range in &mut ranges {
+        range.first = range.first.max(cursor + 1);
+    }
+    ranges.retain(|range| range.first <= range.last);
+    ranges.sort();
+    let mut next: Seq = cursor + 1;
+    for range in ranges {
+        assert_eq!(range.first, next, "{range:?} of {ledger:?}");
+        next = range.last + 1;
+    }
+    assert_eq!(next, ledger.appended + 1, "{ledger:?}");
+}
+
+fn name(event: &Event) -> (Uuid, u64, Bytes) {
+    (
+        *event.id().as_uuid(),
+        event.time_ms(),
+        event.json_bytes().clone(),
+    )
+}

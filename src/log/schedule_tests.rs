@@ -1,0 +1,503 @@
+//! The log's thread under a scheduler that tries one interleaving after the other.
+//!
+//! `thread.rs` is compiled here a second time, over the channel and the threads of shuttle in
+//! place of the system's. Whoever waits for ever is found at once, as a deadlock. tokio's
+//! semaphore, oneshot and watch are the real ones and count as one step each: their inside is
+//! tokio's to test. No wait runs into its timeout, so nothing here is rescued by one.
+//!
+//! `SCHEDULES` says how many schedules each test tries (300 otherwise), `SCHEDULES_SEED` from
+//! which seed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::{Config, Runner, future};
+
+use super::memory::MemoryLog;
+// What `thread.rs` takes from its parent.
+use super::*;
+use crate::clock::SystemClock;
+use crate::observe::Place;
+use crate::settings::{OnFull, Settings};
+use thread::{LogHandle, ThreadSettings, spawn};
+
+mod sync {
+    pub(super) use shuttle::thread;
+
+    pub(super) mod mpsc {
+        use shuttle::sync::mpsc;
+        use std::time::Duration;
+
+        pub(crate) use mpsc::{RecvError, RecvTimeoutError, Sender, TryRecvError};
+
+        /// A receiver that takes what was not received with it, as the one of std does and the
+        /// one of shuttle 0.9.9 does not (shuttle-std 0.1.5 `src/sync/mpsc.rs:500`).
+        pub(crate) struct Receiver<T>(mpsc::Receiver<T>);
+
+        pub(crate) fn channel<T>() -> (Sender<T>, Receiver<T>) {
+            let (sender, receiver) = mpsc::channel();
+            (sender, Receiver(receiver))
+        }
+
+        impl<T> Receiver<T> {
+            pub(crate) fn recv(&self) -> Result<T, RecvError> {
+                self.0.recv()
+            }
+
+            pub(crate) fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+                self.0.recv_timeout(timeout)
+            }
+
+            pub(crate) fn try_recv(&self) -> Result<T, TryRecvError> {
+                self.0.try_recv()
+            }
+        }
+
+        impl<T> Drop for Receiver<T> {
+            fn drop(&mut self) {
+                // Nobody gets a turn between the last look and the end of the receiver.
+                while !std::thread::panicking() && self.0.try_recv().is_ok() {}
+            }
+        }
+    }
+}
+
+#[path = "thread.rs"]
+#[expect(dead_code, reason = "only what is tested here is used")]
+#[expect(
+    clippy::duplicate_mod,
+    reason = "over other primitives it is another module"
+)]
+mod thread;
+
+/// What became of the log, as its disk would know.
+#[derive(Debug, Default)]
+struct Disk {
+    committed: AtomicU64,
+    synced: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Disk {
+    fn of(number: &AtomicU64) -> u64 {
+        number.load(Ordering::SeqCst)
+    }
+}
+
+/// A log in memory in which each call takes so long that all others get their turn.
+struct SlowLog {
+    inner: MemoryLog,
+    disk: Arc<Disk>,
+    /// The commit at which it panics.
+    dies_at: u64,
+    commits: u64,
+}
+
+impl SlowLog {
+    fn last_seq(&self) -> u64 {
+        self.inner.position().last_seq
+    }
+}
+
+impl Drop for SlowLog {
+    fn drop(&mut self) {
+        turn();
+        self.disk.dropped.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn turn() {
+    // While a panic unwinds there is no giving way.
+    if !std::thread::panicking() {
+        shuttle::thread::yield_now();
+    }
+}
+
+impl Log for SlowLog {
+    fn stage(&mut self, events: &[Event]) -> Result<Seq, Error> {
+        turn();
+        self.inner.stage(events)
+    }
+
+    fn commit(&mut self, sync: bool) -> Result<(), Error> {
+        self.commits += 1;
+        turn();
+        assert_ne!(self.commits, self.dies_at, "boom");
+        self.inner.commit(sync)?;
+        self.disk.committed.store(self.last_seq(), Ordering::SeqCst);
+        turn();
+        if sync {
+            self.disk.synced.store(self.last_seq(), Ordering::SeqCst);
+        }
+        turn();
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        turn();
+        self.commit(true)?;
+        self.inner.close()
+    }
+
+    fn settle(&mut self, through: Seq, how: Settled) -> Result<(), Error> {
+        turn();
+        self.inner.settle(through, how)
+    }
+
+    fn tidy(&mut self) -> Result<bool, Error> {
+        turn();
+        self.inner.tidy()
+    }
+
+    fn position(&self) -> Position {
+        turn();
+        self.inner.position()
+    }
+
+    fn is_unsynced(&self) -> bool {
+        self.inner.is_unsynced()
+    }
+
+    fn read(&mut self, from: Seq, events_max: usize, bytes_max: u64) -> Result<Read, Error> {
+        self.inner.read(from, events_max, bytes_max)
+    }
+
+    fn bury(&mut self, letter: &DeadLetter, how: Settled) -> Result<(), Error> {
+        self.inner.bury(letter, how)
+    }
+
+    fn letters(&mut self, after: Seq, max: usize) -> Result<Vec<DeadLetter>, Error> {
+        self.inner.letters(after, max)
+    }
+
+    fn letter(&mut self, seq: Seq) -> Result<Option<DeadLetter>, Error> {
+        self.inner.letter(seq)
+    }
+
+    fn retry(&mut self, seq: Seq) -> Result<Receipt, Error> {
+        self.inner.retry(seq)
+    }
+
+    fn discard(&mut self, seq: Seq) -> Result<(), Error> {
+        self.inner.discard(seq)
+    }
+
+    fn memo(&mut self) -> Result<Memo, Error> {
+        self.inner.memo()
+    }
+
+    fn remember(&mut self, memo: &Memo) -> Result<(), Error> {
+        self.inner.remember(memo)
+    }
+}
+
+/// How a log is opened.
+#[derive(Clone, Copy)]
+struct Opening {
+    /// Events that are let in at once; more wait outside.
+    intake_events: u64,
+    /// Events of one byte that it holds; more wait inside.
+    events_max: u64,
+    dies_at: u64,
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Self {
+            intake_events: 2,
+            events_max: 1000,
+            dies_at: 0,
+        }
+    }
+}
+
+/// What an append of one event of one byte costs of the intake.
+const COST_BYTES: u64 = 16 + 8 + 4 + 1 + 256;
+
+async fn open(opening: Opening) -> (LogHandle, Arc<Disk>) {
+    let settings = Settings {
+        on_full: OnFull::Block,
+        max_bytes: opening.events_max,
+        ..Settings::default()
+    };
+    let threads = ThreadSettings {
+        intake_bytes: opening.intake_events * COST_BYTES,
+        block_when_full: true,
+        sync_every: None,
+        place: Place::new("".as_ref()),
+    };
+    let disk = Arc::new(Disk::default());
+    let log = SlowLog {
+        inner: MemoryLog::new(&settings),
+        disk: Arc::clone(&disk),
+        dies_at: opening.dies_at,
+        commits: 0,
+    };
+    let opened = spawn(threads, Arc::new(SystemClock), move || Ok((log, ()))).await;
+    (opened.unwrap().0, disk)
+}
+
+/// Takes away what is there, as the flusher does, until so many events were let in.
+async fn drain(log: &LogHandle, events: u64) {
+    let mut changes = log.changes();
+    let mut settled = 0;
+    while settled < events {
+        let last = changes.borrow_and_update().last_seq;
+        if last > settled {
+            let settle = move |log: &mut dyn Log| log.settle(last, Settled::Delivered);
+            log.run(settle).await.unwrap();
+            settled = last;
+        } else {
+            changes.changed().await.unwrap();
+        }
+    }
+}
+
+fn events(n: usize) -> Vec<Event> {
+    (0..n).map(|_| Event::json("1").unwrap()).collect()
+}
+
+/// Runs a scenario under many schedules: half of them at random, half with few changes of turn
+/// at unlikely places.
+fn explore<F: Future<Output = ()>>(scenario: impl Fn() -> F + Send + Sync + 'static) {
+    let number = |name: &str, otherwise: u64| {
+        let text = std::env::var(name).ok();
+        text.map_or(otherwise, |text| text.parse().unwrap())
+    };
+    let (schedules, seed) = (
+        number("SCHEDULES", 300),
+        number("SCHEDULES_SEED", 20_261_123),
+    );
+    println!("SCHEDULES_SEED={seed} SCHEDULES={schedules}");
+    let half = usize::try_from(schedules).unwrap().div_ceil(2);
+    let scenario = Arc::new(scenario);
+    let again = Arc::clone(&scenario);
+    let random = RandomScheduler::new_from_seed(seed, half);
+    Runner::new(random, Config::new()).run(move || future::block_on(scenario()));
+    let rare = PctScheduler::new_from_seed(seed, 3, half);
+    Runner::new(rare, Config::new()).run(move || future::block_on(again()));
+}
+
+#[test]
+fn i1_every_append_is_answered_once_and_after_its_sync_whatever_the_schedule() {
+    explore(|| async {
+        let (log, disk) = open(Opening::default()).await;
+        let appends: Vec<_> = [(1, true), (2, false), (1, true), (1, true)]
+            .into_iter()
+            .map(|(count, sync)| {
+                let (log, disk) = (log.clone(), Arc::clone(&disk));
+                future::spawn(async move {
+                    let first = log.append(events(count), sync).await.unwrap();
+                    let last = first + count as u64 - 1;
+                    let safe = if sync { &disk.synced } else { &disk.committed };
+                    assert!(Disk::of(safe) >= last, "{last} was acknowledged too early");
+                    let seen = log.position().last_seq;
+                    assert!(seen >= last, "{last} is not in the position, {seen} is");
+                    (first..=last).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let mut seqs = Vec::new();
+        for append in appends {
+            seqs.extend(append.await.unwrap());
+        }
+        seqs.sort_unstable();
+        assert_eq!(seqs, [1, 2, 3, 4, 5], "a number is missing or given twice");
+        log.close().await.unwrap();
+        assert_eq!(Disk::of(&disk.synced), 5);
+    });
+}
+
+#[test]
+fn the_intake_gets_every_byte_back_from_appends_that_were_done_or_abandoned() {
+    explore(|| async {
+        let (log, _) = open(Opening::default()).await;
+        let appends: Vec<_> = (0..4)
+            .map(|_| {
+                let log = log.clone();
+                future::spawn(async move { log.append(events(1), true).await.map(drop) })
+            })
+            .collect();
+        appends[1].abort();
+        appends[3].abort();
+        for append in appends {
+            // Of those that were abandoned, some were done before.
+            let _ = append.await;
+        }
+        // This one costs all of the intake: with a byte less it would wait for ever.
+        log.append(events(20), true).await.unwrap();
+        log.close().await.unwrap();
+    });
+}
+
+#[test]
+fn appends_that_wait_for_room_all_go_on_when_there_is_some() {
+    explore(|| async {
+        let (log, _) = open(Opening {
+            intake_events: 3,
+            events_max: 2,
+            ..Opening::default()
+        })
+        .await;
+        let appends: Vec<_> = (0..6)
+            .map(|_| {
+                let log = log.clone();
+                future::spawn(async move { log.append(events(1), true).await.unwrap() })
+            })
+            .collect();
+        drain(&log, 6).await;
+        for append in appends {
+            append.await.unwrap();
+        }
+        log.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_close_answers_everybody_and_the_log_is_gone_when_it_returns() {
+    explore(|| async {
+        let (log, disk) = open(Opening {
+            intake_events: 3,
+            events_max: 2,
+            ..Opening::default()
+        })
+        .await;
+        let appends: Vec<_> = (0..4)
+            .map(|_| {
+                let log = log.clone();
+                future::spawn(async move { log.append(events(1), true).await })
+            })
+            .collect();
+        let closes: Vec<_> = (0..2)
+            .map(|_| {
+                let (log, disk) = (log.clone(), Arc::clone(&disk));
+                future::spawn(async move {
+                    let closed = log.close().await;
+                    if closed.is_ok() {
+                        assert_eq!(Disk::of(&disk.dropped), 1, "the log is still there");
+                    }
+                    closed
+                })
+            })
+            .collect();
+        let mut acknowledged = 0;
+        for append in appends {
+            match append.await.unwrap() {
+                Ok(seq) => acknowledged = acknowledged.max(seq),
+                Err(error) => assert!(matches!(error, Error::Closed), "{error:?}"),
+            }
+        }
+        let mut closed = 0;
+        for close in closes {
+            match close.await.unwrap() {
+                Ok(()) => closed += 1,
+                Err(error) => assert!(matches!(error, Error::Closed), "{error:?}"),
+            }
+        }
+        assert_eq!(closed, 1);
+        assert!(Disk::of(&disk.synced) >= acknowledged);
+        let late = log.append(events(1), true).await;
+        assert!(matches!(late, Err(Error::Closed)), "{late:?}");
+    });
+}
+
+#[test]
+fn when_the_log_dies_everybody_is_told_why() {
+    explore(|| async {
+        let (log, disk) = open(Opening {
+            dies_at: 2,
+            ..Opening::default()
+        })
+        .await;
+        let appends: Vec<_> = (0..5)
+            .map(|_| {
+                let log = log.clone();
+                future::spawn(async move { log.append(events(1), true).await })
+            })
+            .collect();
+        for append in appends {
+            match append.await.unwrap() {
+                Ok(seq) => assert!(Disk::of(&disk.synced) >= seq, "{seq} is not safe"),
+                Err(error) => assert!(error.to_string().contains("boom"), "{error:?}"),
+            }
+        }
+        // All may have been in the first commit; then this one is the second.
+        let late = log.append(events(1), true).await.unwrap_err();
+        assert!(late.to_string().contains("boom"), "{late:?}");
+        let late = log.run(|_| Ok(())).await.unwrap_err();
+        assert!(late.to_string().contains("boom"), "{late:?}");
+        let late = log.close().await.unwrap_err();
+        assert!(late.to_string().contains("boom"), "{late:?}");
+    });
+}
+
+#[test]
+fn without_handles_the_log_makes_everything_durable_and_ends() {
+    explore(|| async {
+        let (log, disk) = open(Opening::default()).await;
+        let mut changes = log.changes();
+        let append = future::spawn(async move { log.append(events(1), false).await.unwrap() });
+        assert_eq!(append.await.unwrap(), 1);
+        while changes.changed().await.is_ok() {}
+        assert_eq!(Disk::of(&disk.synced), 1);
+    });
+}
+
+#[cfg(feature = "layer")]
+#[test]
+fn what_is_handed_over_is_told_once_or_dropped_with_a_log_that_ended() {
+    explore(|| async {
+        let (log, disk) = open(Opening::default()).await;
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let handed: Vec<_> = (0..3)
+            .map(|n| {
+                let (log, told, disk) = (log.clone(), Arc::clone(&told), Arc::clone(&disk));
+                future::spawn(async move {
+                    let tell = move |result: Result<Seq, Error>| {
+                        if let Ok(seq) = result {
+                            assert!(Disk::of(&disk.synced) >= seq, "{seq} is not safe");
+                        }
+                        told.lock().unwrap_or_else(PoisonError::into_inner).push(n);
+                    };
+                    log.hand_over(events(1), true, Box::new(tell));
+                })
+            })
+            .collect();
+        for handed in handed {
+            handed.await.unwrap();
+        }
+        // Everything before it in the channel is done when this is answered.
+        log.run(|_| Ok(())).await.unwrap();
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        told.sort_unstable();
+        assert_eq!(told, [0, 1, 2]);
+        log.close().await.unwrap();
+    });
+}
+
+#[cfg(feature = "layer")]
+#[test]
+fn what_waits_for_room_is_not_overtaken_by_what_would_fit() {
+    explore(|| async {
+        let (log, _) = open(Opening {
+            intake_events: 4,
+            events_max: 2,
+            ..Opening::default()
+        })
+        .await;
+        let told = Arc::new(Mutex::new(Vec::new()));
+        for json in ["1", "22", "3"] {
+            let told = Arc::clone(&told);
+            let tell = move |result: Result<Seq, Error>| {
+                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                told.push((json, result.unwrap()));
+            };
+            log.hand_over(vec![Event::json(json).unwrap()], true, Box::new(tell));
+        }
+        drain(&log, 3).await;
+        log.close().await.unwrap();
+        let told = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        assert_eq!(told, [("1", 1), ("22", 2), ("3", 3)]);
+    });
+}
