@@ -147,31 +147,31 @@ impl Bench {
     }
 
     fn test(&self, b: &Break) -> Result<Fate, Failure> {
-        let (target, rest) = b.tests.split_at(b.tests.len().min(2));
-        let (target, filter) = match target {
-            ["--lib", filter] => (&target[..1], Some(*filter)),
-            whole => (whole, None),
-        };
-        let (built, said) = self.cargo(target, &["--no-run"], BUILD_PATIENCE_S)?;
+        let (built, said) = self.cargo(b.target, &["--no-run"], BUILD_PATIENCE_S)?;
         if built != Some(true) {
             return Err(format!("does not build when it {}:\n{said}", b.what).into());
         }
-        let mut args: Vec<&str> = filter.into_iter().collect();
-        args.extend(rest);
-        args.extend(["--no-fail-fast"]);
-        let (green, said) = self.cargo(target, &args, PATIENCE_S)?;
-        let red = said
+        let first: Vec<&str> = ["--"].iter().chain(b.first).copied().collect();
+        match self.look(b, &first)? {
+            Fate::Survived if !b.first.is_empty() => self.look(b, &[]),
+            fate => Ok(fate),
+        }
+    }
+
+    fn look(&self, b: &Break, filter: &[&str]) -> Result<Fate, Failure> {
+        let (green, said) = self.cargo(b.target, filter, PATIENCE_S)?;
+        let red: Vec<String> = said
             .lines()
             .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... FAILED"))
             .map(|(name, _)| name.to_owned())
-            .collect::<Vec<_>>();
+            .collect();
         Ok(match green {
             Some(true) => Fate::Survived,
+            None => Fate::Hung,
             Some(false) if red.is_empty() => {
                 return Err(format!("no test ran when it {}:\n{said}", b.what).into());
             }
             Some(false) => Fate::Noticed(red),
-            None => Fate::Hung,
         })
     }
 
