@@ -6,6 +6,8 @@
 //! (bincode 1.3.3 `src/lib.rs`). An envelope is not self-describing: a field is never added to
 //! one, a new version is.
 
+use std::ops::Range;
+
 use bincode::Options;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -88,16 +90,17 @@ pub(crate) fn encode_run<'a>(
 /// Decodes a run that must fill `bytes` exactly. The events share `bytes`.
 pub(crate) fn decode_run(bytes: &Bytes) -> Result<Vec<StoredEvent>, Undecodable> {
     let bad = || Undecodable("a run of events");
-    let mut rest = bytes.clone();
-    let mut take = |n: usize| -> Result<Bytes, Undecodable> {
-        if rest.len() < n {
-            Err(bad())
-        } else {
-            Ok(rest.split_to(n))
-        }
+    let mut at = 0_usize;
+    let mut take = |n: usize| -> Result<Range<usize>, Undecodable> {
+        let end = at.checked_add(n).filter(|end| *end <= bytes.len());
+        let taken = at..end.ok_or_else(bad)?;
+        at = taken.end;
+        Ok(taken)
     };
-    let first = u64::from_le_bytes(array(&take(8)?).ok_or_else(bad)?);
-    let count = u32::from_le_bytes(array(&take(4)?).ok_or_else(bad)?);
+    // Only the JSON of an event becomes a handle on the buffer: each one is counted.
+    let field = |range| bytes.get(range).unwrap_or_default();
+    let first = u64::from_le_bytes(array(field(take(8)?)).ok_or_else(bad)?);
+    let count = u32::from_le_bytes(array(field(take(4)?)).ok_or_else(bad)?);
     // The count is not trusted for the allocation: each event takes at least its overhead.
     let most = bytes.len() as u64 / EVENT_OVERHEAD_BYTES;
     if u64::from(count) > most || first == 0 || first.checked_add(u64::from(count)).is_none() {
@@ -105,16 +108,17 @@ pub(crate) fn decode_run(bytes: &Bytes) -> Result<Vec<StoredEvent>, Undecodable>
     }
     let mut events = Vec::with_capacity(count as usize);
     for seq in first..first + u64::from(count) {
-        let id = EventId::from_uuid(Uuid::from_bytes(array(&take(16)?).ok_or_else(bad)?));
-        let time_ms = u64::from_le_bytes(array(&take(8)?).ok_or_else(bad)?);
-        let len = u32::from_le_bytes(array(&take(4)?).ok_or_else(bad)?);
-        let json = take(len as usize)?;
+        let id = array(field(take(16)?)).ok_or_else(bad)?;
+        let id = EventId::from_uuid(Uuid::from_bytes(id));
+        let time_ms = u64::from_le_bytes(array(field(take(8)?)).ok_or_else(bad)?);
+        let len = u32::from_le_bytes(array(field(take(4)?)).ok_or_else(bad)?);
+        let json = bytes.slice(take(len as usize)?);
         events.push(StoredEvent {
             seq,
             event: Event::from_parts(id, time_ms, json),
         });
     }
-    if rest.is_empty() {
+    if at == bytes.len() {
         Ok(events)
     } else {
         Err(bad())

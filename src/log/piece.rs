@@ -387,9 +387,10 @@ impl Scan {
         let Some(found) = found.filter(|found| found.is_complete()) else {
             return Ok(None);
         };
-        let mut value = Vec::new();
+        let mut value = Vec::with_capacity(whole.len.min(1 << 20) as usize);
+        let mut bytes = Vec::with_capacity(PIECE_BYTES);
         for offset in found.offsets.iter().flatten() {
-            let mut bytes = Vec::with_capacity(PIECE_BYTES);
+            bytes.clear();
             (&self.file).seek(SeekFrom::Start(*offset))?;
             (&self.file)
                 .take(PIECE_BYTES as u64)

@@ -51,15 +51,17 @@ pub(crate) struct Shelf {
     homeless: Vec<Encoded>,
     /// The events of the chunk read last.
     cached: Vec<StoredEvent>,
+    /// The events of the chunk behind it, if it was read before anybody asked.
+    ahead: Vec<StoredEvent>,
     /// Everything up to here was sealed and synced, or settled, before the last segment.
     synced_before: Seq,
 }
 
 /// What the shelf has at a sequence number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Shelved {
+pub(crate) enum Shelved<'a> {
     /// The events of its chunk, from that number on.
-    Chunk(Vec<StoredEvent>),
+    Chunk(&'a [StoredEvent]),
     /// These were damaged; the first is the number asked for.
     Missing(SeqRange),
     /// It lies behind everything on the shelf, or the shelf is empty.
@@ -84,6 +86,7 @@ impl Shelf {
             damaged: BTreeSet::new(),
             homeless: Vec::new(),
             cached: Vec::new(),
+            ahead: Vec::new(),
             synced_before: 0,
         };
         let mut notes = Vec::new();
@@ -162,12 +165,11 @@ impl Shelf {
     }
 
     /// Finds the chunk that holds `seq`.
-    pub(crate) fn read(&mut self, seq: Seq) -> Result<Shelved, Error> {
-        let holds = |events: &[StoredEvent]| {
-            let (first, last) = (events.first(), events.last());
-            first.is_some_and(|e| e.seq <= seq) && last.is_some_and(|e| seq <= e.seq)
-        };
-        if !holds(&self.cached) {
+    pub(crate) fn read(&mut self, seq: Seq) -> Result<Shelved<'_>, Error> {
+        if !holds(&self.cached, seq) && holds(&self.ahead, seq) {
+            self.cached = std::mem::take(&mut self.ahead);
+        }
+        if !holds(&self.cached, seq) {
             match self.find(seq)? {
                 Found::Chunk(events) => self.cached = events,
                 Found::Missing(range) => return Ok(Shelved::Missing(range)),
@@ -175,8 +177,23 @@ impl Shelf {
             }
         }
         let from = self.cached.partition_point(|event| event.seq < seq);
-        let events = self.cached.get(from..).unwrap_or_default();
-        Ok(Shelved::Chunk(events.to_vec()))
+        Ok(Shelved::Chunk(self.cached.get(from..).unwrap_or_default()))
+    }
+
+    /// Reads the chunk behind the one read last, if less than `events` of that are left from
+    /// `seq` on: whoever reads on finds it in memory. A fault is met again by whoever does.
+    pub(crate) fn look_ahead(&mut self, seq: Seq, events: usize) {
+        let Some(last) = self.cached.last().map(|event| event.seq) else {
+            return;
+        };
+        let left = last.saturating_add(1).saturating_sub(seq);
+        let next = last.saturating_add(1);
+        if left < events as u64
+            && !holds(&self.ahead, next)
+            && let Ok(Found::Chunk(events)) = self.find(next)
+        {
+            self.ahead = events;
+        }
     }
 
     fn find(&mut self, seq: Seq) -> Result<Found, Error> {
@@ -247,7 +264,11 @@ impl Shelf {
             removed += usize::from(self.remove_last()?);
         }
         if removed > 0 {
-            self.cached = Vec::new();
+            for chunk in [&mut self.cached, &mut self.ahead] {
+                if chunk.last().is_some_and(|event| event.seq <= cursor) {
+                    *chunk = Vec::new();
+                }
+            }
             sync_dir(&self.dir)?;
         }
         Ok(removed)
@@ -409,6 +430,12 @@ impl Shelf {
         self.older.insert(first, segment.disk_bytes());
         Ok(())
     }
+}
+
+/// Whether an event is among these, which follow each other.
+fn holds(events: &[StoredEvent], seq: Seq) -> bool {
+    let (first, last) = (events.first(), events.last());
+    first.is_some_and(|e| e.seq <= seq) && last.is_some_and(|e| seq <= e.seq)
 }
 
 /// Moves a directory of the spool to `quarantine/` in it, under the first free name, durably.

@@ -304,7 +304,7 @@ impl Log for SpoolLog {
             Ok(read) => reply(Ok(read)),
             Err(sealed) => self
                 .shelf
-                .order(move |shelf| reply(sealed.read(shelf, &mut limit))),
+                .order(move |shelf| sealed.read_later(shelf, limit, reply)),
         }
     }
 

@@ -20,10 +20,16 @@ use crate::error::Error;
 use crate::event::Seq;
 use crate::observe::Place;
 
-/// Called, on the shelf's thread, whenever a piece of work has come to its end.
+/// Called, on the shelf's thread, whenever a piece of work that the log has to know of has come to
+/// its end.
 pub(crate) type Nudge = Arc<dyn Fn() + Send + Sync>;
 
-type Work = Box<dyn FnOnce(&mut Shelf) + Send>;
+struct Work {
+    work: Box<dyn FnOnce(&mut Shelf) + Send>,
+    /// Whether the log has to look at what came of it. To wake it for anything else would only
+    /// be in the way of those who wait for it.
+    is_awaited: bool,
+}
 
 /// What the log has to know of the shelf all the time.
 #[derive(Clone, Copy, Debug)]
@@ -100,9 +106,11 @@ impl Keeper {
         let body = move || {
             let _last_word = last_word;
             let Ok(mut shelf) = taken.recv() else { return };
-            while let Ok(work) = inbox.recv() {
+            while let Ok(Work { work, is_awaited }) = inbox.recv() {
                 work(&mut shelf);
-                nudge();
+                if is_awaited {
+                    nudge();
+                }
             }
         };
         let thread = std::thread::Builder::new()
@@ -132,16 +140,26 @@ impl Keeper {
             // The log may have lost interest.
             drop(done.send((result, Seen::of(shelf))));
         };
-        self.order(work);
+        self.send(Work {
+            work: Box::new(work),
+            is_awaited: true,
+        });
         Begun(begun)
     }
 
     /// Begins a piece of work whose end the log need not know of.
     pub(crate) fn order(&mut self, work: impl FnOnce(&mut Shelf) + Send + 'static) {
+        self.send(Work {
+            work: Box::new(work),
+            is_awaited: false,
+        });
+    }
+
+    fn send(&mut self, work: Work) {
         match &mut self.place {
-            Keeping::Here(shelf) => work(shelf),
+            Keeping::Here(shelf) => (work.work)(shelf),
             Keeping::Apart { work: orders, .. } => {
-                let sent = orders.as_ref().map(|orders| orders.send(Box::new(work)));
+                let sent = orders.as_ref().map(|orders| orders.send(work));
                 if !matches!(sent, Some(Ok(()))) {
                     self.rethrow();
                 }
@@ -257,6 +275,10 @@ mod tests {
             .move_apart(Place::new(dir.path()), Arc::new(nudge))
             .unwrap();
         keeper.check();
+        // Work that the log need not know of wakes nobody.
+        keeper.order(|_| ());
+        keeper.run(|_| ());
+        nudges.recv().unwrap();
         keeper.order(|_| panic!("boom"));
         // The only nudge is the last word, for a log that is asleep.
         nudges.recv().unwrap();

@@ -325,7 +325,38 @@ fn a_segment_of_another_queue_or_place_is_put_aside_and_never_read() {
     assert_eq!(shelf.range(), Some(SeqRange { first: 1, last: 40 }));
     let missing = Shelved::Missing(SeqRange { first: 1, last: 20 });
     assert_eq!(shelf.read(1).unwrap(), missing);
-    assert_eq!(shelf.read(21).unwrap(), Shelved::Chunk(events(21, 40)));
+    assert_eq!(shelf.read(21).unwrap(), Shelved::Chunk(&events(21, 40)));
     let kept = spool.path().join("quarantine");
     assert_eq!(fs::read_dir(kept).unwrap().count(), 2);
+}
+
+#[test]
+fn a_chunk_that_was_read_ahead_is_given_from_memory_also_after_others_are_deleted() {
+    let spool = tempfile::tempdir().unwrap();
+    let mut shelf = open(spool.path(), 10_000);
+    fill(&mut shelf, 1, 200);
+    drop(shelf);
+    let mut shelf = open(spool.path(), 10_000);
+    let path = |shelf: &Shelf, seq| {
+        let first = *shelf.older.range(..=seq).next_back().unwrap().0;
+        shelf.path(first).join("db")
+    };
+    assert_eq!(
+        shelf.read(41).unwrap(),
+        Shelved::Chunk(&events(41, 60)),
+        "a chunk of its own"
+    );
+    shelf.look_ahead(42, 19);
+    assert!(shelf.ahead.is_empty(), "as much as is asked for is left");
+    shelf.look_ahead(42, 20);
+    shelf.remove_settled(50).unwrap();
+    let file = path(&shelf, 61);
+    shelf.reader = None;
+    fs::write(file, b"gone").unwrap();
+    assert_eq!(shelf.read(51).unwrap(), Shelved::Chunk(&events(51, 60)));
+    assert_eq!(shelf.read(61).unwrap(), Shelved::Chunk(&events(61, 80)));
+    assert_eq!(shelf.read(70).unwrap(), Shelved::Chunk(&events(70, 80)));
+    // What nobody kept is not there any more.
+    shelf.cached = Vec::new();
+    assert!(matches!(shelf.read(70).unwrap(), Shelved::Missing(_)));
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::SpoolLog;
 use crate::error::Error;
 use crate::event::{Event, Seq, StoredEvent};
-use crate::log::Read;
 use crate::log::shelf::{Shelf, Shelved};
+use crate::log::{Read, ReadReply};
 use crate::status::SeqRange;
 
 impl SpoolLog {
@@ -51,9 +51,24 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
+    /// Reads for `reply`, and then what is likely to be asked for next.
+    pub(super) fn read_later(self, shelf: &mut Shelf, mut limit: Limit, reply: ReadReply) {
+        let (events_max, tail_first) = (limit.events, self.tail_first);
+        let read = self.read(shelf, &mut limit);
+        let last = match &read {
+            Ok(Read::Events(events)) => events.last().map(|stored| stored.seq),
+            _ => None,
+        };
+        reply(read);
+        if let Some(next) = last.map(|last| last + 1).filter(|next| *next < tail_first) {
+            shelf.look_ahead(next, events_max);
+        }
+    }
+
     /// Reads from the segments until the batch is full or the tail begins.
     pub(super) fn read(self, shelf: &mut Shelf, limit: &mut Limit) -> Result<Read, Error> {
-        let mut events: Vec<StoredEvent> = Vec::new();
+        // Without the limit's word for it, no room is made for more than a usual batch.
+        let mut events: Vec<StoredEvent> = Vec::with_capacity(limit.events.min(512));
         let mut next = self.from;
         while next < self.tail_first && !limit.is_reached() {
             let gap_end = match shelf.read(next)? {
