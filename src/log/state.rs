@@ -1,6 +1,6 @@
 //! The state: dead letters and what the flusher asked to remember, in `state/`.
 //!
-//! One sled database with four spaces:
+//! One sled database with four spaces, made with the first letter or memo:
 //!
 //! ```text
 //! space number       value
