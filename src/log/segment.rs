@@ -354,6 +354,12 @@ impl Segment {
         Ok(())
     }
 
+    /// Ends it: it is only read from here on. The caller has synced it.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.store = None;
+    }
+
     /// Gives up the chunks whose sync is outstanding, to be written to another segment. From
     /// here on this one ends with what is synced.
     pub(crate) fn take_unsynced(&mut self) -> Vec<Encoded> {

@@ -338,6 +338,8 @@ impl Shelf {
     fn begin(&mut self, first: Seq) -> Result<Segment, Error> {
         if let Some(last) = self.last.as_mut().filter(|last| last.is_writable()) {
             last.sync()?;
+            // sled keeps megabytes of memory for an open file: one at a time is enough.
+            last.close();
         }
         if let Some(last) = self.last.take_if(|last| last.first_seq() == first) {
             // Nothing in it was ever synced: what it was given is in memory. Its name is needed.

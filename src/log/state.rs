@@ -1,6 +1,6 @@
 //! The state: dead letters and what the flusher asked to remember, in `state/`.
 //!
-//! One sled database with four spaces:
+//! One sled database with four spaces, made with the first letter or memo:
 //!
 //! ```text
 //! space number       value
@@ -27,7 +27,9 @@
 //! `state/`, a `state.new/` is complete and takes its place; if there is one, the others are
 //! leftovers and are deleted.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod salvage;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,6 +45,7 @@ use super::store::{Store, dir_bytes, sync_dir};
 use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::event::Seq;
+use salvage::Salvage;
 
 const LETTERS: u8 = b'l';
 const REMOVED: u8 = b'r';
@@ -62,8 +65,10 @@ const COMPACT_LOG_SEGMENTS_SMALL: u64 = 4;
 #[derive(Debug)]
 pub(crate) struct State {
     spool: PathBuf,
-    /// None after a failure, until it was opened again.
+    /// None while it sleeps, and after a failure, until it was opened again.
     store: Option<Store>,
+    /// That it was only read so far, and the value of the last memo if there is one.
+    asleep: Option<Option<Vec<u8>>>,
     /// The letters, by sequence number, and the bytes of each.
     letters: BTreeMap<Seq, u64>,
     /// The layout it should have.
@@ -75,8 +80,11 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Opens the state of a spool, or makes an empty one. The notes say, for people, what was
-    /// found damaged and what became of it.
+    /// Opens the state of a spool. The notes say, for people, what was found damaged and what
+    /// became of it.
+    ///
+    /// A state without dead letters is only read, without sled, and one that is not there is not
+    /// made: most spools never need more, and sled takes room on the disk, memory and threads.
     ///
     /// [`Error::FutureFormat`] comes from the calls that read, not from here: what this build
     /// does not know is kept, never deleted.
@@ -88,6 +96,7 @@ impl State {
         let mut state = Self {
             spool: spool.to_path_buf(),
             store: None,
+            asleep: None,
             letters: BTreeMap::new(),
             layout,
             compact_bytes: compact_bytes(layout),
@@ -96,30 +105,59 @@ impl State {
         };
         state.finish_swap()?;
         let path = state.path("state");
-        let mut notes = Vec::new();
+        if !path.exists() {
+            state.asleep = Some(None);
+            return Ok((state, Vec::new()));
+        }
+        let fail = || Error::storage("read the state", &path);
         match Scan::of(&path.join("db")) {
-            Ok(scan) => notes.extend(state.open_scanned(&scan)?),
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::storage("read the state", path)(source));
+            Ok(scan) if state.may_sleep(&scan) => {
+                // What a killed process left in the system's memory is believed from here on.
+                sync_file(&path.join("db")).map_err(fail())?;
+                state.was_empty = scan.is_empty();
+                state.asleep = Some(last_memo(&scan).map_err(fail())?);
+                Ok((state, Vec::new()))
             }
-            Err(_) if !path.exists() => state.store = Some(Store::create(&path, layout)?),
+            Ok(scan) => state.wake(Some(&scan)).map(|notes| (state, notes)),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                state.wake(None).map(|notes| (state, notes))
+            }
+            Err(source) => Err(fail()(source)),
+        }
+    }
+
+    /// Whether what the scan found can be left as it is: ours, whole, and without a trace of a
+    /// letter.
+    fn may_sleep(&self, scan: &Scan) -> bool {
+        let is_whole = scan.damaged() == 0 && scan.values(OWNER.space).next().is_some();
+        is_whole && scan.last(LETTERS).is_none() && !is_foreign(scan, 0, self.queue)
+    }
+
+    /// Hands the state to sled, or makes an empty one.
+    fn wake(&mut self, scan: Option<&Scan>) -> Result<Vec<String>, Error> {
+        let path = self.path("state");
+        let mut notes = Vec::new();
+        match scan {
+            Some(scan) => notes.extend(self.open_scanned(scan)?),
+            None if !path.exists() => self.store = Some(Store::create(&path, self.layout)?),
             // Its creation was cut off, or its main file was taken away.
-            Err(_) => match Store::open(&path, layout) {
-                Ok(store) => state.store = Some(store),
+            None => match Store::open(&path, self.layout) {
+                Ok(store) => self.store = Some(store),
                 Err(Error::Damaged { what, .. }) => {
-                    let kept = quarantine(&path, spool)?;
+                    let kept = quarantine(&path, &self.spool)?;
                     notes.push(format!(
                         "the state had no file and was damaged ({what}); what there was is kept \
                          in quarantine/{kept}"
                     ));
-                    state.store = Some(Store::create(&path, layout)?);
+                    self.store = Some(Store::create(&path, self.layout)?);
                 }
                 Err(error) => return Err(error),
             },
         }
-        state.sign()?;
-        state.list_letters()?;
-        Ok((state, notes))
+        self.asleep = None;
+        self.sign()?;
+        self.list_letters()?;
+        Ok(notes)
     }
 
     /// Whether there was nothing on disk when it was opened. Whether that is as it should be,
@@ -225,6 +263,17 @@ impl State {
     fn ready(&mut self) -> Result<&mut Store, Error> {
         if self.store.as_ref().is_some_and(Store::is_stopped) {
             self.store = None;
+        }
+        if self.asleep.is_some() {
+            let path = self.path("state");
+            let scan = match Scan::of(&path.join("db")) {
+                Ok(scan) => Some(scan),
+                Err(source) if source.kind() == io::ErrorKind::NotFound => None,
+                Err(source) => return Err(Error::storage("read the state", path)(source)),
+            };
+            for note in self.wake(scan.as_ref())? {
+                tracing::warn!(note, "the state was damaged since the spool was opened");
+            }
         }
         match &mut self.store {
             Some(store) => Ok(store),
@@ -337,6 +386,11 @@ impl State {
 
     /// What the flusher asked to remember.
     pub(crate) fn memo(&mut self) -> Result<Memo, Error> {
+        if let Some(value) = &self.asleep {
+            return value
+                .as_ref()
+                .map_or(Ok(Memo::default()), |value| self.decode_memo(value));
+        }
         let Some(last) = self.ready()?.last(MEMO)? else {
             return Ok(Memo::default());
         };
@@ -347,13 +401,17 @@ impl State {
                 Ok(Some(value)) => value,
                 Err(error) => return Err(error),
             };
-            let memo = codec::decode(self.body(&value)?, "the memo");
-            return memo.map_err(|error| Error::Damaged {
-                what: error.to_string(),
-                path: self.path("state"),
-            });
+            return self.decode_memo(&value);
         }
         Ok(Memo::default())
+    }
+
+    fn decode_memo(&self, value: &[u8]) -> Result<Memo, Error> {
+        let memo = codec::decode(self.body(value)?, "the memo");
+        memo.map_err(|error| Error::Damaged {
+            what: error.to_string(),
+            path: self.path("state"),
+        })
     }
 
     /// Remembers for the flusher: durable when this returns, and the old memo until then.
@@ -456,95 +514,24 @@ impl State {
     }
 }
 
+/// The value of the newest memo that is complete.
+fn last_memo(scan: &Scan) -> io::Result<Option<Vec<u8>>> {
+    let last = scan.values(MEMO).last();
+    last.map_or(Ok(None), |(generation, whole, _)| {
+        scan.read(Key::new(MEMO, generation), whole)
+    })
+}
+
+fn sync_file(path: &Path) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).open(path)?.sync_all()
+}
+
 fn compact_bytes(layout: Layout) -> u64 {
     let segments = match layout {
         Layout::Small => COMPACT_LOG_SEGMENTS_SMALL,
         Layout::Large => COMPACT_LOG_SEGMENTS,
     };
     segments * layout.log_segment_bytes() as u64
-}
-
-/// What a scan of the file says should be in the state.
-struct Salvage {
-    letters: BTreeSet<(Seq, Whole)>,
-    seqs: BTreeSet<Seq>,
-    memos: BTreeSet<(u64, Whole)>,
-}
-
-impl Salvage {
-    fn of(scan: &Scan, path: &Path) -> Result<Self, Error> {
-        let mut removed = BTreeSet::new();
-        for (seq, whole, _) in scan.values(REMOVED) {
-            let value = scan.read(Key::new(REMOVED, seq), whole);
-            let value = value.map_err(Error::storage("read the state", path))?;
-            let names = value.unwrap_or_default();
-            removed.extend(names.chunks(8).map(|name| (seq, name.to_vec())));
-        }
-        let all = scan.values(LETTERS).map(|(seq, whole, _)| (seq, whole));
-        let letters: BTreeSet<_> = all
-            .filter(|(seq, whole)| !removed.contains(&(*seq, whole.to_bytes().to_vec())))
-            .collect();
-        Ok(Self {
-            seqs: letters.iter().map(|(seq, _)| *seq).collect(),
-            letters,
-            memos: scan.values(MEMO).map(|(n, whole, _)| (n, whole)).collect(),
-        })
-    }
-
-    /// Removes the letters whose writing a crash cut off. The file shows no damage, so nobody
-    /// was told that they are safe.
-    fn remove_torn(&self, store: &mut Store) -> Result<(), Error> {
-        let mut from = 0;
-        while let Some((seq, _)) = store.next(LETTERS, from)? {
-            let known = self.seqs.contains(&seq);
-            if !known
-                && matches!(
-                    store.read(Key::new(LETTERS, seq)),
-                    Err(Error::Damaged { .. })
-                )
-            {
-                erase(store, seq, None)?;
-            }
-            from = seq.saturating_add(1);
-        }
-        store.sync()
-    }
-
-    /// Whether sled has a letter for each, and the last memo.
-    fn is_in(&self, store: &Store) -> Result<bool, Error> {
-        let memo = self.memos.last().map(|(number, _)| *number);
-        let found = (|| {
-            for (seq, _) in &self.letters {
-                if store.read(Key::new(LETTERS, *seq))?.is_none() {
-                    return Ok(false);
-                }
-            }
-            Ok(store.last(MEMO)? >= memo)
-        })();
-        match found {
-            Err(Error::Damaged { .. }) => Ok(false),
-            other => other,
-        }
-    }
-
-    /// Copies everything to a new store, durably, each value from the first scan that has it.
-    /// Gives the number of letters.
-    fn copy(&self, scans: &[&Scan], store: &mut Store, path: &Path) -> Result<usize, Error> {
-        let mut saved = BTreeSet::new();
-        let letters = self.letters.iter().map(|(n, whole)| (LETTERS, *n, *whole));
-        let memo = self.memos.last().map(|(n, whole)| (MEMO, *n, *whole));
-        for (space, number, whole) in letters.chain(memo) {
-            let key = Key::new(space, number);
-            let values = scans.iter().map(|scan| scan.read(key, whole));
-            let value = values.filter_map(Result::transpose).next().transpose();
-            if let Some(value) = value.map_err(Error::storage("read the state", path))? {
-                store.put(key, &value)?;
-                saved.extend((space == LETTERS).then_some(number));
-            }
-        }
-        store.sync()?;
-        Ok(saved.len())
-    }
 }
 
 /// Removes a letter, and marks the content it had as removed.

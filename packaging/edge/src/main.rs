@@ -14,7 +14,7 @@ use everpost::botanalytics::{Botanalytics, KeySource};
 use everpost::{Event, OnFull, Queue, Settings};
 
 /// Events in one commit.
-const TOGETHER: u64 = 100;
+const TOGETHER: u64 = 50;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -29,18 +29,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let sink = Botanalytics::builder(KeySource::value("a.b.c"))
-            .base_url("http://127.0.0.1:9/v2")
-            .build()?;
+        let sink = Botanalytics::builder(KeySource::value(
+            "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJjaGFubmVsIjoidW5pdmVyc2FsIn0.c2ln",
+        ))
+        .base_url("http://127.0.0.1:9/v2")
+        .build()?;
         let queue = Queue::builder(spool)
             .settings(settings)
             .sink(sink)
             .open()
             .await?;
-        for first in (0..events).step_by(100) {
-            let batch: Result<Vec<Event>, _> = (first..events.min(first + TOGETHER))
-                .map(event)
-                .collect();
+        for first in (0..events).step_by(50) {
+            let batch: Result<Vec<Event>, _> =
+                (first..events.min(first + TOGETHER)).map(event).collect();
             queue.append_all(batch?).await?;
         }
         println!("ready");

@@ -7,6 +7,7 @@ use crate::log::codec::PausedMemo;
 use crate::log::letter::from_ms;
 use crate::sink::Answer;
 use crate::sink::PauseReason;
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 const QUEUE: Uuid = Uuid::from_u128(7);
@@ -392,6 +393,40 @@ fn a_state_of_another_queue_is_put_aside_and_one_that_is_gone_is_known_to_be() {
     );
 }
 
+/// A spool without dead letters does without sled for them; a memo is read all the same.
+#[test]
+fn a_state_without_letters_is_not_made_and_only_read() {
+    let spool = tempfile::tempdir().unwrap();
+    let mut state = open(spool.path());
+    assert_eq!(state.memo().unwrap(), Memo::default());
+    assert_eq!((state.count(), state.bytes()), (0, 0));
+    assert!(!spool.path().join("state").exists() && !state.remove_letter(1).unwrap());
+    let mut memos = Vec::new();
+    for most in 1..=3 {
+        let memo = Memo {
+            batch_events: Some(most),
+            ..Memo::default()
+        };
+        state.set_memo(&memo).unwrap();
+        memos.push(memo);
+    }
+    drop(state);
+    let db = spool.path().join("state/db");
+    let before = fs::read(&db).unwrap();
+    let mut state = open(spool.path());
+    assert_eq!(state.memo().unwrap(), memos[2]);
+    assert!(state.letters(0, 9).unwrap().is_empty());
+    assert!(state.store.is_none() && fs::read(&db).unwrap() == before);
+    // The first letter ends that.
+    state.put_letter(&letter(7, 100)).unwrap();
+    assert_eq!(state.memo().unwrap(), memos[2]);
+    drop(state);
+    let mut state = open(spool.path());
+    assert_eq!(seqs(&mut state), [7]);
+    assert!(state.store.is_some());
+    assert_eq!(state.memo().unwrap(), memos[2]);
+}
+
 /// A power cut kept the second page of a write that was never synced and lost the first. The scan
 /// found the newest copies of two old letters behind that hole; sled stopped at it and zeroed
 /// what followed; and the letters were then looked for where they no longer were, although their
@@ -414,7 +449,7 @@ fn letters_survive_a_hole_behind_them_wherever_it_is() {
     assert!(ends.len() > 30);
     for (seq, at) in ends {
         let spool = tempfile::tempdir().unwrap();
-        drop(open(spool.path()));
+        open(spool.path()).set_memo(&Memo::default()).unwrap();
         let mut bytes = whole.clone();
         bytes[at..at + 4].fill(0);
         fs::write(spool.path().join("state/db"), bytes).unwrap();
