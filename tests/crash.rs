@@ -195,14 +195,14 @@ async fn story(seed: u64, kills: u64, progress: impl Fn(u64)) -> Counts {
             sandbox.come_back().await.unwrap();
         }
         let mut program = Program::start(&spool, &sandbox, false);
-        program.next("OPENING").expect("the program opens");
+        program.next("OPENING").unwrap();
         // Every fifth round it dies while it opens, after a moment of random length.
         let appends = if round % 5 == 0 { 0 } else { dice.below(80) };
         if appends == 0 {
             (0..dice.below(5_000_000)).for_each(|_| std::hint::spin_loop());
         }
         for _ in 0..appends {
-            let n = program.next("ACK ").expect("the program appends");
+            let n = program.next("ACK ").unwrap();
             acknowledged = n.parse().unwrap();
         }
         program.child.kill().unwrap();
@@ -214,7 +214,7 @@ async fn story(seed: u64, kills: u64, progress: impl Fn(u64)) -> Counts {
     }
     sandbox.come_back().await.unwrap();
     let mut last = Program::start(&spool, &sandbox, true);
-    let books = last.next("DRAINED ").expect("the backlog drains");
+    let books = last.next("DRAINED ").unwrap();
     assert!(last.child.wait().unwrap().success());
     let (appended, delivered) = books.split_once(' ').unwrap();
     assert_eq!(appended, delivered);

@@ -102,7 +102,6 @@ impl Watcher {
     fn check(self) {
         self.ends.store(true, Ordering::Relaxed);
         let (apparent, allocated) = self.most.join().unwrap();
-        println!("at most {apparent} bytes in files, {allocated} on the disk");
         assert!(apparent <= MIB, "{apparent}");
         assert!(allocated <= MIB, "{allocated}");
     }

@@ -4,6 +4,8 @@
 //! Needs strace and the right to trace; says so and passes where there is neither.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};

@@ -5,6 +5,8 @@
 //! that is what Linux does (ext4, XFS and Btrfs mark pages clean after a failed fsync; Rebello et
 //! al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io;

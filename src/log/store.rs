@@ -252,9 +252,9 @@ impl Store {
             return Ok(());
         }
         #[cfg(test)]
-        if self.watch.is_some() {
-            let at = tests::log_bytes(self);
-            self.watch.as_mut().unwrap().push(at);
+        if let Some(mut watch) = self.watch.take() {
+            watch.push(tests::log_bytes(self));
+            self.watch = Some(watch);
         }
         let synced = self.file.sync_data();
         if let Err(source) = synced {
@@ -300,8 +300,8 @@ impl Store {
         let (low, high) = (Key::new(space, 0), Key::new(space, u64::MAX));
         let last = self.call("search a store", |db| {
             let is_place = |entry: &sled::Result<(sled::IVec, sled::IVec)>| matches!(entry, Ok((_, bytes)) if bytes.is_empty());
-            let entries = db.range(low.piece(0)..=high.piece(u16::MAX)).rev();
-            entries.skip_while(is_place).next().transpose()
+            let mut entries = db.range(low.piece(0)..=high.piece(u16::MAX)).rev();
+            entries.find(|entry| !is_place(entry)).transpose()
         })?;
         Ok(last
             .and_then(|(key, _)| Key::parse(&key))
