@@ -115,10 +115,8 @@ async fn open(spool: &Path, sandbox: &Sandbox, settings: Settings) -> Queue {
     let builder = Queue::builder(spool).settings(settings).sink(sink);
     let queue = builder.open().await.unwrap();
     let recovery = queue.recovery();
-    assert!(
-        recovery.missing.is_empty() && recovery.notes.is_empty(),
-        "{recovery:?}"
-    );
+    // A chunk that a kill cut off is worth a note, and no more: the journal has its events.
+    assert!(recovery.missing.is_empty(), "{recovery:?}");
     queue
 }
 

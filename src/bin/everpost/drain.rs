@@ -177,6 +177,10 @@ async fn follow(
             _ => {}
         }
     };
+    // What came between the last look and the end is a part of the report.
+    if let Source::Here { watch, .. } = &source {
+        progress.now = watch.current();
+    }
     Ok(progress.end(end))
 }
 
