@@ -28,21 +28,15 @@ const TOGETHER: u64 = 10;
 /// What the outage may cost before it ends.
 const EVICTED: u64 = 1_000;
 
-/// Limits for a small device.
+/// Limits for a small device. The other sizes follow `max_bytes`.
 fn settings() -> Settings {
     let mut settings = Settings::default();
-    settings.max_bytes = 5 * MIB;
+    settings.max_bytes = MIB;
     settings.on_full = OnFull::DropOldest;
     // A write reaches the disk once a second at most: flash wears out by writing.
     settings.durability = Durability::Written {
         sync_every: Duration::from_secs(1),
     };
-    settings.max_event_bytes = 4 << 10;
-    settings.journal_bytes = 32 << 10;
-    settings.tail_bytes = 16 << 10;
-    settings.chunk_bytes = 16 << 10;
-    settings.segment_bytes = 256 << 10;
-    settings.intake_bytes = 256 << 10;
     settings.delivery.batch_events = 200;
     settings.delivery.backoff_max = Duration::from_millis(500);
     settings

@@ -14,7 +14,7 @@ use everpost::botanalytics::{Botanalytics, KeySource};
 use everpost::{Event, OnFull, Queue, Settings};
 
 /// Events in one commit.
-const TOGETHER: u64 = 50;
+const TOGETHER: u64 = 20;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .sink(sink)
             .open()
             .await?;
-        for first in (0..events).step_by(50) {
+        for first in (0..events).step_by(20) {
             let batch: Result<Vec<Event>, _> =
                 (first..events.min(first + TOGETHER)).map(event).collect();
             queue.append_all(batch?).await?;
