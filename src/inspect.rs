@@ -259,11 +259,11 @@ fn check_recovered(found: &Recovered, report: &mut Report) {
     for note in &found.notes {
         report.error("journal", note.clone());
     }
-    for (seq, event) in (found.tail_first..).zip(&found.tail) {
+    for (event, seq) in found.tail.iter().zip(found.tail_first..) {
         report.count(seq, event);
     }
     for (first, events) in &found.islands {
-        for (seq, event) in (*first..).zip(events) {
+        for (event, seq) in events.iter().zip(*first..) {
             report.count(seq, event);
         }
     }

@@ -268,9 +268,11 @@ impl Queue {
         }
         let ids: Vec<_> = events.iter().map(Event::id).collect();
         let first = self.take_in(events).await?;
-        Ok((first..)
-            .zip(ids)
-            .map(|(seq, id)| Receipt::new(seq, id))
+        // The numbers second: they may end with the last one there is.
+        Ok(ids
+            .into_iter()
+            .zip(first..)
+            .map(|(id, seq)| Receipt::new(seq, id))
             .collect())
     }
 

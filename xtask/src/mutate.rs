@@ -94,10 +94,9 @@ fn shown(tests: &[String]) -> String {
     first.join(", ")
 }
 
-/// The copy of the tree.
+/// The copy of the tree, whole between two breaks, whatever becomes of the original meanwhile.
 struct Bench {
     tree: PathBuf,
-    original: PathBuf,
 }
 
 impl Bench {
@@ -121,16 +120,12 @@ impl Bench {
             fs::create_dir_all(to.parent().unwrap_or(&tree))?;
             fs::copy(original.join(name), to)?;
         }
-        let bench = Self {
-            tree,
-            original: original.to_owned(),
-        };
-        Ok(bench)
+        Ok(Self { tree })
     }
 
     /// Whether the place to break is there, once.
     fn check(&self, b: &Break) -> Result<(), Failure> {
-        let text = fs::read_to_string(self.original.join(b.file))?;
+        let text = fs::read_to_string(self.tree.join(b.file))?;
         match text.matches(b.find).count() {
             1 => Ok(()),
             n => Err(format!("{n} places in {} to break so that it {}", b.file, b.what).into()),
@@ -139,7 +134,7 @@ impl Bench {
 
     fn run(&self, b: &Break) -> Result<Fate, Failure> {
         let path = self.tree.join(b.file);
-        let whole = fs::read_to_string(self.original.join(b.file))?;
+        let whole = fs::read_to_string(&path)?;
         fs::write(&path, whole.replacen(b.find, b.put, 1))?;
         let fate = self.test(b);
         fs::write(&path, whole)?;

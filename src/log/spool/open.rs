@@ -74,9 +74,10 @@ impl SpoolLog {
             shelf.keep_last();
         }
         for (first, events) in islands {
-            let events: Vec<StoredEvent> = (first..)
-                .zip(events)
-                .map(|(seq, event)| StoredEvent { seq, event })
+            let events: Vec<StoredEvent> = events
+                .into_iter()
+                .zip(first..)
+                .map(|(event, seq)| StoredEvent { seq, event })
                 .collect();
             shelf.adopt(&events)?;
         }
