@@ -79,8 +79,8 @@ pub(crate) const SUITES: [Suite; 13] = [
     },
     Suite {
         name: "syscalls",
-        what: "The system refuses a call of the whole program, once or from there on, with each \
-               error that it may give. Everything acknowledged is there afterwards.",
+        what: "The system refuses a call of the whole program, once or from there on, with one \
+               of the errors that it may give. Everything acknowledged is there afterwards.",
         how: How::Tests(syscalls),
     },
     Suite {
