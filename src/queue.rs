@@ -12,10 +12,11 @@ use tokio::task::JoinHandle;
 use crate::clock::{Clock, SystemClock};
 use crate::dead::DeadLetters;
 use crate::error::Error;
-use crate::event::{Event, Receipt, Seq, StoredEvent};
+use crate::event::{Event, EventId, Receipt, Seq, StoredEvent};
 use crate::flusher::{self, FlusherHandle, FlusherView};
 use crate::log::disk::RealDisk;
 use crate::log::spool::SpoolLog;
+use crate::log::sync::block_on;
 use crate::log::thread::{self, LogHandle, ThreadSettings};
 use crate::log::{Log, Position, Read};
 use crate::observe::{self, Place};
@@ -235,6 +236,19 @@ impl Queue {
         taken
     }
 
+    fn take_in_blocking(&self, events: Vec<Event>) -> Result<Seq, Error> {
+        let count = events.len();
+        let taken = if self.shared.closing.load(Ordering::Acquire) {
+            Err(Error::Closed)
+        } else {
+            self.shared.log.append_blocking(events, self.shared.sync)
+        };
+        if taken.is_err() {
+            observe::refused(self.place(), count);
+        }
+        taken
+    }
+
     /// Appends one event without waiting; see [`LogHandle::hand_over`].
     #[cfg(feature = "layer")]
     pub(crate) fn hand_over(&self, event: Event, told: thread::Told) {
@@ -262,18 +276,12 @@ impl Queue {
         &self,
         events: impl IntoIterator<Item = Event>,
     ) -> Result<Vec<Receipt>, Error> {
-        let events: Vec<Event> = events.into_iter().collect();
+        let (events, ids) = gathered(events);
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let ids: Vec<_> = events.iter().map(Event::id).collect();
         let first = self.take_in(events).await?;
-        // The numbers second: they may end with the last one there is.
-        Ok(ids
-            .into_iter()
-            .zip(first..)
-            .map(|(id, seq)| Receipt::new(seq, id))
-            .collect())
+        Ok(receipts(first, ids))
     }
 
     /// As [`append`](Self::append), for code that is not async; blocks the thread until the
@@ -282,7 +290,9 @@ impl Queue {
     /// # Errors
     /// As [`append`](Self::append).
     pub fn append_blocking(&self, event: Event) -> Result<Receipt, Error> {
-        block_on(self.append(event))
+        let id = event.id();
+        let seq = self.take_in_blocking(vec![event])?;
+        Ok(Receipt::new(seq, id))
     }
 
     /// As [`append_all`](Self::append_all), for code that is not async; blocks the thread.
@@ -293,7 +303,12 @@ impl Queue {
         &self,
         events: impl IntoIterator<Item = Event>,
     ) -> Result<Vec<Receipt>, Error> {
-        block_on(self.append_all(events))
+        let (events, ids) = gathered(events);
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let first = self.take_in_blocking(events)?;
+        Ok(receipts(first, ids))
     }
 
     /// What the queue is doing at this moment. Touches no file.
@@ -534,8 +549,16 @@ fn peek(log: &mut dyn Log, after: Seq, max: usize) -> Result<Vec<StoredEvent>, E
     Ok(found)
 }
 
-/// Runs a future to its end on this thread, also inside a runtime: without the runtime's budget,
-/// which would otherwise never be refilled here.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    pollster::block_on(tokio::task::unconstrained(future))
+fn gathered(events: impl IntoIterator<Item = Event>) -> (Vec<Event>, Vec<EventId>) {
+    let events: Vec<Event> = events.into_iter().collect();
+    let ids = events.iter().map(Event::id).collect();
+    (events, ids)
+}
+
+/// The numbers second: they may end with the last one there is.
+fn receipts(first: Seq, ids: Vec<EventId>) -> Vec<Receipt> {
+    ids.into_iter()
+        .zip(first..)
+        .map(|(id, seq)| Receipt::new(seq, id))
+        .collect()
 }

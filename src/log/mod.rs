@@ -33,7 +33,7 @@ pub(crate) mod shelf;
 pub(crate) mod spool;
 pub(crate) mod state;
 pub(crate) mod store;
-mod sync;
+pub(crate) mod sync;
 pub(crate) mod tail;
 pub(crate) mod thread;
 #[cfg(test)]

@@ -23,44 +23,9 @@ use crate::settings::{OnFull, Settings};
 use thread::{LogHandle, ThreadSettings, spawn};
 
 mod sync {
+    pub(super) use shuttle::future::block_on;
+    pub(super) use shuttle::sync::{Condvar, Mutex, MutexGuard, TryLockError};
     pub(super) use shuttle::thread;
-
-    pub(super) mod mpsc {
-        use shuttle::sync::mpsc;
-        use std::time::Duration;
-
-        pub(crate) use mpsc::{RecvError, RecvTimeoutError, Sender, TryRecvError};
-
-        /// A receiver that takes what was not received with it, as the one of std does and the
-        /// one of shuttle 0.9.9 does not (shuttle-std 0.1.5 `src/sync/mpsc.rs:500`).
-        pub(crate) struct Receiver<T>(mpsc::Receiver<T>);
-
-        pub(crate) fn channel<T>() -> (Sender<T>, Receiver<T>) {
-            let (sender, receiver) = mpsc::channel();
-            (sender, Receiver(receiver))
-        }
-
-        impl<T> Receiver<T> {
-            pub(crate) fn recv(&self) -> Result<T, RecvError> {
-                self.0.recv()
-            }
-
-            pub(crate) fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-                self.0.recv_timeout(timeout)
-            }
-
-            pub(crate) fn try_recv(&self) -> Result<T, TryRecvError> {
-                self.0.try_recv()
-            }
-        }
-
-        impl<T> Drop for Receiver<T> {
-            fn drop(&mut self) {
-                // Nobody gets a turn between the last look and the end of the receiver.
-                while !std::thread::panicking() && self.0.try_recv().is_ok() {}
-            }
-        }
-    }
 }
 
 #[path = "thread.rs"]
@@ -308,6 +273,105 @@ fn i1_every_append_is_answered_once_and_after_its_sync_whatever_the_schedule() {
         log.close().await.unwrap();
         assert_eq!(Disk::of(&disk.synced), 5);
     });
+}
+
+/// Once, an append that was left while the thread was at the log stayed in the inbox when the
+/// thread went to sleep, and its caller waited for ever.
+#[test]
+fn i1_callers_that_commit_themselves_are_all_answered_and_after_their_sync() {
+    explore(|| async {
+        let (log, disk) = open(Opening {
+            intake_events: 3,
+            ..Opening::default()
+        })
+        .await;
+        let callers: Vec<_> = [true, false, true]
+            .into_iter()
+            .map(|sync| {
+                let (log, disk) = (log.clone(), Arc::clone(&disk));
+                shuttle::thread::spawn(move || {
+                    [(), ()].map(|()| {
+                        let seq = log.append_blocking(events(1), sync).unwrap();
+                        let safe = if sync { &disk.synced } else { &disk.committed };
+                        assert!(Disk::of(safe) >= seq, "{seq} was acknowledged too early");
+                        assert!(log.position().last_seq >= seq);
+                        seq
+                    })
+                })
+            })
+            .collect();
+        // Others go on beside them, and are not kept waiting by them.
+        let first = log.append(events(1), true).await.unwrap();
+        log.run(|_| Ok(())).await.unwrap();
+        let mut seqs = vec![first];
+        for caller in callers {
+            seqs.extend(caller.join().unwrap());
+        }
+        seqs.sort_unstable();
+        assert_eq!(
+            seqs,
+            [1, 2, 3, 4, 5, 6, 7],
+            "a number is missing or given twice"
+        );
+        log.close().await.unwrap();
+        assert_eq!(Disk::of(&disk.synced), 7);
+    });
+}
+
+#[test]
+fn callers_that_commit_themselves_wait_for_room_like_all_others() {
+    explore(|| async {
+        let (log, _) = open(Opening {
+            intake_events: 3,
+            events_max: 2,
+            ..Opening::default()
+        })
+        .await;
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                let log = log.clone();
+                shuttle::thread::spawn(move || log.append_blocking(events(1), true).unwrap())
+            })
+            .collect();
+        drain(&log, 4).await;
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        log.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_close_or_the_end_of_the_log_reaches_callers_that_commit_themselves() {
+    for dies_at in [0, 2] {
+        explore(move || async move {
+            let (log, disk) = open(Opening {
+                intake_events: 3,
+                dies_at,
+                ..Opening::default()
+            })
+            .await;
+            let callers: Vec<_> = (0..3)
+                .map(|_| {
+                    let log = log.clone();
+                    shuttle::thread::spawn(move || log.append_blocking(events(1), true))
+                })
+                .collect();
+            let closed = log.close().await;
+            if closed.is_ok() {
+                assert_eq!(Disk::of(&disk.dropped), 1, "the log is still there");
+            }
+            for caller in callers {
+                match caller.join().unwrap() {
+                    Ok(seq) => assert!(Disk::of(&disk.synced) >= seq, "{seq} is not safe"),
+                    Err(Error::Closed) => {}
+                    Err(error) => assert!(error.to_string().contains("boom"), "{error:?}"),
+                }
+            }
+            let late = log.append_blocking(events(1), true);
+            assert!(late.is_err(), "{late:?}");
+        });
+    }
 }
 
 #[test]

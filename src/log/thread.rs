@@ -1,31 +1,37 @@
 //! The thread that owns a log, and the handle others reach it by.
 //!
-//! Producers put appends into a queue and wait; the thread takes everything that is waiting,
-//! stages it, commits once and answers all (group commit). What waits is bounded in bytes by a
-//! semaphore that producers pass first, so the queue behind it needs no bound of its own, and a
-//! full intake never stands in the way of the flusher's commands, which have their own.
+//! Producers leave appends in an inbox and wait; whoever is at the log takes everything that is
+//! waiting, stages it, commits once and answers all (group commit). That is the log's thread, or a
+//! caller that blocks its own thread (`desk.rs`). What waits is bounded in bytes by a semaphore
+//! that producers pass first, so the inbox needs no bound of its own, and a full intake never
+//! stands in the way of the flusher's commands, which have their own.
 //!
-//! No file is ever touched on a thread of the async runtime (invariant I9). When nothing waits,
-//! the thread sleeps in the channel and makes no system call.
+//! No file is ever touched by a future (invariant I9). When nothing waits, the thread sleeps and
+//! makes no system call.
 
 // Named in full, since the tests of the schedules take this file in a second time.
+#[path = "thread/desk.rs"]
+mod desk;
+#[path = "thread/inbox.rs"]
+mod inbox;
 #[path = "thread/owner.rs"]
 mod owner;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::shelf::keeper::Nudge;
-use super::sync::mpsc::{Sender, channel};
-use super::sync::thread;
+use super::sync::{block_on, thread};
 use super::{Log, Position, Read};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::{Event, Seq};
 use crate::observe::Place;
+use desk::{Alive, Desk};
+use inbox::Left;
 use owner::Owner;
 
 /// What one waiting command costs of the intake beside its bytes.
@@ -38,11 +44,9 @@ const CONTROLS_MAX: usize = 64;
 type Control = Box<dyn FnOnce(&mut dyn Log) -> Reply + Send>;
 type Reply = Box<dyn FnOnce() + Send>;
 
+/// What only the log's thread does.
 enum Command {
-    Append(Append),
     Control(Control, OwnedSemaphorePermit),
-    /// Something the log does apart is done.
-    Nudge,
     Close(oneshot::Sender<Result<(), Error>>),
 }
 
@@ -104,16 +108,15 @@ pub(crate) struct ThreadSettings {
 /// makes everything durable and ends.
 #[derive(Clone)]
 pub(crate) struct LogHandle {
-    /// Shared, so that the log's own helper can reach the thread without keeping it alive.
-    commands: Arc<Sender<Command>>,
+    desk: Arc<Desk>,
+    /// When the last one is gone, the log closes.
+    _alive: Arc<Alive>,
     intake: Arc<Semaphore>,
     intake_bytes: u64,
     controls: Arc<Semaphore>,
     place: Place,
     position: watch::Receiver<Position>,
-    /// The text of the panic the thread ended by, if it did.
-    panic: Arc<OnceLock<String>>,
-    /// Closes when the thread has ended and `panic` is final.
+    /// Closes when the thread has ended, and with it the log.
     ended: watch::Receiver<()>,
 }
 
@@ -144,7 +147,30 @@ impl LogHandle {
             asker: Asker::Waits(reply),
             _permit: permit,
         };
-        self.ask(Command::Append(append), answer).await
+        let sent = self.desk.inbox.send_append(append).is_ok();
+        self.answered(sent, answer).await
+    }
+
+    /// As [`append`](Self::append), on a thread that may be blocked: the commit is done on it,
+    /// unless somebody is at the log already.
+    pub(crate) fn append_blocking(&self, events: Vec<Event>, sync: bool) -> Result<Seq, Error> {
+        let (bytes, cost) = self.cost(&events);
+        let Ok(permit) = Arc::clone(&self.intake).try_acquire_many_owned(cost) else {
+            return block_on(self.append(events, sync));
+        };
+        let (reply, answer) = oneshot::channel();
+        let append = Append {
+            events,
+            bytes,
+            sync,
+            asker: Asker::Waits(reply),
+            _permit: permit,
+        };
+        let left = self.desk.inbox.leave_append(append);
+        if let Ok(Left::ToAnyone) = left {
+            self.desk.lead(&self.place);
+        }
+        block_on(self.answered(left.is_ok(), answer))
     }
 
     /// Appends without waiting for anything: if there is room in the intake now, the events are
@@ -174,9 +200,7 @@ impl LogHandle {
             asker: Asker::IsTold(told),
             _permit: permit,
         };
-        if let Err(unsent) = self.commands.send(Command::Append(append))
-            && let Command::Append(append) = unsent.0
-        {
+        if let Err(append) = self.desk.inbox.send_append(append) {
             append.asker.tell(Err(Error::Closed));
         }
     }
@@ -256,9 +280,16 @@ impl LogHandle {
         command: Command,
         answer: oneshot::Receiver<Result<T, Error>>,
     ) -> Result<T, Error> {
-        if self.commands.send(command).is_ok()
-            && let Ok(result) = answer.await
-        {
+        let sent = self.desk.inbox.send(command).is_ok();
+        self.answered(sent, answer).await
+    }
+
+    async fn answered<T>(
+        &self,
+        sent: bool,
+        answer: oneshot::Receiver<Result<T, Error>>,
+    ) -> Result<T, Error> {
+        if sent && let Ok(result) = answer.await {
             return result;
         }
         Err(self.gone().await)
@@ -275,13 +306,13 @@ impl LogHandle {
         self.position.clone()
     }
 
-    /// Why the thread does not answer. Called only when it has ended or is about to.
+    /// Why the log does not answer. Called only when it has ended or is about to.
     async fn gone(&self) -> Error {
         while self.ended.clone().changed().await.is_ok() {}
-        match self.panic.get() {
+        match self.desk.panic() {
             Some(message) => Error::Panicked {
                 part: "the log",
-                message: message.clone(),
+                message: message.to_owned(),
             },
             None => Error::Closed,
         }
@@ -298,15 +329,14 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
     clock: Arc<dyn Clock>,
     open: impl FnOnce() -> Result<(L, T), Error> + Send + 'static,
 ) -> Result<(LogHandle, T), Error> {
-    let (commands, inbox) = channel();
-    let commands = Arc::new(commands);
-    let nudge = nudge(&commands);
+    let desk = Arc::new(Desk::new());
+    let nudge = nudge(&desk);
     let (publish, position) = watch::channel(Position::default());
     let (opened, answer) = oneshot::channel();
-    let panic = Arc::new(OnceLock::new());
     let (ending, ended) = watch::channel(());
     let handle = LogHandle {
-        commands,
+        _alive: Arc::new(Alive(Arc::clone(&desk))),
+        desk: Arc::clone(&desk),
         intake: Arc::new(Semaphore::new(
             usize::try_from(settings.intake_bytes).unwrap_or(usize::MAX >> 3),
         )),
@@ -314,7 +344,6 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
         controls: Arc::new(Semaphore::new(CONTROLS_MAX)),
         place: settings.place.clone(),
         position,
-        panic: Arc::clone(&panic),
         ended,
     };
     let place = settings.place.clone();
@@ -325,21 +354,18 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
                     return drop(opened.send(Err(error)));
                 }
                 publish.send_replace(log.position());
+                desk.put(Owner::new(Box::new(log), settings, clock, publish));
                 if opened.send(Ok(extra)).is_ok() {
-                    Owner::new(log, settings, clock, publish).run(&inbox);
+                    desk.serve();
                 }
             }
             Err(error) => drop(opened.send(Err(error))),
         }));
         if let Err(payload) = ended {
-            let message = panic_text(payload.as_ref());
-            tracing::error!(
-                message,
-                "the log ended by a panic; what was acknowledged is on disk"
-            );
-            drop(panic.set(message));
+            desk.note_panic(payload.as_ref());
         }
-        drop(inbox);
+        desk.clear();
+        desk.inbox.close();
         // Whoever waits for an answer learns the reason only after it is known.
         drop(ending);
     };
@@ -353,13 +379,12 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
     }
 }
 
-/// Has the thread look at its log. It does not keep the thread alive: only handles do.
-fn nudge(commands: &Arc<Sender<Command>>) -> Nudge {
-    let commands = Arc::downgrade(commands);
+/// Has the thread look at its log. It keeps nothing alive: only handles do.
+fn nudge(desk: &Arc<Desk>) -> Nudge {
+    let desk = Arc::downgrade(desk);
     Arc::new(move || {
-        if let Some(commands) = commands.upgrade() {
-            // A thread that has ended has nothing to look at.
-            drop(commands.send(Command::Nudge));
+        if let Some(desk) = desk.upgrade() {
+            desk.inbox.ring();
         }
     })
 }

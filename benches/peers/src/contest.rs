@@ -49,6 +49,8 @@ pub(crate) trait SharedStore: Send + Sync {
 pub(crate) enum Opened {
     /// everpost: producers are tasks that await their append.
     Queue(Queue),
+    /// everpost: producers are threads that block until their append is done.
+    Blocking(Queue),
     /// One thread. A single producer calls it directly; 64 of them are tasks that await a writer
     /// thread, which commits together whatever waits.
     Store(Box<dyn Store>),
@@ -154,6 +156,10 @@ impl Race {
     ) -> Result<Vec<std::thread::JoinHandle<()>>> {
         match opened {
             Opened::Queue(queue) => self.queue(queue, track),
+            Opened::Blocking(queue) => {
+                let queue: Arc<dyn SharedStore> = Arc::new(Blocking(queue));
+                self.threads(&queue, track)
+            }
             Opened::Store(store) if self.producers == 1 => self.direct(store, 1, track),
             Opened::Store(store) | Opened::Writer(store) => self.writer(store, track),
             Opened::Loop(store) => self.direct(store, self.producers, track),
@@ -280,6 +286,25 @@ impl Race {
                 })
             })
             .collect()
+    }
+}
+
+/// everpost as a store that threads share.
+struct Blocking(Queue);
+
+impl SharedStore for Blocking {
+    fn append(&self, event: &Bytes) -> Result<()> {
+        self.0.append_blocking(Event::json(event.clone())?)?;
+        Ok(())
+    }
+}
+
+/// Closes the queue, so that nothing of it is left in the next round.
+impl Drop for Blocking {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.close_blocking(Duration::ZERO) {
+            eprintln!("closing the queue: {error}");
+        }
     }
 }
 

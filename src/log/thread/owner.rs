@@ -1,14 +1,14 @@
-//! The work of the log's thread: takes what is waiting, commits once, answers all.
+//! The work at the log: takes what is waiting, commits once, answers all.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
-use super::super::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use super::super::sync::thread;
-use super::{Append, Command, Control, Log, Position, ThreadSettings};
+use super::inbox::{Inbox, Mail, Rest};
+use super::{Append, Command, Log, Position, ThreadSettings};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::Seq;
@@ -17,15 +17,21 @@ use crate::observe;
 /// How often a full log is asked for room while appends wait for it.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 
-/// Bytes gathered into one commit at the most; what waits beyond goes into the next.
-const COMMIT_BYTES: u64 = 1 << 20;
-
 /// Looks at the inbox, at the most, while callers are expected back.
 const LOOKS_MAX: u32 = 10_000;
 
-/// The state of the thread.
-pub(super) struct Owner<L> {
-    log: L,
+/// Who does a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// The log's thread, which does everything.
+    Thread,
+    /// A caller on its own thread, which does appends and what belongs to them.
+    Caller,
+}
+
+/// The log, and what is known between two rounds.
+pub(super) struct Owner {
+    log: Box<dyn Log>,
     settings: ThreadSettings,
     clock: Arc<dyn Clock>,
     publish: watch::Sender<Position>,
@@ -39,20 +45,13 @@ pub(super) struct Owner<L> {
     patience: Duration,
     /// Something changed after the waiting appends were last looked at.
     room_may_have_come: bool,
+    /// When the thread wakes up by itself at the latest.
+    thread_wakes_at: Option<Duration>,
 }
 
-/// What a round takes from the inbox.
-#[derive(Default)]
-struct Round {
-    appends: Vec<Append>,
-    controls: Vec<(Control, OwnedSemaphorePermit)>,
-    close: Option<oneshot::Sender<Result<(), Error>>>,
-    disconnected: bool,
-}
-
-impl<L: Log> Owner<L> {
+impl Owner {
     pub(super) fn new(
-        log: L,
+        log: Box<dyn Log>,
         settings: ThreadSettings,
         clock: Arc<dyn Clock>,
         publish: watch::Sender<Position>,
@@ -69,112 +68,109 @@ impl<L: Log> Owner<L> {
             company: 0,
             patience: Duration::ZERO,
             room_may_have_come: false,
+            thread_wakes_at: None,
         }
     }
 
-    pub(super) fn run(mut self, inbox: &Receiver<Command>) {
-        loop {
-            let round = self.gather(inbox);
-            self.commit(round.appends);
-            let mut changed = false;
-            for (control, permit) in round.controls {
-                let reply = control(&mut self.log);
-                // Whoever is answered sees in the position what was done for it.
-                changed |= self.publish();
-                reply();
-                drop(permit);
-                self.more_to_tidy = true;
-            }
-            self.sync_if_due();
-            self.tidy();
-            changed |= self.publish();
-            self.room_may_have_come = changed && !self.waiting.is_empty();
-            if round.close.is_some() || round.disconnected {
-                return self.close(round.close);
+    /// One round of work at the log that lies there, if one does. None if it has ended, or ends
+    /// with this round.
+    pub(super) fn round(there: &mut Option<Self>, inbox: &Inbox, by: By) -> Option<Rest> {
+        let owner = there.as_mut()?;
+        let mut mail = owner.gather(inbox, by);
+        owner.commit(mail.appends);
+        let mut changed = false;
+        let mut close = None;
+        for command in mail.commands.drain(..) {
+            match command {
+                Command::Control(control, permit) => {
+                    let reply = control(owner.log.as_mut());
+                    // Whoever is answered sees in the position what was done for it.
+                    changed |= owner.publish();
+                    reply();
+                    drop(permit);
+                    owner.more_to_tidy = true;
+                }
+                Command::Close(reply) => close = Some(reply),
             }
         }
+        owner.sync_if_due();
+        owner.tidy();
+        changed |= owner.publish();
+        owner.room_may_have_come = changed && !owner.waiting.is_empty();
+        if mail.is_last {
+            there.take()?.close(close);
+            return None;
+        }
+        Some(owner.plan(inbox, by))
     }
 
-    /// Waits until there is something to do and takes all of it, up to the size of one commit.
-    fn gather(&self, inbox: &Receiver<Command>) -> Round {
-        let mut round = Round::default();
-        let mut bytes = 0;
-        let mut next = self.wait(inbox);
-        loop {
-            match next {
-                Ok(Some(Command::Append(append))) => {
-                    bytes += append.bytes;
-                    round.appends.push(append);
-                }
-                Ok(Some(Command::Control(control, permit))) => {
-                    round.controls.push((control, permit));
-                }
-                // Every round ends with a look at the log.
-                Ok(Some(Command::Nudge)) => {}
-                Ok(Some(Command::Close(reply))) => {
-                    round.close = Some(reply);
-                    return round;
-                }
-                Ok(None) if self.lingers_with(&round) => match self.linger(inbox) {
-                    Some(more) => {
-                        next = more;
-                        continue;
-                    }
-                    None => return round,
-                },
-                Ok(None) => return round,
-                Err(Disconnected) => {
-                    round.disconnected = true;
-                    return round;
-                }
-            }
-            if bytes >= COMMIT_BYTES {
-                return round;
-            }
-            next = poll(inbox);
+    /// Takes what waits. There may be nothing: the time has come for something else then.
+    fn gather(&self, inbox: &Inbox, by: By) -> Mail {
+        let mut mail = Mail::default();
+        self.take(inbox, by, &mut mail);
+        if self.lingers_with(&mail) {
+            self.linger(inbox, by, &mut mail);
+        }
+        mail
+    }
+
+    fn take(&self, inbox: &Inbox, by: By, mail: &mut Mail) {
+        match by {
+            By::Thread => inbox.take_all(mail),
+            By::Caller => inbox.take_appends(mail),
         }
     }
 
     /// Whether callers that the last commit answered are likely to be back in a moment. Without
     /// them, the first one to be back would have a commit to itself and all others would wait
     /// for the next: two fdatasyncs for what one can do.
-    fn lingers_with(&self, round: &Round) -> bool {
-        round.controls.is_empty() && (1..self.company).contains(&round.appends.len())
+    fn lingers_with(&self, mail: &Mail) -> bool {
+        mail.commands.is_empty() && !mail.is_last && (1..self.company).contains(&mail.appends.len())
     }
 
-    /// Waits for the next command without sleeping, since a wake-up for each of them would cost
-    /// more than the wait is worth: it is a part of what a commit takes, and other threads get
-    /// the processor meanwhile. None if it is over.
-    fn linger(&self, inbox: &Receiver<Command>) -> Option<Result<Option<Command>, Disconnected>> {
+    /// Waits for more without sleeping, since a wake-up for each of them would cost more than
+    /// the wait is worth: it is a part of what a commit takes, and other threads get the
+    /// processor meanwhile.
+    fn linger(&self, inbox: &Inbox, by: By, mail: &mut Mail) {
         let until = self.clock.monotonic() + self.patience;
         for _ in 0..LOOKS_MAX {
-            match poll(inbox) {
-                Ok(None) if self.clock.monotonic() < until => thread::yield_now(),
-                Ok(None) => return None,
-                next => return Some(next),
+            if !self.lingers_with(mail) || self.clock.monotonic() >= until {
+                return;
             }
+            thread::yield_now();
+            self.take(inbox, by, mail);
         }
-        None
     }
 
-    /// The first command, waiting for it as long as nothing else is due.
-    fn wait(&self, inbox: &Receiver<Command>) -> Result<Option<Command>, Disconnected> {
-        if self.more_to_tidy || self.room_may_have_come {
-            return poll(inbox);
+    /// How long there is nothing to do that nobody asks for. The thread is woken if that is
+    /// sooner than it knows.
+    fn plan(&mut self, inbox: &Inbox, by: By) -> Rest {
+        let now = self.clock.monotonic();
+        let rest = self.rest(now);
+        let at = match rest {
+            Rest::None => Some(now),
+            Rest::For(time) => Some(now + time),
+            Rest::Forever => None,
+        };
+        let is_sooner = at.is_some_and(|at| self.thread_wakes_at.is_none_or(|known| at < known));
+        if by == By::Thread {
+            self.thread_wakes_at = at;
+        } else if is_sooner {
+            self.thread_wakes_at = at;
+            inbox.ring();
         }
-        let sync_in = self
-            .sync_at
-            .map(|at| at.saturating_sub(self.clock.monotonic()));
+        rest
+    }
+
+    fn rest(&self, now: Duration) -> Rest {
+        if self.more_to_tidy || self.room_may_have_come {
+            return Rest::None;
+        }
+        let sync_in = self.sync_at.map(|at| at.saturating_sub(now));
         // Room on a disk that was full comes from outside and says nothing.
         let look_in = (!self.waiting.is_empty()).then_some(LOOK_FOR_ROOM);
-        let Some(timeout) = sync_in.into_iter().chain(look_in).min() else {
-            return inbox.recv().map(Some).map_err(|_| Disconnected);
-        };
-        match inbox.recv_timeout(timeout) {
-            Ok(command) => Ok(Some(command)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(Disconnected),
-        }
+        let soonest = sync_in.into_iter().chain(look_in).min();
+        soonest.map_or(Rest::Forever, Rest::For)
     }
 
     /// Stages what waits for room and then what is new, commits once, answers all (I1).
@@ -276,17 +272,6 @@ impl<L: Log> Owner<L> {
         if let Some(reply) = reply {
             let _ = reply.send(result);
         }
-    }
-}
-
-/// All handles are gone.
-struct Disconnected;
-
-fn poll(inbox: &Receiver<Command>) -> Result<Option<Command>, Disconnected> {
-    match inbox.try_recv() {
-        Ok(command) => Ok(Some(command)),
-        Err(TryRecvError::Empty) => Ok(None),
-        Err(TryRecvError::Disconnected) => Err(Disconnected),
     }
 }
 

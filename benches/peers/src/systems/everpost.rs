@@ -21,9 +21,9 @@ pub(crate) const WRITTEN: Durability = Durability::Written {
     sync_every: Duration::from_secs(1),
 };
 
-fn open(dir: &Path, durability: Durability) -> Result<Opened> {
+fn queue(dir: &Path, durability: Durability) -> Result<Queue> {
     let queue = Queue::builder(dir.join("spool")).settings(settings(durability));
-    Ok(Opened::Queue(queue.open_blocking()?))
+    Ok(queue.open_blocking()?)
 }
 
 /// At `Synced`, the default.
@@ -31,9 +31,20 @@ pub(crate) fn synced() -> System {
     System {
         name: "everpost",
         survives: Survives::PowerCut,
-        remark: "group commit, checks that events are JSON, gives each an id",
+        remark: "`append`; group commit, checks that events are JSON, gives each an id",
         is_limit: false,
-        open: |dir| open(dir, Durability::Synced),
+        open: |dir| Ok(Opened::Queue(queue(dir, Durability::Synced)?)),
+    }
+}
+
+/// As `synced`, from threads that block.
+pub(crate) fn synced_blocking() -> System {
+    System {
+        name: "everpost, append_blocking",
+        survives: Survives::PowerCut,
+        remark: "the same from threads",
+        is_limit: false,
+        open: |dir| Ok(Opened::Blocking(queue(dir, Durability::Synced)?)),
     }
 }
 
@@ -42,8 +53,19 @@ pub(crate) fn written() -> System {
     System {
         name: "everpost",
         survives: Survives::Process,
-        remark: "and a power cut but for the last second; group commit, checks that events are JSON, gives each an id",
+        remark: "`append`; and a power cut but for the last second; group commit, checks that events are JSON, gives each an id",
         is_limit: false,
-        open: |dir| open(dir, WRITTEN),
+        open: |dir| Ok(Opened::Queue(queue(dir, WRITTEN)?)),
+    }
+}
+
+/// As `written`, from threads that block.
+pub(crate) fn written_blocking() -> System {
+    System {
+        name: "everpost, append_blocking",
+        survives: Survives::Process,
+        remark: "the same from threads",
+        is_limit: false,
+        open: |dir| Ok(Opened::Blocking(queue(dir, WRITTEN)?)),
     }
 }

@@ -11,7 +11,9 @@ mod sled;
 mod sqlite;
 mod yaque;
 
-pub(crate) use self::everpost::{WRITTEN, settings, synced, written};
+pub(crate) use self::everpost::{
+    WRITTEN, settings, synced, synced_blocking, written, written_blocking,
+};
 pub(crate) use self::files::{
     Preallocated, bare_synced, bare_written, grouped_synced, grouped_written,
 };
@@ -23,6 +25,7 @@ pub(crate) fn all_synced() -> Vec<System> {
         bare_synced(),
         grouped_synced(),
         synced(),
+        synced_blocking(),
         sqlite::full(),
         queue_file::synced(),
         okaywal::own(),
@@ -40,6 +43,7 @@ pub(crate) fn all_written() -> Vec<System> {
         bare_written(),
         grouped_written(),
         written(),
+        written_blocking(),
         sqlite::normal(),
         queue_file::written(),
         yaque::written(),
