@@ -70,17 +70,18 @@ impl Desk {
         }
     }
 
-    /// Does what waits, unless somebody is at it. Called by whoever left an append.
-    pub(super) fn lead(&self, place: &Place) {
+    /// Does what waits, unless somebody is at it: false then. Called by whoever left an append.
+    pub(super) fn lead(&self, place: &Place) -> bool {
         let owner = match self.owner.try_lock() {
             Ok(owner) => owner,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // Whoever is there looks again before going.
-            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::WouldBlock) => return false,
         };
         place.enter(|| self.round(owner, By::Caller));
         // Only now that the log is free: what came before was seen by the round, or is seen here.
         self.inbox.ring_for_appends();
+        true
     }
 
     /// One round at the log. None if it has ended.

@@ -101,7 +101,12 @@ impl Owner {
             there.take()?.close(close);
             return None;
         }
-        Some(owner.plan(inbox, by))
+        let due = owner.plan(inbox, by);
+        Some(match by {
+            By::Thread => owner.rest(due),
+            // The caller goes its way.
+            By::Caller => Rest::Forever,
+        })
     }
 
     /// Takes what waits. There may be nothing: the time has come for something else then.
@@ -142,35 +147,35 @@ impl Owner {
         }
     }
 
-    /// How long there is nothing to do that nobody asks for. The thread is woken if that is
-    /// sooner than it knows.
-    fn plan(&mut self, inbox: &Inbox, by: By) -> Rest {
-        let now = self.clock.monotonic();
-        let rest = self.rest(now);
-        let at = match rest {
-            Rest::None => Some(now),
-            Rest::For(time) => Some(now + time),
-            Rest::Forever => None,
-        };
-        let is_sooner = at.is_some_and(|at| self.thread_wakes_at.is_none_or(|known| at < known));
-        if by == By::Thread {
-            self.thread_wakes_at = at;
-        } else if is_sooner {
-            self.thread_wakes_at = at;
+    /// When the thread has to be at the log again. It is woken if that is sooner than it knows.
+    fn plan(&mut self, inbox: &Inbox, by: By) -> Option<Duration> {
+        let due = self.due();
+        let is_sooner = due.is_some_and(|at| self.thread_wakes_at.is_none_or(|known| at < known));
+        if by == By::Caller && is_sooner {
             inbox.ring();
         }
-        rest
+        if by == By::Thread || is_sooner {
+            self.thread_wakes_at = due;
+        }
+        due
     }
 
-    fn rest(&self, now: Duration) -> Rest {
-        if self.more_to_tidy || self.room_may_have_come {
-            return Rest::None;
+    fn rest(&self, due: Option<Duration>) -> Rest {
+        match due {
+            Some(Duration::ZERO) => Rest::None,
+            Some(at) => Rest::For(at.saturating_sub(self.clock.monotonic())),
+            None => Rest::Forever,
         }
-        let sync_in = self.sync_at.map(|at| at.saturating_sub(now));
+    }
+
+    /// When there is something to do that nobody asks for; zero if there is now.
+    fn due(&self) -> Option<Duration> {
+        if self.more_to_tidy || self.room_may_have_come {
+            return Some(Duration::ZERO);
+        }
         // Room on a disk that was full comes from outside and says nothing.
-        let look_in = (!self.waiting.is_empty()).then_some(LOOK_FOR_ROOM);
-        let soonest = sync_in.into_iter().chain(look_in).min();
-        soonest.map_or(Rest::Forever, Rest::For)
+        let look_at = (!self.waiting.is_empty()).then(|| self.clock.monotonic() + LOOK_FOR_ROOM);
+        self.sync_at.into_iter().chain(look_at).min()
     }
 
     /// Stages what waits for room and then what is new, commits once, answers all (I1).
@@ -194,10 +199,8 @@ impl Owner {
             return;
         }
         let sync = staged.iter().any(|(append, _)| append.sync);
-        let began = self.clock.monotonic();
-        let result = observe::commit(&*self.clock, || self.log.commit(sync));
         self.company = staged.len();
-        self.patience = self.clock.monotonic().saturating_sub(began) / 4;
+        let result = self.commit_staged(sync);
         self.more_to_tidy = true;
         self.schedule_sync();
         // The position is public before the callers go on, so that they see their own events.
@@ -209,6 +212,17 @@ impl Owner {
             };
             append.asker.tell(answer);
         }
+    }
+
+    fn commit_staged(&mut self, sync: bool) -> Result<(), Error> {
+        let mut commit = || observe::commit(&*self.clock, || self.log.commit(sync));
+        if self.company < 2 {
+            return commit();
+        }
+        let began = self.clock.monotonic();
+        let result = commit();
+        self.patience = self.clock.monotonic().saturating_sub(began) / 4;
+        result
     }
 
     /// Stages one append; gives it back if it has to wait for room.
