@@ -287,6 +287,9 @@ impl Queue {
     /// As [`append`](Self::append), for code that is not async; blocks the thread until the
     /// event is safe. Works anywhere, but holds up whatever else the thread should do.
     ///
+    /// The write and the sync are done on this very thread, unless another one is at it; that
+    /// takes less time than to wait for [`append`](Self::append).
+    ///
     /// # Errors
     /// As [`append`](Self::append).
     pub fn append_blocking(&self, event: Event) -> Result<Receipt, Error> {

@@ -11,11 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::Log;
-use super::contract::{event, read_all, tight};
+use super::contract::{event, letter, read_all, tight};
 use super::disk::{Disk, DiskFile, RealDisk};
 use super::spool::SpoolLog;
 use crate::clock::SystemClock;
@@ -29,6 +30,7 @@ struct Memory {
     nameless: BTreeSet<PathBuf>,
     syncs: u64,
     fail_at: u64,
+    kill_at: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -47,6 +49,12 @@ impl ForgetfulDisk {
         let disk = Self::default();
         disk.0.lock().unwrap().fail_at = fail_at;
         disk
+    }
+
+    /// The process does not live to see the end of its next sync.
+    fn kill_at_next_sync(&self) {
+        let mut memory = self.0.lock().unwrap();
+        memory.kill_at = memory.syncs + 1;
     }
 
     fn file(&self, path: &Path, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
@@ -121,11 +129,15 @@ impl DiskFile for ForgetfulFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let fails = {
+        let (fails, dies) = {
             let mut memory = self.disk.0.lock().unwrap();
             memory.syncs += 1;
-            memory.syncs == memory.fail_at
+            (
+                memory.syncs == memory.fail_at,
+                memory.syncs == memory.kill_at,
+            )
         };
+        assert!(!dies, "killed");
         if fails {
             self.disk.forget(&self.path);
             return Err(io::Error::other("injected"));
@@ -218,4 +230,30 @@ fn i1_what_a_killed_process_left_is_durable_once_it_was_found() {
         disk.cut();
         check(&mut open(dir.path(), &disk), events);
     }
+}
+
+/// The note of a retry, left unsynced by a process that was killed, makes the next one remove the
+/// letter. Removed before the note and its event are durable, a power cut would take them all.
+#[test]
+fn i5_a_retried_letter_outlives_a_kill_and_a_power_cut_until_its_event_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = ForgetfulDisk::default();
+    let mut log = open(dir.path(), &disk);
+    log.stage(&[event(1, 700)]).unwrap();
+    log.commit(true).unwrap();
+    log.bury(&letter(1, event(1, 700)), Settled::Dead).unwrap();
+    // This makes the cursor behind it durable as well.
+    log.stage(&[event(2, 700)]).unwrap();
+    log.commit(true).unwrap();
+    disk.kill_at_next_sync();
+    catch_unwind(AssertUnwindSafe(|| log.retry(1))).unwrap_err();
+    drop(log);
+    disk.kill_at_next_sync();
+    catch_unwind(AssertUnwindSafe(|| open(dir.path(), &disk))).unwrap_err();
+    disk.cut();
+    let mut log = open(dir.path(), &disk);
+    let pending = read_all(&mut log);
+    let letters = log.letters(0, 10).unwrap();
+    assert_eq!((pending.len(), letters.len()), (1, 1));
+    assert_eq!(letters[0].event, event(1, 700));
 }

@@ -25,7 +25,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::shelf::keeper::Nudge;
-use super::sync::{block_on, thread};
+use super::sync::{LOOKS, block_on, thread};
 use super::{Log, Position, Read};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -37,9 +37,6 @@ use owner::Owner;
 
 /// What one waiting command costs of the intake beside its bytes.
 const COMMAND_BYTES: u64 = 256;
-
-/// Looks at a log that is in use before a caller goes to sleep.
-const LOOKS_MAX: u32 = 100;
 
 /// Commands other than appends that may wait at once.
 const CONTROLS_MAX: usize = 64;
@@ -172,7 +169,7 @@ impl LogHandle {
         };
         let left = self.desk.inbox.leave_append(append);
         // Without a sync, whoever is at the log is done sooner than a thread falls asleep.
-        let looks = if sync { 1 } else { LOOKS_MAX };
+        let looks = if sync { 1 } else { LOOKS };
         if let Ok(Left::ToAnyone) = left {
             for _ in 0..looks {
                 match answer.try_recv() {

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, PoisonError};
 
 use super::super::sync::{Mutex, MutexGuard, TryLockError};
-use super::inbox::{Inbox, Rest};
+use super::inbox::{Inbox, Pause};
 use super::owner::{By, Owner};
 use super::{Place, panic_text};
 
@@ -65,8 +65,8 @@ impl Desk {
 
     /// The work of the log's thread, to its end.
     pub(super) fn serve(&self) {
-        while let Some(rest) = self.round(self.lock(), By::Thread) {
-            self.inbox.wait(rest);
+        while let Some(pause) = self.round(self.lock(), By::Thread) {
+            self.inbox.wait(pause);
         }
     }
 
@@ -85,10 +85,10 @@ impl Desk {
     }
 
     /// One round at the log. None if it has ended.
-    fn round(&self, mut owner: MutexGuard<'_, Option<Owner>>, by: By) -> Option<Rest> {
+    fn round(&self, mut owner: MutexGuard<'_, Option<Owner>>, by: By) -> Option<Pause> {
         let work = || Owner::round(&mut owner, &self.inbox, by);
-        if let Some(rest) = self.guard(work) {
-            return rest;
+        if let Some(pause) = self.guard(work) {
+            return pause;
         }
         // What panicked is not used again, and not even its end may go on unwinding.
         let broken = owner.take();

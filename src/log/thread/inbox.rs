@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::super::sync::{Condvar, Mutex, MutexGuard};
+use super::super::sync::{Condvar, Mutex, MutexGuard, thread};
 use super::{Append, Command};
 
 /// Bytes gathered into one commit at the most; what waits beyond goes into the next.
@@ -55,6 +55,14 @@ pub(super) enum Left {
     ToAnyone,
     /// There is what only the thread does, and it has been rung for.
     ToTheThread,
+}
+
+/// What the thread does between two rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pause {
+    pub(super) rest: Rest,
+    /// How often it looks whether something has come before it falls asleep.
+    pub(super) looks: u32,
 }
 
 /// How long the thread has nothing to do by itself.
@@ -161,12 +169,19 @@ impl Inbox {
     }
 
     /// Sleeps until something is sent, the bell is rung, or it is time. For the thread only.
-    pub(super) fn wait(&self, rest: Rest) {
-        let mut waiting = self.lock();
-        // An append may have been left, without ringing, while the thread was at the log.
-        if rest == Rest::None || waiting.was_rung || !waiting.appends.is_empty() {
-            return;
-        }
+    pub(super) fn wait(&self, Pause { rest, looks }: Pause) {
+        let mut looks = 0..looks;
+        let mut waiting = loop {
+            let waiting = self.lock();
+            if rest == Rest::None || waiting.wants_the_thread() {
+                return;
+            }
+            if looks.next().is_none() {
+                break waiting;
+            }
+            drop(waiting);
+            thread::yield_now();
+        };
         waiting.is_asleep = true;
         // A wake-up for no reason costs one look at the log.
         let mut waiting = match rest {
@@ -198,6 +213,11 @@ impl Inbox {
 }
 
 impl Waiting {
+    fn wants_the_thread(&self) -> bool {
+        // An append may have been left, without ringing, while the thread was at the log.
+        self.was_rung || !self.appends.is_empty()
+    }
+
     fn take_appends(&mut self, mail: &mut Mail) {
         while mail.bytes < COMMIT_BYTES
             && let Some(append) = self.appends.pop_front()

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::super::sync::thread;
-use super::inbox::{Inbox, Mail, Rest};
+use super::super::sync::{LOOKS, thread};
+use super::inbox::{Inbox, Mail, Pause, Rest};
 use super::{Append, Command, Log, Position, ThreadSettings};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -74,9 +74,10 @@ impl Owner {
 
     /// One round of work at the log that lies there, if one does. None if it has ended, or ends
     /// with this round.
-    pub(super) fn round(there: &mut Option<Self>, inbox: &Inbox, by: By) -> Option<Rest> {
+    pub(super) fn round(there: &mut Option<Self>, inbox: &Inbox, by: By) -> Option<Pause> {
         let owner = there.as_mut()?;
         let mut mail = owner.gather(inbox, by);
+        let is_quick = mail.appends.iter().any(|append| !append.sync);
         owner.commit(mail.appends);
         let mut changed = false;
         let mut close = None;
@@ -102,10 +103,10 @@ impl Owner {
             return None;
         }
         let due = owner.plan(inbox, by);
-        Some(match by {
-            By::Thread => owner.rest(due),
-            // The caller goes its way.
-            By::Caller => Rest::Forever,
+        Some(Pause {
+            rest: owner.rest(due),
+            // Without a sync, whoever was answered is back sooner than the thread could be woken.
+            looks: if is_quick { LOOKS } else { 0 },
         })
     }
 
