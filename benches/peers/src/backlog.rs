@@ -45,6 +45,27 @@ pub(crate) async fn build(
     Ok(())
 }
 
+/// The same with a commit for each event.
+pub(crate) fn build_singly(
+    spool: &Path,
+    pool: &[Bytes],
+    events: usize,
+    durability: Durability,
+) -> Result<()> {
+    let queue = Queue::builder(spool)
+        .settings(settings(durability))
+        .open_blocking()?;
+    for json in pool.iter().cycle().take(events) {
+        queue.append_blocking(Event::json(json.clone())?)?;
+    }
+    let closed = queue.close_blocking(Duration::ZERO)?;
+    ensure!(
+        closed.status.pending == events as u64,
+        "the backlog is not what was appended"
+    );
+    Ok(())
+}
+
 /// Bytes of JSON that `build` appends.
 pub(crate) fn payload_bytes(pool: &[Bytes], events: usize) -> u64 {
     pool.iter()

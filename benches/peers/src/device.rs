@@ -20,6 +20,16 @@ pub(crate) fn syncs_per_second(dir: &Path, span: Duration) -> Result<f64> {
 
 /// How long each overwriting and syncing of so many bytes takes, in milliseconds.
 pub(crate) fn sync_times(dir: &Path, bytes: usize, span: Duration) -> Result<Vec<f64>> {
+    sync_times_paced(dir, bytes, span, Duration::ZERO)
+}
+
+/// As [`sync_times`], with a pause after each.
+pub(crate) fn sync_times_paced(
+    dir: &Path,
+    bytes: usize,
+    span: Duration,
+    pause: Duration,
+) -> Result<Vec<f64>> {
     let mut file = Preallocated::create(dir)?;
     rustix::fs::sync();
     let event = [Bytes::from(vec![b'x'; bytes])];
@@ -29,6 +39,7 @@ pub(crate) fn sync_times(dir: &Path, bytes: usize, span: Duration) -> Result<Vec
         let one = Instant::now();
         file.append(&event)?;
         took.push(ms(one.elapsed()));
+        std::thread::sleep(pause);
     }
     Ok(took)
 }

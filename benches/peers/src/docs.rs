@@ -43,6 +43,9 @@ pub(crate) fn write(args: &Args, place: &Place, report: &Report) -> Result<()> {
             fs::write(plots.join(&file), plot::bars(&name, &drawn))?;
             write!(page, "\n![{name}](performance/{file})\n")?;
         }
+        for note in report.notes.iter().filter(|n| base(&n.case) == case.name) {
+            write!(page, "\n{}\n", note.note)?;
+        }
         for skipped in skipped {
             write!(
                 page,

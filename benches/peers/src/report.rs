@@ -39,6 +39,15 @@ pub(crate) struct Skipped {
     pub(crate) skipped: String,
 }
 
+/// What a number of a case must be held against, in words.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Note {
+    /// The case.
+    pub(crate) case: String,
+    /// What is to be said.
+    pub(crate) note: String,
+}
+
 /// Everything that came out of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -48,6 +57,8 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     /// What was not.
     pub(crate) skipped: Vec<Skipped>,
+    /// Why a goal is out of reach, by what was measured.
+    pub(crate) notes: Vec<Note>,
     /// The goals.
     pub(crate) verdicts: Vec<Verdict>,
 }
@@ -101,6 +112,20 @@ impl Report {
             println!("{case:24} {system:34} skipped: {}", skipped.skipped);
         }
         self.skipped.push(skipped);
+    }
+
+    /// Says what bounds a number, by what was measured.
+    pub(crate) fn note(&mut self, case: &str, note: String) {
+        let note = Note {
+            case: case.to_owned(),
+            note,
+        };
+        if self.json {
+            print_json(&note);
+        } else {
+            println!("{case:24} {}", note.note);
+        }
+        self.notes.push(note);
     }
 
     /// Takes a verdict on a goal, and prints it where people look.

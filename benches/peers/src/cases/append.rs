@@ -23,7 +23,7 @@ pub(crate) fn synced_1(bench: &mut Bench) -> Result<()> {
     beside_peers(
         bench,
         "append_synced_1",
-        &systems::all_synced(),
+        &systems::all_synced(1),
         Survives::PowerCut..,
         1.0,
     );
@@ -35,10 +35,11 @@ pub(crate) fn synced_64(bench: &mut Bench) -> Result<()> {
     each_size(bench, "append_synced_64", 64, systems::all_synced)?;
     let limit = systems::bare_synced().name;
     beside_limit(bench, "append_synced_64", limit, 0.8);
+    bounded_by_shape(bench, "append_synced_64", systems::grouped_synced().name);
     beside_peers(
         bench,
         "append_synced_64",
-        &systems::all_synced(),
+        &systems::all_synced(64),
         Survives::PowerCut..,
         2.0,
     );
@@ -58,10 +59,13 @@ pub(crate) fn written_64(bench: &mut Bench) -> Result<()> {
 fn written(bench: &mut Bench, case: &str, producers: usize) -> Result<()> {
     each_size(bench, case, producers, systems::all_written)?;
     beside_limit(bench, case, systems::bare_written().name, 0.5);
+    if producers > 1 {
+        bounded_by_shape(bench, case, systems::grouped_written().name);
+    }
     beside_peers(
         bench,
         case,
-        &systems::all_written(),
+        &systems::all_written(producers),
         ..=Survives::Process,
         1.0,
     );
@@ -72,7 +76,7 @@ fn each_size(
     bench: &mut Bench,
     case: &str,
     producers: usize,
-    systems: fn() -> Vec<System>,
+    systems: fn(usize) -> Vec<System>,
 ) -> Result<()> {
     let sizes: &[Size] = bench
         .args
@@ -85,7 +89,12 @@ fn each_size(
             warm_up: bench.args.warm_up(),
             span: bench.args.span(),
         };
-        rounds(bench, &format!("{case}{}", size.suffix()), &race, systems())?;
+        rounds(
+            bench,
+            &format!("{case}{}", size.suffix()),
+            &race,
+            systems(producers),
+        )?;
     }
     Ok(())
 }
@@ -152,6 +161,19 @@ fn disk_rate(bench: &Bench) -> Result<f64> {
     device::syncs_per_second(scratch.path(), bench.args.span())
 }
 
+/// What is left of the limit when producers are tasks that wait for a writer thread.
+fn bounded_by_shape(bench: &mut Bench, case: &str, grouped: &str) {
+    let report = &mut bench.report;
+    if let (Some(ours), Some(shape)) = (report.median(case, EVERPOST), report.median(case, grouped))
+    {
+        let text = format!(
+            "Of `{grouped}`, which has to wake as many producers, everpost reaches {:.2}.",
+            ours / shape
+        );
+        report.note(case, text);
+    }
+}
+
 fn beside_limit(bench: &mut Bench, case: &str, limit: &str, least: f64) {
     let report = &mut bench.report;
     let (Some(ours), Some(limits)) = (report.median(case, EVERPOST), report.median(case, limit))
@@ -175,7 +197,7 @@ fn beside_peers(
     let report = &mut bench.report;
     let best = systems
         .iter()
-        .filter(|system| !system.is_limit && system.name != EVERPOST)
+        .filter(|system| !system.is_limit && !system.name.starts_with(EVERPOST))
         .filter(|system| promise.contains(&system.survives))
         .filter_map(|system| Some((system.name, report.median(case, system.name)?)))
         .max_by(|a, b| a.1.total_cmp(&b.1));

@@ -27,45 +27,54 @@ fn queue(dir: &Path, durability: Durability) -> Result<Queue> {
 }
 
 /// At `Synced`, the default.
-pub(crate) fn synced() -> System {
-    System {
-        name: "everpost",
-        survives: Survives::PowerCut,
-        remark: "`append`; group commit, checks that events are JSON, gives each an id",
-        is_limit: false,
-        open: |dir| Ok(Opened::Queue(queue(dir, Durability::Synced)?)),
-    }
-}
-
-/// As `synced`, from threads that block.
-pub(crate) fn synced_blocking() -> System {
-    System {
-        name: "everpost, append_blocking",
-        survives: Survives::PowerCut,
-        remark: "the same from threads",
-        is_limit: false,
-        open: |dir| Ok(Opened::Blocking(queue(dir, Durability::Synced)?)),
-    }
+pub(crate) fn synced(producers: usize) -> Vec<System> {
+    let remark = "group commit, checks that events are JSON, gives each an id";
+    both(
+        producers,
+        Survives::PowerCut,
+        remark,
+        |dir| Ok(Opened::Blocking(queue(dir, Durability::Synced)?)),
+        |dir| Ok(Opened::Queue(queue(dir, Durability::Synced)?)),
+    )
 }
 
 /// At `Written`.
-pub(crate) fn written() -> System {
-    System {
-        name: "everpost",
-        survives: Survives::Process,
-        remark: "`append`; and a power cut but for the last second; group commit, checks that events are JSON, gives each an id",
-        is_limit: false,
-        open: |dir| Ok(Opened::Queue(queue(dir, WRITTEN)?)),
-    }
+pub(crate) fn written(producers: usize) -> Vec<System> {
+    let remark = "and a power cut but for the last second; group commit, checks that events are JSON, gives each an id";
+    both(
+        producers,
+        Survives::Process,
+        remark,
+        |dir| Ok(Opened::Blocking(queue(dir, WRITTEN)?)),
+        |dir| Ok(Opened::Queue(queue(dir, WRITTEN)?)),
+    )
 }
 
-/// As `written`, from threads that block.
-pub(crate) fn written_blocking() -> System {
-    System {
-        name: "everpost, append_blocking",
-        survives: Survives::Process,
-        remark: "the same from threads",
+/// Both ways to append, first the one that the peers are driven in: a single producer calls them
+/// directly, many are tasks.
+fn both(
+    producers: usize,
+    survives: Survives,
+    remark: &'static str,
+    blocking: fn(&Path) -> Result<Opened>,
+    awaited: fn(&Path) -> Result<Opened>,
+) -> Vec<System> {
+    let system = |name, remark, open| System {
+        name,
+        survives,
+        remark,
         is_limit: false,
-        open: |dir| Ok(Opened::Blocking(queue(dir, WRITTEN)?)),
+        open,
+    };
+    if producers == 1 {
+        vec![
+            system("everpost", remark, blocking),
+            system("everpost, awaited by a task", "`append`", awaited),
+        ]
+    } else {
+        vec![
+            system("everpost", remark, awaited),
+            system("everpost, from threads", "`append_blocking`", blocking),
+        ]
     }
 }

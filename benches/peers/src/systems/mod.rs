@@ -11,21 +11,16 @@ mod sled;
 mod sqlite;
 mod yaque;
 
-pub(crate) use self::everpost::{
-    WRITTEN, settings, synced, synced_blocking, written, written_blocking,
-};
+pub(crate) use self::everpost::{WRITTEN, settings, synced, written};
 pub(crate) use self::files::{
     Preallocated, bare_synced, bare_written, grouped_synced, grouped_written,
 };
 use crate::contest::System;
 
 /// Those whose append survives a power cut, or is meant to; the limits first.
-pub(crate) fn all_synced() -> Vec<System> {
-    vec![
-        bare_synced(),
-        grouped_synced(),
-        synced(),
-        synced_blocking(),
+pub(crate) fn all_synced(producers: usize) -> Vec<System> {
+    let limits = [bare_synced(), grouped_synced()];
+    let peers = [
         sqlite::full(),
         queue_file::synced(),
         okaywal::own(),
@@ -34,16 +29,18 @@ pub(crate) fn all_synced() -> Vec<System> {
         redb::immediate(),
         persistent_queue::synced(),
         sled::flushed(),
-    ]
+    ];
+    limits
+        .into_iter()
+        .chain(synced(producers))
+        .chain(peers)
+        .collect()
 }
 
 /// Those whose append survives the process, or less; the limits first.
-pub(crate) fn all_written() -> Vec<System> {
-    vec![
-        bare_written(),
-        grouped_written(),
-        written(),
-        written_blocking(),
+pub(crate) fn all_written(producers: usize) -> Vec<System> {
+    let limits = [bare_written(), grouped_written()];
+    let peers = [
         sqlite::normal(),
         queue_file::written(),
         yaque::written(),
@@ -51,7 +48,12 @@ pub(crate) fn all_written() -> Vec<System> {
         redb::none(),
         persistent_queue::none(),
         sled::unflushed(),
-    ]
+    ];
+    limits
+        .into_iter()
+        .chain(written(producers))
+        .chain(peers)
+        .collect()
 }
 
 /// Those that can hold a backlog, at their fastest: what they take on disk does not depend on it.
