@@ -223,3 +223,45 @@ pub trait Sink: Send + Sync + 'static {
         std::future::pending()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Event, EventId};
+
+    fn batch(ids: &[u128]) -> Batch {
+        let events = (1..).zip(ids).map(|(seq, id)| StoredEvent {
+            seq,
+            event: Event::json(r#"{"text":"hunter2"}"#)
+                .unwrap()
+                .with_id(EventId::from_uuid(Uuid::from_u128(*id))),
+        });
+        Batch::new(events.collect()).unwrap()
+    }
+
+    #[test]
+    fn the_idempotency_key_follows_from_the_ids_alone_in_their_order() {
+        let key = batch(&[1, 2]).idempotency_key();
+        assert_eq!(
+            key.to_string(),
+            "60e2b56f-902f-5f76-897b-ae9f610ca93f",
+            "the same in every version of the library"
+        );
+        let again = batch(&[1, 2]);
+        assert_eq!(again.idempotency_key(), key);
+        assert_eq!(again.clone().idempotency_key(), key, "also when it is kept");
+        for other in [&[1][..], &[2, 1], &[1, 2, 3]] {
+            assert_ne!(batch(other).idempotency_key(), key);
+        }
+    }
+
+    #[test]
+    fn a_body_that_was_kept_is_given_once_and_never_shown() {
+        let batch = batch(&[1]);
+        assert_eq!(batch.take_body(), None);
+        batch.keep_body("hunter2".into());
+        assert!(!format!("{batch:?}").contains("hunter2"));
+        assert_eq!(batch.clone().take_body().unwrap(), "hunter2");
+        assert_eq!(batch.take_body(), None);
+    }
+}

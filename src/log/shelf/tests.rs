@@ -372,3 +372,26 @@ fn a_chunk_that_was_read_ahead_is_given_from_memory_also_after_others_are_delete
     shelf.cached.clear();
     assert!(matches!(shelf.read(70).unwrap(), Shelved::Missing(_)));
 }
+
+#[test]
+fn what_was_taken_of_a_chunk_is_read_again_when_it_is_asked_for_again() {
+    let spool = tempfile::tempdir().unwrap();
+    let mut shelf = open(spool.path(), 10_000);
+    fill(&mut shelf, 1, 60);
+    for from in [1, 8, 1, 21, 20, 60, 1] {
+        let Shelved::Chunk(chunk) = shelf.read(from).unwrap() else {
+            panic!("there is a chunk at {from}");
+        };
+        let end = (from + 19) / 20 * 20;
+        assert_eq!(*chunk, events(from, end));
+        chunk.drain(..chunk.len().min(7));
+        shelf.look_ahead(from + 7, 20);
+    }
+    // Also after the last of a chunk was taken, the next one is looked for.
+    let Shelved::Chunk(chunk) = shelf.read(21).unwrap() else {
+        panic!("there is a chunk at 21");
+    };
+    chunk.clear();
+    shelf.look_ahead(41, 20);
+    assert_eq!(shelf.ahead, events(41, 60));
+}
