@@ -24,6 +24,8 @@ use crate::status::FlusherState;
 /// What an action came to, and where the log stood then, if it was asked.
 type Done = (Input, Option<(Seq, Seq)>);
 type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
+/// Done on the log's thread.
+type Work = Box<dyn FnOnce(&mut dyn Log) + Send>;
 
 /// The flusher's task.
 pub(super) struct Task<S> {
@@ -247,7 +249,7 @@ impl<S: Sink> Task<S> {
 
     /// Begins the read behind the one that is done, if that too fills a batch: together with a
     /// settle, so that the log's thread is woken once for both. Gives what the log has to do.
-    fn read_beyond(&mut self) -> Box<dyn FnOnce(&mut dyn Log) + Send> {
+    fn read_beyond(&mut self) -> Work {
         let next = self.ahead.as_ref().and_then(|ahead| {
             let (Input::Ready(batch), _) = ahead.done.as_ref()? else {
                 return None;

@@ -382,7 +382,7 @@ fn what_was_taken_of_a_chunk_is_read_again_when_it_is_asked_for_again() {
         let Shelved::Chunk(chunk) = shelf.read(from).unwrap() else {
             panic!("there is a chunk at {from}");
         };
-        let end = (from + 19) / 20 * 20;
+        let end = from.div_ceil(20) * 20;
         assert_eq!(*chunk, events(from, end));
         chunk.drain(..chunk.len().min(7));
         shelf.look_ahead(from + 7, 20);
