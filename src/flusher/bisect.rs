@@ -25,10 +25,16 @@ pub(crate) struct Item {
     pub(crate) sent: Option<(SystemTime, SystemTime)>,
 }
 
+/// Events that follow each other and have been sent together so far. Parts are split and never
+/// put together, so what is said of a part holds for each event of it.
 #[derive(Clone, Copy, Debug)]
 struct Part {
     /// Never zero.
     len: usize,
+    /// As in [`Item`].
+    attempts: u32,
+    /// As in [`Item`].
+    sent: Option<(SystemTime, SystemTime)>,
     /// It is known to hold a refused event, so sending it whole is of no use.
     bad: bool,
     /// It becomes `bad` if the part in front of it is delivered.
@@ -39,6 +45,8 @@ impl Part {
     fn new(len: usize) -> Self {
         Self {
             len,
+            attempts: 0,
+            sent: None,
             bad: false,
             twin: false,
         }
@@ -48,26 +56,32 @@ impl Part {
 /// What is left of one batch.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    items: VecDeque<Item>,
-    /// They cover `items` in order.
+    /// What was read.
+    batch: Option<Batch>,
+    /// How many events at its front are done with.
+    done: usize,
+    /// They cover the others in order.
     parts: VecDeque<Part>,
 }
 
 impl Plan {
     pub(crate) fn new(events: Vec<StoredEvent>) -> Self {
-        let items: VecDeque<Item> = events
-            .into_iter()
-            .map(|stored| Item {
-                stored,
-                attempts: 0,
-                sent: None,
-            })
-            .collect();
-        let whole = (!items.is_empty()).then(|| Part::new(items.len()));
+        Batch::new(events).map(Self::of).unwrap_or_default()
+    }
+
+    /// A plan for this batch, which is sent as it is unless something speaks against it.
+    pub(crate) fn of(batch: Batch) -> Self {
         Self {
-            items,
-            parts: whole.into_iter().collect(),
+            parts: VecDeque::from([Part::new(batch.events().len())]),
+            batch: Some(batch),
+            done: 0,
         }
+    }
+
+    /// The events that are not done with.
+    fn left(&self) -> &[StoredEvent] {
+        let events = self.batch.as_ref().map_or(&[][..], Batch::events);
+        events.get(self.done..).unwrap_or_default()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -75,8 +89,8 @@ impl Plan {
     }
 
     /// The part that is sent next.
-    pub(crate) fn front(&self) -> impl ExactSizeIterator<Item = &Item> {
-        self.items.iter().take(self.front_len())
+    pub(crate) fn front(&self) -> &[StoredEvent] {
+        self.left().get(..self.front_len()).unwrap_or_default()
     }
 
     /// How many events the next part has.
@@ -86,8 +100,8 @@ impl Plan {
 
     /// The last event, if the next part is all there is.
     pub(crate) fn last_of_only_part(&self) -> Option<Seq> {
-        let last = self.items.back().filter(|_| self.parts.len() == 1);
-        last.map(|item| item.stored.seq)
+        let last = self.left().last().filter(|_| self.parts.len() == 1);
+        last.map(|stored| stored.seq)
     }
 
     /// Splits the next part as long as it is known to be refused whole.
@@ -107,24 +121,26 @@ impl Plan {
 
     /// The next part as a batch, counted as sent.
     pub(crate) fn send(&mut self, wall: SystemTime) -> Option<Batch> {
-        let len = self.front_len();
-        for item in self.items.iter_mut().take(len) {
-            item.attempts = item.attempts.saturating_add(1);
-            item.sent = Some((item.sent.map_or(wall, |(first, _)| first), wall));
+        let part = self.parts.front_mut()?;
+        part.attempts = part.attempts.saturating_add(1);
+        part.sent = Some((part.sent.map_or(wall, |(first, _)| first), wall));
+        match &self.batch {
+            // As it was read, with whatever has been prepared for it.
+            Some(whole) if whole.events().len() == part.len => Some(whole.clone()),
+            _ => Batch::new(self.front().to_vec()),
         }
-        Batch::new(self.front().map(|item| item.stored.clone()).collect())
     }
 
     /// The next part was delivered; gives its last sequence number.
     pub(crate) fn delivered(&mut self) -> Option<Seq> {
+        let last = self.front().last().map(|stored| stored.seq);
         let part = self.parts.pop_front()?;
-        let len = part.len.min(self.items.len());
-        let last = self.items.drain(..len).next_back();
         if let Some(next) = self.parts.front_mut() {
             next.bad |= next.twin;
             next.twin = false;
         }
-        last.map(|item| item.stored.seq)
+        self.leave(part.len);
+        last
     }
 
     /// The next part, of more than one event, holds one that is refused.
@@ -141,15 +157,20 @@ impl Plan {
 
     /// Takes the first event out.
     pub(crate) fn take_first(&mut self) -> Option<Item> {
-        let first = self.items.pop_front();
+        let part = *self.parts.front()?;
+        let first = self.left().first().map(|stored| Item {
+            stored: stored.clone(),
+            attempts: part.attempts,
+            sent: part.sent,
+        });
         self.shorten(1);
         first
     }
 
     /// Drops what the cursor has passed meanwhile.
     pub(crate) fn skip_through(&mut self, cursor: Seq) {
-        while self.items.front().is_some_and(|i| i.stored.seq <= cursor) {
-            self.take_first();
+        while self.front().first().is_some_and(|e| e.seq <= cursor) {
+            self.shorten(1);
         }
     }
 
@@ -164,12 +185,19 @@ impl Plan {
         }
         if part.len > at {
             self.parts.push_front(Part {
+                len: part.len - at,
+                bad: false,
                 twin: refused,
-                ..Part::new(part.len - at)
+                ..part
             });
         }
         if at > 0 {
-            self.parts.push_front(Part::new(at));
+            self.parts.push_front(Part {
+                len: at,
+                bad: false,
+                twin: false,
+                ..part
+            });
         }
     }
 
@@ -177,6 +205,15 @@ impl Plan {
     fn shorten(&mut self, count: usize) {
         self.split(count, false);
         self.parts.pop_front();
+        self.leave(count);
+    }
+
+    /// So many events at the front are done with.
+    fn leave(&mut self, count: usize) {
+        self.done = self.done.saturating_add(count);
+        if self.parts.is_empty() {
+            self.batch = None;
+        }
     }
 }
 
@@ -252,7 +289,7 @@ mod tests {
         assert_eq!(plan.delivered(), Some(4));
         plan.open();
         assert_eq!(plan.front_len(), 2);
-        assert_eq!(plan.front().next().unwrap().stored.seq, 5);
+        assert_eq!(plan.front()[0].seq, 5);
     }
 
     #[test]
@@ -265,7 +302,7 @@ mod tests {
         plan.open();
         assert_eq!(plan.front_len(), 4, "the second half may be sound");
         plan.skip_through(6);
-        assert_eq!(plan.front().next().unwrap().stored.seq, 7);
+        assert_eq!(plan.front()[0].seq, 7);
         plan.skip_through(8);
         assert!(plan.is_empty());
     }

@@ -144,6 +144,7 @@ impl Machine {
         match input {
             Input::Recalled(result) => self.recalled(result, now),
             Input::Found(result) => self.found(result, now),
+            Input::Ready(batch) => self.ready(batch),
             Input::Answered(outcome) => {
                 self.job = None;
                 self.answered(outcome, now);
@@ -303,7 +304,8 @@ impl Machine {
         let expired = self
             .plan
             .front()
-            .position(|item| self.is_expired(item.stored.event.time(), now));
+            .iter()
+            .position(|stored| self.is_expired(stored.event.time(), now));
         match expired {
             Some(0) => {
                 self.expire_first(now);

@@ -330,6 +330,8 @@ pub(super) struct ScriptedSink {
     /// A permit lets one gated call go on.
     pub(super) gate: Semaphore,
     pub(super) change: Notify,
+    /// What was to be prepared, oldest first.
+    pub(super) prepared: watch::Sender<Vec<Vec<Seq>>>,
     /// From here on a call is a fault of the flusher.
     shut: AtomicBool,
 }
@@ -343,6 +345,7 @@ impl ScriptedSink {
             calls: watch::Sender::new(Vec::new()),
             gate: Semaphore::new(0),
             change: Notify::new(),
+            prepared: watch::Sender::new(Vec::new()),
             shut: AtomicBool::new(false),
         })
     }
@@ -381,6 +384,12 @@ impl Sink for ScriptedSink {
             }
             Reply::Panic => panic!("the sink is broken"),
         }
+    }
+
+    fn prepare(&self, batch: &Batch) {
+        let seqs = batch.events().iter().map(|e| e.seq).collect();
+        batch.keep_body("made ahead".into());
+        self.prepared.send_modify(|prepared| prepared.push(seqs));
     }
 
     async fn changed(&self) {

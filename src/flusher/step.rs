@@ -45,6 +45,8 @@ pub(crate) enum Input {
     Recalled(Result<Memo, Error>),
     /// [`Action::Read`] is done.
     Found(Result<Read, Error>),
+    /// [`Action::Read`] is done, and this was found, which the sink has prepared.
+    Ready(Batch),
     /// [`Action::Send`] is done.
     Answered(Outcome),
     /// [`Action::Store`] is done.

@@ -10,7 +10,7 @@ use crate::event::unix_ms;
 use crate::ledger::Settled;
 use crate::log::{Memo, PausedMemo, Read};
 use crate::observe;
-use crate::sink::{Answer, PauseReason};
+use crate::sink::{Answer, Batch, PauseReason};
 
 /// A `Retry-After` longer than this outlives a restart. A shorter one is not worth a write.
 const REMEMBERED_WAIT: Duration = Duration::from_secs(5);
@@ -37,6 +37,13 @@ impl Machine {
             Ok(Read::End) => self.end_seen = Some(self.last_seq),
             Err(error) => return self.storage_failed(&error, now),
         }
+        self.storage_works();
+    }
+
+    /// What was found was ahead of its time.
+    pub(super) fn ready(&mut self, batch: Batch) {
+        self.job = None;
+        self.plan = Plan::of(batch);
         self.storage_works();
     }
 

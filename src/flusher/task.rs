@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::machine::Machine;
@@ -18,12 +18,14 @@ use crate::event::Seq;
 use crate::log::thread::{LogHandle, panic_text};
 use crate::log::{Log, Position, Read};
 use crate::observe;
-use crate::sink::Sink;
+use crate::sink::{Batch, Sink};
 use crate::status::FlusherState;
 
 /// What an action came to, and where the log stood then, if it was asked.
 type Done = (Input, Option<(Seq, Seq)>);
 type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
+/// Done on the log's thread.
+type Work = Box<dyn FnOnce(&mut dyn Log) + Send>;
 
 /// The flusher's task.
 pub(super) struct Task<S> {
@@ -41,6 +43,8 @@ pub(super) struct Task<S> {
     publish: watch::Sender<FlusherView>,
     /// The next read, begun while a request is under way.
     ahead: Option<Ahead>,
+    /// The one behind it, begun together with the settle that makes way for it.
+    beyond: Option<Ahead>,
 }
 
 struct Ahead {
@@ -71,6 +75,7 @@ impl<S: Sink> Task<S> {
             at: (0, 0),
             publish,
             ahead: None,
+            beyond: None,
         }
     }
 
@@ -156,7 +161,7 @@ impl<S: Sink> Task<S> {
                     return input;
                 }
                 // Kept until it is asked for.
-                () = look_ahead(&mut self.ahead), if ahead_pending => {}
+                () = look_ahead(&mut self.ahead, &*self.sink), if ahead_pending => {}
                 // A wait is over, or the deadline of a close has come.
                 () = sleep_until(timer.unwrap_or(self.started)), if timer.is_some() => {
                     return Input::Tick;
@@ -204,7 +209,12 @@ impl<S: Sink> Task<S> {
             Action::Recall => ask(log, Input::Recalled, |log| log.memo()),
             Action::Read(reading) => self.read(reading),
             Action::Store(Entry::Settle { last, how, .. }) => {
-                ask(log, Input::Stored, move |log| log.settle(last, how))
+                let read_on = self.read_beyond();
+                ask(log, Input::Stored, move |log| {
+                    log.settle(last, how)?;
+                    read_on(log);
+                    Ok(())
+                })
             }
             Action::Store(Entry::Bury(letter, how)) => {
                 ask(log, Input::Stored, move |log| log.bury(&letter, how))
@@ -224,9 +234,10 @@ impl<S: Sink> Task<S> {
 
     /// What was read ahead, if it is what is asked for and there is something in it.
     fn read(&mut self, reading: Reading) -> Job {
-        match self.ahead.take().filter(|ahead| ahead.reading == reading) {
+        let ahead = std::mem::replace(&mut self.ahead, self.beyond.take());
+        match ahead.filter(|ahead| ahead.reading == reading) {
             Some(Ahead {
-                done: Some(done @ (Input::Found(Ok(Read::Events(_))), _)),
+                done: Some(done @ (Input::Ready(_), _)),
                 ..
             }) => Box::pin(std::future::ready(done)),
             Some(Ahead {
@@ -234,6 +245,54 @@ impl<S: Sink> Task<S> {
             }) => job,
             _ => read(self.log.clone(), reading),
         }
+    }
+
+    /// Begins the read behind the one that is done, if that too fills a batch: together with a
+    /// settle, so that the log's thread is woken once for both. Gives what the log has to do.
+    fn read_beyond(&mut self) -> Work {
+        let next = self.ahead.as_ref().and_then(|ahead| {
+            let (Input::Ready(batch), _) = ahead.done.as_ref()? else {
+                return None;
+            };
+            let last = batch.events().last()?.seq;
+            let waiting = self.at.1.saturating_sub(last);
+            let from = last.saturating_add(1);
+            (waiting >= ahead.reading.events_max as u64).then_some(Reading {
+                from,
+                ..ahead.reading
+            })
+        });
+        let Some(reading) = next else {
+            return Box::new(|_| ());
+        };
+        let (reply, answer) = oneshot::channel();
+        let log = self.log.clone();
+        self.beyond = Some(Ahead {
+            reading,
+            job: Box::pin(async move {
+                match answer.await {
+                    Ok(done) => done,
+                    // The settle failed, and nothing was read.
+                    Err(_) => read(log, reading).await,
+                }
+            }),
+            done: None,
+        });
+        Box::new(move |log| {
+            let position = log.position();
+            let at = (position.cursor, position.last_seq);
+            let Reading {
+                from,
+                events_max,
+                bytes_max,
+            } = reading;
+            // Nobody waiting is no fault: the batch may not have come to be sent.
+            let tell = move |read: Result<Read, Error>| {
+                let at = read.is_ok().then_some(at);
+                drop(reply.send((Input::Found(read), at)));
+            };
+            log.read_later(from, events_max, bytes_max, Box::new(tell));
+        })
     }
 
     fn publish_view(&self) {
@@ -281,10 +340,23 @@ fn read(log: LogHandle, reading: Reading) -> Job {
     })
 }
 
-async fn look_ahead(ahead: &mut Option<Ahead>) {
-    if let Some(ahead) = ahead {
-        ahead.done = Some(ahead.job.as_mut().await);
-    }
+/// Reads, and has the sink prepare what was found, while neither is waited for.
+async fn look_ahead(ahead: &mut Option<Ahead>, sink: &impl Sink) {
+    let Some(ahead) = ahead else {
+        return;
+    };
+    let (input, at) = ahead.job.as_mut().await;
+    let input = match input {
+        Input::Found(Ok(Read::Events(events))) => match Batch::new(events) {
+            Some(batch) => {
+                sink.prepare(&batch);
+                Input::Ready(batch)
+            }
+            None => Input::Found(Ok(Read::End)),
+        },
+        other => other,
+    };
+    ahead.done = Some((input, at));
 }
 
 async fn finish(job: &mut Option<Job>) -> Done {

@@ -221,6 +221,71 @@ async fn a_settle_that_fails_does_not_send_the_batch_again() {
     assert_eq!(bench.sink.shut().len(), 1);
 }
 
+/// Three batches of two events, each of which waits for a permit.
+async fn three_gated_batches() -> Bench {
+    let delivery = Delivery {
+        batch_events: 2,
+        ..steady()
+    };
+    let sink = ScriptedSink::new(|_, _| Reply::Gate(outcome(DELIVERED)));
+    Bench::new(6, delivery, sink).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_batch_is_prepared_while_a_request_is_under_way_and_no_more_than_that() {
+    let bench = three_gated_batches().await;
+    let mut prepared = bench.sink.prepared.subscribe();
+    for (call, ahead) in [(1, [3, 4]), (2, [5, 6])] {
+        prepared.wait_for(|all| all.len() == call).await.unwrap();
+        assert_eq!(prepared.borrow().last().unwrap(), &ahead);
+        let calls = bench.sink.calls(call).await;
+        assert_eq!(calls.len(), call, "the request before it is under way");
+        bench.sink.gate.add_permits(1);
+    }
+    let calls = bench.sink.calls(3).await;
+    let made = calls.iter().map(|call| call.batch.take_body().is_some());
+    assert!(made.eq([false, true, true]), "what was prepared is sent");
+    bench.sink.gate.add_permits(1);
+    bench.until_settled(6).await;
+    assert_eq!(prepared.borrow().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_that_was_prepared_goes_out_before_the_settle_is_written() {
+    let bench = three_gated_batches().await;
+    let mut prepared = bench.sink.prepared.subscribe();
+    prepared.wait_for(|all| all.len() == 1).await.unwrap();
+    bench.faults.settles.store(5, Ordering::SeqCst);
+    bench.sink.gate.add_permits(1);
+    bench
+        .until(|view| matches!(view.state, FlusherState::BackingOff { attempt: 5, .. }))
+        .await;
+    assert_eq!(bench.sink.calls(1).await.len(), 1);
+    // The read that was to begin with the settle did not, five times.
+    bench.sink.gate.add_permits(2);
+    bench.until_settled(6).await;
+    let calls = bench.sink.shut();
+    let sent: Vec<Seq> = calls.into_iter().flat_map(|call| call.seqs).collect();
+    assert_eq!(sent, [1, 2, 3, 4, 5, 6]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_fails_ahead_of_its_time_is_done_again_in_its_time() {
+    let bench = three_gated_batches().await;
+    let mut prepared = bench.sink.prepared.subscribe();
+    prepared.wait_for(|all| all.len() == 1).await.unwrap();
+    // The one that begins with the settle.
+    bench.faults.reads.store(1, Ordering::SeqCst);
+    bench.sink.gate.add_permits(3);
+    bench.until_settled(6).await;
+    let calls = bench.sink.shut();
+    let is_at_once = |pair: &[Call]| pair[0].at == pair[1].at;
+    assert!(calls.windows(2).all(is_at_once), "nobody waited for it");
+    let sent: Vec<Seq> = calls.into_iter().flat_map(|call| call.seqs).collect();
+    assert_eq!(sent, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(bench.faults.reads.load(Ordering::SeqCst), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_the_sink_surfaces_and_the_events_stay() {
     let bench = Bench::new(2, steady(), ScriptedSink::new(|_, _| Reply::Panic)).await;

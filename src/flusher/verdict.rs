@@ -39,7 +39,7 @@ impl Machine {
 
     fn delivered(&mut self, answer: &Answer) {
         let events = self.plan.front_len();
-        let first = self.plan.front().next().map(|item| item.stored.seq);
+        let first = self.plan.front().first().map(|stored| stored.seq);
         let last = self.plan.delivered();
         observe::delivered(events, answer);
         self.judged();
@@ -91,7 +91,7 @@ impl Machine {
             return self.condemn(Cause::TooLarge, answer, now);
         }
         self.judged();
-        let last = self.plan.front().last().map_or(0, |item| item.stored.seq);
+        let last = self.plan.front().last().map_or(0, |stored| stored.seq);
         let half = self.plan.divided();
         self.limit.shrink(half, last);
         observe::divided(half);

@@ -19,7 +19,7 @@
 
 pub(crate) mod keeper;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::io;
 use std::ops::Bound;
@@ -49,19 +49,21 @@ pub(crate) struct Shelf {
     damaged: BTreeSet<Seq>,
     /// Chunks of a failed segment that wait to be written to a new one.
     homeless: Vec<Encoded>,
-    /// The events of the chunk read last.
-    cached: Vec<StoredEvent>,
+    /// The events of the chunk read last that nobody took.
+    cached: VecDeque<StoredEvent>,
     /// The events of the chunk behind it, if it was read before anybody asked.
-    ahead: Vec<StoredEvent>,
+    ahead: VecDeque<StoredEvent>,
     /// Everything up to here was sealed and synced, or settled, before the last segment.
     synced_before: Seq,
 }
 
 /// What the shelf has at a sequence number.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Shelved<'a> {
-    /// The events of its chunk, from that number on.
-    Chunk(&'a [StoredEvent]),
+    /// The events of its chunk, from that number on. Whoever reads takes them from the front, since
+    /// each event that is shared instead costs more than all else that is done with it here; what
+    /// is asked for again is read from disk again.
+    Chunk(&'a mut VecDeque<StoredEvent>),
     /// These were damaged; the first is the number asked for.
     Missing(SeqRange),
     /// It lies behind everything on the shelf, or the shelf is empty.
@@ -85,8 +87,8 @@ impl Shelf {
             reader: None,
             damaged: BTreeSet::new(),
             homeless: Vec::new(),
-            cached: Vec::new(),
-            ahead: Vec::new(),
+            cached: VecDeque::new(),
+            ahead: VecDeque::new(),
             synced_before: 0,
         };
         let mut notes = Vec::new();
@@ -171,28 +173,26 @@ impl Shelf {
         }
         if !holds(&self.cached, seq) {
             match self.find(seq)? {
-                Found::Chunk(events) => self.cached = events,
+                Found::Chunk(events) => self.cached = events.into(),
                 Found::Missing(range) => return Ok(Shelved::Missing(range)),
                 Found::Behind => return Ok(Shelved::NotHere),
             }
         }
         let from = self.cached.partition_point(|event| event.seq < seq);
-        Ok(Shelved::Chunk(self.cached.get(from..).unwrap_or_default()))
+        self.cached.drain(..from);
+        Ok(Shelved::Chunk(&mut self.cached))
     }
 
     /// Reads the chunk behind the one read last, if less than `events` of that are left from
     /// `seq` on: whoever reads on finds it in memory. A fault is met again by whoever does.
     pub(crate) fn look_ahead(&mut self, seq: Seq, events: usize) {
-        let Some(last) = self.cached.last().map(|event| event.seq) else {
-            return;
-        };
-        let left = last.saturating_add(1).saturating_sub(seq);
-        let next = last.saturating_add(1);
-        if left < events as u64
+        let last = self.cached.back().map(|event| event.seq);
+        let next = last.map_or(seq, |last| last.saturating_add(1));
+        if next.saturating_sub(seq) < events as u64
             && !holds(&self.ahead, next)
             && let Ok(Found::Chunk(events)) = self.find(next)
         {
-            self.ahead = events;
+            self.ahead = events.into();
         }
     }
 
@@ -265,8 +265,8 @@ impl Shelf {
         }
         if removed > 0 {
             for chunk in [&mut self.cached, &mut self.ahead] {
-                if chunk.last().is_some_and(|event| event.seq <= cursor) {
-                    *chunk = Vec::new();
+                if chunk.back().is_some_and(|event| event.seq <= cursor) {
+                    *chunk = VecDeque::new();
                 }
             }
             sync_dir(&self.dir)?;
@@ -435,8 +435,8 @@ impl Shelf {
 }
 
 /// Whether an event is among these, which follow each other.
-fn holds(events: &[StoredEvent], seq: Seq) -> bool {
-    let (first, last) = (events.first(), events.last());
+fn holds(events: &VecDeque<StoredEvent>, seq: Seq) -> bool {
+    let (first, last) = (events.front(), events.back());
     first.is_some_and(|e| e.seq <= seq) && last.is_some_and(|e| seq <= e.seq)
 }
 

@@ -165,6 +165,12 @@ impl Sink for Botanalytics {
         }
     }
 
+    /// Makes the body and the idempotency key.
+    fn prepare(&self, batch: &Batch) {
+        let _ = batch.idempotency_key();
+        batch.keep_body(request::body(batch).into());
+    }
+
     /// Resolves once for each key put in place through a [`KeyHandle`] that no request has used
     /// yet. A new content of a file or a new answer of a function does not: the next probe sees
     /// it.

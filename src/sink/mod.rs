@@ -8,10 +8,12 @@ pub mod classify;
 pub mod key;
 pub mod message;
 
+use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -20,9 +22,16 @@ use crate::event::StoredEvent;
 pub use classify::Classifier;
 
 /// What one request carries: events in `seq` order. Never empty. Cloning is cheap.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Batch {
-    events: Arc<[StoredEvent]>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    events: Vec<StoredEvent>,
+    key: OnceLock<Uuid>,
+    /// The body of its request, if that was made ahead of time.
+    body: Mutex<Option<Bytes>>,
 }
 
 impl Batch {
@@ -32,8 +41,13 @@ impl Batch {
         if events.is_empty() {
             None
         } else {
+            let shared = Shared {
+                events,
+                key: OnceLock::new(),
+                body: Mutex::new(None),
+            };
             Some(Self {
-                events: events.into(),
+                shared: Arc::new(shared),
             })
         }
     }
@@ -41,7 +55,7 @@ impl Batch {
     /// The events, in order.
     #[must_use]
     pub fn events(&self) -> &[StoredEvent] {
-        &self.events
+        &self.shared.events
     }
 
     /// A key that is the same for the same events and differs for any others: a UUID of version
@@ -51,12 +65,38 @@ impl Batch {
     pub fn idempotency_key(&self) -> Uuid {
         /// Names the space the keys are made in; any fixed UUID would do.
         const SPACE: Uuid = Uuid::from_u128(0x6576_6572_706f_7374_8000_6261_7463_6800);
-        let ids: Vec<u8> = self
-            .events
-            .iter()
-            .flat_map(|e| *e.event.id().as_uuid().as_bytes())
-            .collect();
-        Uuid::new_v5(&SPACE, &ids)
+        *self.shared.key.get_or_init(|| {
+            let mut ids = Vec::with_capacity(self.events().len() * 16);
+            for stored in self.events() {
+                ids.extend_from_slice(stored.event.id().as_uuid().as_bytes());
+            }
+            Uuid::new_v5(&SPACE, &ids)
+        })
+    }
+
+    /// Keeps the body of its request for [`take_body`](Self::take_body).
+    pub(crate) fn keep_body(&self, body: Bytes) {
+        *self
+            .shared
+            .body
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(body);
+    }
+
+    /// The body that was kept, once: while its answer is waited for, however long, the batch
+    /// holds no more than its events.
+    pub(crate) fn take_body(&self) -> Option<Bytes> {
+        let body = self.shared.body.lock();
+        body.unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Prints the events, of which nothing shows the content.
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("events", &self.shared.events)
+            .finish_non_exhaustive()
     }
 }
 
@@ -166,6 +206,14 @@ pub trait Sink: Send + Sync + 'static {
     /// settled and will be sent again, under the same ids, by the next owner of the spool.
     fn deliver(&self, batch: &Batch) -> impl Future<Output = Outcome> + Send;
 
+    /// Makes ready what delivering this batch will take, such as its body. It is called while an
+    /// earlier batch is under way, with what is likely to be delivered next, and may be called
+    /// with a batch that is never delivered as it is. It must be quick, and must not wait. The
+    /// default does nothing.
+    fn prepare(&self, batch: &Batch) {
+        let _ = batch;
+    }
+
     /// Resolves when something changed that makes a paused delivery worth trying at once, such as
     /// a new key. The default never does.
     ///
@@ -173,5 +221,47 @@ pub trait Sink: Send + Sync + 'static {
     /// It is polled again and again, and dropped in between: a change must not be lost by that.
     fn changed(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Event, EventId};
+
+    fn batch(ids: &[u128]) -> Batch {
+        let events = (1..).zip(ids).map(|(seq, id)| StoredEvent {
+            seq,
+            event: Event::json(r#"{"text":"hunter2"}"#)
+                .unwrap()
+                .with_id(EventId::from_uuid(Uuid::from_u128(*id))),
+        });
+        Batch::new(events.collect()).unwrap()
+    }
+
+    #[test]
+    fn the_idempotency_key_follows_from_the_ids_alone_in_their_order() {
+        let key = batch(&[1, 2]).idempotency_key();
+        assert_eq!(
+            key.to_string(),
+            "60e2b56f-902f-5f76-897b-ae9f610ca93f",
+            "the same in every version of the library"
+        );
+        let again = batch(&[1, 2]);
+        assert_eq!(again.idempotency_key(), key);
+        assert_eq!(again.clone().idempotency_key(), key, "also when it is kept");
+        for other in [&[1][..], &[2, 1], &[1, 2, 3]] {
+            assert_ne!(batch(other).idempotency_key(), key);
+        }
+    }
+
+    #[test]
+    fn a_body_that_was_kept_is_given_once_and_never_shown() {
+        let batch = batch(&[1]);
+        assert_eq!(batch.take_body(), None);
+        batch.keep_body("hunter2".into());
+        assert!(!format!("{batch:?}").contains("hunter2"));
+        assert_eq!(batch.clone().take_body().unwrap(), "hunter2");
+        assert_eq!(batch.take_body(), None);
     }
 }

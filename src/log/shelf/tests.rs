@@ -51,7 +51,7 @@ fn drain(shelf: &mut Shelf, mut seq: Seq) -> (Vec<(Seq, Seq)>, Seq) {
     loop {
         match shelf.read(seq).unwrap() {
             Shelved::Chunk(read) => {
-                assert_eq!(read, events(seq, seq + read.len() as u64 - 1));
+                assert_eq!(*read, events(seq, seq + read.len() as u64 - 1));
                 seq += read.len() as u64;
             }
             Shelved::Missing(range) => {
@@ -325,7 +325,10 @@ fn a_segment_of_another_queue_or_place_is_put_aside_and_never_read() {
     assert_eq!(shelf.range(), Some(SeqRange { first: 1, last: 40 }));
     let missing = Shelved::Missing(SeqRange { first: 1, last: 20 });
     assert_eq!(shelf.read(1).unwrap(), missing);
-    assert_eq!(shelf.read(21).unwrap(), Shelved::Chunk(&events(21, 40)));
+    assert_eq!(
+        shelf.read(21).unwrap(),
+        Shelved::Chunk(&mut events(21, 40).into())
+    );
     let kept = spool.path().join("quarantine");
     assert_eq!(fs::read_dir(kept).unwrap().count(), 2);
 }
@@ -343,7 +346,7 @@ fn a_chunk_that_was_read_ahead_is_given_from_memory_also_after_others_are_delete
     };
     assert_eq!(
         shelf.read(41).unwrap(),
-        Shelved::Chunk(&events(41, 60)),
+        Shelved::Chunk(&mut events(41, 60).into()),
         "a chunk of its own"
     );
     shelf.look_ahead(42, 19);
@@ -353,10 +356,42 @@ fn a_chunk_that_was_read_ahead_is_given_from_memory_also_after_others_are_delete
     let file = path(&shelf, 61);
     shelf.reader = None;
     fs::write(file, b"gone").unwrap();
-    assert_eq!(shelf.read(51).unwrap(), Shelved::Chunk(&events(51, 60)));
-    assert_eq!(shelf.read(61).unwrap(), Shelved::Chunk(&events(61, 80)));
-    assert_eq!(shelf.read(70).unwrap(), Shelved::Chunk(&events(70, 80)));
+    assert_eq!(
+        shelf.read(51).unwrap(),
+        Shelved::Chunk(&mut events(51, 60).into())
+    );
+    assert_eq!(
+        shelf.read(61).unwrap(),
+        Shelved::Chunk(&mut events(61, 80).into())
+    );
+    assert_eq!(
+        shelf.read(70).unwrap(),
+        Shelved::Chunk(&mut events(70, 80).into())
+    );
     // What nobody kept is not there any more.
-    shelf.cached = Vec::new();
+    shelf.cached.clear();
     assert!(matches!(shelf.read(70).unwrap(), Shelved::Missing(_)));
+}
+
+#[test]
+fn what_was_taken_of_a_chunk_is_read_again_when_it_is_asked_for_again() {
+    let spool = tempfile::tempdir().unwrap();
+    let mut shelf = open(spool.path(), 10_000);
+    fill(&mut shelf, 1, 60);
+    for from in [1, 8, 1, 21, 20, 60, 1] {
+        let Shelved::Chunk(chunk) = shelf.read(from).unwrap() else {
+            panic!("there is a chunk at {from}");
+        };
+        let end = from.div_ceil(20) * 20;
+        assert_eq!(*chunk, events(from, end));
+        chunk.drain(..chunk.len().min(7));
+        shelf.look_ahead(from + 7, 20);
+    }
+    // Also after the last of a chunk was taken, the next one is looked for.
+    let Shelved::Chunk(chunk) = shelf.read(21).unwrap() else {
+        panic!("there is a chunk at 21");
+    };
+    chunk.clear();
+    shelf.look_ahead(41, 20);
+    assert_eq!(shelf.ahead, events(41, 60));
 }

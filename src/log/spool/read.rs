@@ -73,11 +73,8 @@ impl Sealed {
         while next < self.tail_first && !limit.is_reached() {
             let gap_end = match shelf.read(next)? {
                 Shelved::Chunk(chunk) => {
-                    for stored in chunk.iter().skip_while(|stored| stored.seq < next) {
-                        if !limit.take(&stored.event) {
-                            break;
-                        }
-                        events.push(stored.clone());
+                    while chunk.front().is_some_and(|s| limit.take(&s.event)) {
+                        events.extend(chunk.pop_front());
                     }
                     match events.last() {
                         Some(stored) if stored.seq >= next => next = stored.seq + 1,

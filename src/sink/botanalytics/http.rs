@@ -155,13 +155,15 @@ impl Http {
             return Outcome::new(Verdict::Pause(PauseReason::Credentials), answer);
         };
         bearer.set_sensitive(true);
+        let body = batch.take_body();
+        let body = body.unwrap_or_else(|| request::body(batch).into());
         let response = self
             .client
             .post(self.address.url.clone())
             .header(AUTHORIZATION, bearer)
             .header(CONTENT_TYPE, "application/json")
             .header(IDEMPOTENCY_KEY, batch.idempotency_key().to_string())
-            .body(request::body(batch))
+            .body(body)
             .send()
             .await;
         match response {
