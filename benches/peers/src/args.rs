@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     pub(crate) only: Option<String>,
 
-    /// Rounds of each system, instead of 5 (quick) or 7.
+    /// Rounds of each system, instead of 5.
     #[arg(long, value_name = "N")]
     pub(crate) rounds: Option<usize>,
 
@@ -41,12 +41,12 @@ pub(crate) struct Args {
 impl Args {
     /// How often each system is measured.
     pub(crate) fn rounds(&self) -> usize {
-        self.rounds.unwrap_or(if self.quick { 5 } else { 7 })
+        self.rounds.unwrap_or(5)
     }
 
     /// How long one measurement of a rate lasts.
     pub(crate) fn span(&self) -> Duration {
-        Duration::from_millis(if self.quick { 150 } else { 1500 })
+        Duration::from_millis(if self.quick { 150 } else { 500 })
     }
 
     /// How long a system runs before the measurement begins.

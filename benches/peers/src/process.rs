@@ -25,6 +25,16 @@ pub(crate) fn peak_bytes(id: u32) -> Result<u64> {
     Ok(field(&text, "VmHWM").context("no VmHWM")? * 1024)
 }
 
+/// Seconds of processor that a process has used, all its threads together, to the hundredth.
+pub(crate) fn processor_seconds(id: u32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // The name stands in parentheses and may hold anything.
+    let (_, fields) = text.rsplit_once(')').context("no name")?;
+    let ticks = fields.split_ascii_whitespace().skip(11).take(2);
+    let ticks: Vec<f64> = ticks.map(str::parse).collect::<Result<_, _>>()?;
+    Ok(ticks.iter().sum::<f64>() / rustix::param::clock_ticks_per_second() as f64)
+}
+
 /// How often each thread of a process has been put on a processor, by the name of the thread.
 pub(crate) fn wake_ups(id: u32) -> Result<BTreeMap<String, u64>> {
     let mut found = BTreeMap::new();

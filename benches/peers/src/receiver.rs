@@ -12,7 +12,7 @@ use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 
 use crate::child::{self, Running};
-use crate::client;
+use crate::{client, process};
 
 /// When batches came, in nanoseconds of the monotonic clock, which all processes share.
 #[derive(Clone)]
@@ -79,7 +79,7 @@ async fn tell(State(receipts): State<Receipts>) -> String {
 /// The receiver, as the parent sees it.
 #[derive(Debug)]
 pub(crate) struct Receiver {
-    _process: Running,
+    process: Running,
     host: String,
 }
 
@@ -89,9 +89,15 @@ impl Receiver {
         let mut process = Running::start("receive", &[&delay.as_micros().to_string()])?;
         let port = process.line()?;
         Ok(Self {
-            _process: process,
+            process,
             host: format!("http://127.0.0.1:{port}"),
         })
+    }
+
+    /// Seconds of processor that it and this process have used.
+    pub(crate) fn processor_seconds(&self) -> Result<f64> {
+        Ok(process::processor_seconds(self.process.id())?
+            + process::processor_seconds(std::process::id())?)
     }
 
     /// The base URL for a sink.

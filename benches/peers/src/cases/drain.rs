@@ -13,6 +13,7 @@ use crate::events::{self, Size};
 use crate::goal::Verdict;
 use crate::place;
 use crate::receiver::Receiver;
+use crate::report::figure;
 use crate::stats::Samples;
 use crate::systems::settings;
 
@@ -23,17 +24,22 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     let receiver = Receiver::start(Duration::ZERO)?;
     let spool = bench.backlog(events)?;
     let (mut ours, mut bare) = (Samples::new(), Samples::new());
+    let (mut our_work, mut bare_work) = (Samples::new(), Samples::new());
     for round in 1..=bench.args.rounds() {
         eprintln!("drain: round {round} of {}", bench.args.rounds());
+        let before = receiver.processor_seconds()?;
         bare.add(bench.runtime.block_on(post_all(&pool, events, &receiver))?);
+        bare_work.add(work_us(&receiver, before, events)?);
         let scratch = bench.place.fresh()?;
         place::copy(&spool, scratch.path())?;
         rustix::fs::sync();
+        let before = receiver.processor_seconds()?;
         ours.add(
             bench
                 .runtime
                 .block_on(drain(scratch.path(), events, &receiver))?,
         );
+        our_work.add(work_us(&receiver, before, events)?);
     }
     let report = &mut bench.report;
     let what = format!("{events} events in batches of {BATCH_EVENTS}, each awaited");
@@ -51,6 +57,25 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
         &bare,
         "events/s",
     );
+    let what = "processor time of both processes for a batch";
+    report.row("drain", "everpost, work", what, &our_work, "us/batch");
+    report.row(
+        "drain",
+        "limit: bare reqwest loop, work",
+        what,
+        &bare_work,
+        "us/batch",
+    );
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+    let most = cores * 1e6 * BATCH_EVENTS as f64 / our_work.median();
+    let note = format!(
+        "To read a batch from disk, check and unpack it, post it and settle it takes {:.0} us of processor time in both processes together, to post it alone {:.0} us. With {cores} processors that never wait, everpost could reach {} events/s here, {:.2} of the bare loop.",
+        our_work.median(),
+        bare_work.median(),
+        figure(most),
+        most / bare.median()
+    );
+    report.note("drain", note);
     let ratio = ours.median() / bare.median();
     let text = format!("{ratio:.2}");
     report.verdict(Verdict::at_least(
@@ -61,6 +86,12 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
         text,
     ));
     Ok(())
+}
+
+/// Microseconds of processor time for a batch since a moment.
+fn work_us(receiver: &Receiver, before: f64, events: usize) -> Result<f64> {
+    let seconds = receiver.processor_seconds()? - before;
+    Ok(1e6 * seconds * BATCH_EVENTS as f64 / events as f64)
 }
 
 /// Events delivered in a second, from before the spool is opened until nothing is pending.
