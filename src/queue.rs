@@ -110,7 +110,7 @@ impl QueueBuilder {
     /// Without a runtime this is so anyway. The thread is named `everpost-flusher`, has a small
     /// runtime for itself, and ends when the queue is closed or its last clone is dropped; that
     /// does not wait for it. A sink that panics is seen as everywhere: in
-    /// [`FlusherState::Failed`] and at [`Queue::close`].
+    /// [`FlusherState::Failed`](crate::FlusherState::Failed) and at [`Queue::close`].
     pub fn flusher_thread(mut self) -> Self {
         self.own_thread = true;
         self
