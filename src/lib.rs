@@ -75,16 +75,18 @@ pub mod sandbox;
 mod settings;
 pub mod sink;
 mod status;
+mod watch;
 
 pub use dead::{Cause, DeadLetter, DeadLetters};
 pub use error::Error;
 pub use event::{Event, EventId, Receipt, Seq, StoredEvent};
 pub use ledger::{Ledger, Settled};
-pub use queue::{Queue, QueueBuilder, StatusWatch};
+pub use queue::{Queue, QueueBuilder};
 pub use settings::{Delivery, Durability, OnFull, Settings};
 pub use sink::botanalytics;
 pub use sink::{Answer, Batch, Outcome, PauseReason, Sink, Verdict};
 pub use status::{Closed, FlusherState, Recovery, SeqRange, Status};
+pub use watch::StatusWatch;
 
 /// Runs the examples of the README.
 #[cfg(doctest)]

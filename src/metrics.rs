@@ -26,8 +26,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use ::metrics::{Counter, Gauge, SharedString, Unit, counter, gauge, histogram};
 
 use crate::observe::Place;
-use crate::queue::{Queue, StatusWatch};
+use crate::queue::Queue;
 use crate::status::{FlusherState, Status};
+use crate::watch::StatusWatch;
 
 /// Label: the path of the spool, as it was given to [`Queue::builder`].
 pub const SPOOL: &str = "spool";

@@ -3,28 +3,28 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, SystemClock};
 use crate::dead::DeadLetters;
 use crate::error::Error;
 use crate::event::{Event, EventId, Receipt, Seq, StoredEvent};
-use crate::flusher::{self, FlusherHandle, FlusherView};
+use crate::flusher::{self, FlusherHandle};
 use crate::log::disk::RealDisk;
 use crate::log::spool::SpoolLog;
 use crate::log::sync::block_on;
 use crate::log::thread::{self, LogHandle, ThreadSettings};
-use crate::log::{Log, Position, Read};
+use crate::log::{Log, Read};
 use crate::observe::{self, Place};
 #[cfg(feature = "control")]
 use crate::room::{Guest, Room};
 use crate::settings::{Durability, OnFull, Settings};
 use crate::sink::Sink;
-use crate::status::{Closed, FlusherState, Recovery, Status};
+use crate::status::{Closed, Recovery, Status};
+use crate::watch::StatusWatch;
 
 /// A durable queue: append now, deliver when the network returns.
 ///
@@ -110,7 +110,7 @@ impl QueueBuilder {
     /// Without a runtime this is so anyway. The thread is named `everpost-flusher`, has a small
     /// runtime for itself, and ends when the queue is closed or its last clone is dropped; that
     /// does not wait for it. A sink that panics is seen as everywhere: in
-    /// [`FlusherState::Failed`] and at [`Queue::close`].
+    /// [`FlusherState::Failed`](crate::FlusherState::Failed) and at [`Queue::close`].
     pub fn flusher_thread(mut self) -> Self {
         self.own_thread = true;
         self
@@ -445,84 +445,6 @@ impl Queue {
     /// As [`close`](Self::close).
     pub fn close_blocking(&self, deadline: Duration) -> Result<Closed, Error> {
         block_on(self.close(deadline))
-    }
-}
-
-/// Follows the [`Status`] of a queue. Made by [`Queue::watch`]. Does not keep the queue open.
-#[derive(Clone, Debug)]
-pub struct StatusWatch {
-    positions: watch::Receiver<Position>,
-    views: Option<watch::Receiver<FlusherView>>,
-    max_bytes: u64,
-}
-
-impl StatusWatch {
-    /// The status at this moment.
-    #[must_use]
-    pub fn current(&self) -> Status {
-        let position = self.positions.borrow().clone();
-        let view = self.views.as_ref().map(|views| views.borrow().clone());
-        let (flusher, last_answer, requests) = match view {
-            Some(view) => (view.state, view.last_answer, view.requests),
-            None => (FlusherState::Absent, None, 0),
-        };
-        Status {
-            flusher,
-            ledger: position.ledger,
-            pending: position.ledger.pending(),
-            cursor: position.cursor,
-            last_seq: position.last_seq,
-            oldest_pending: position
-                .oldest_ms
-                .map(|ms| UNIX_EPOCH + Duration::from_millis(ms)),
-            dead_letters: position.dead_letters,
-            disk_bytes: position.disk_bytes,
-            max_bytes: self.max_bytes,
-            missing: position.missing,
-            storage_fault: position.fault,
-            last_answer,
-            requests,
-        }
-    }
-
-    fn mark_unchanged(&mut self) {
-        self.positions.mark_unchanged();
-        if let Some(views) = &mut self.views {
-            views.mark_unchanged();
-        }
-    }
-
-    /// Waits until something has changed since the watch was made or last waited; `false` once the queue has ended
-    /// and nothing changes any more.
-    ///
-    /// # Cancel safety
-    /// No change is lost if the future is dropped.
-    pub async fn changed(&mut self) -> bool {
-        match &mut self.views {
-            Some(views) => tokio::select! {
-                changed = self.positions.changed() => changed.is_ok() || views.changed().await.is_ok(),
-                changed = views.changed() => changed.is_ok() || self.positions.changed().await.is_ok(),
-            },
-            None => self.positions.changed().await.is_ok(),
-        }
-    }
-
-    /// Waits until the status is as `wanted`; gives it, or `None` if the queue ended before.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost if the future is dropped.
-    pub async fn wait_for(&mut self, mut wanted: impl FnMut(&Status) -> bool) -> Option<Status> {
-        loop {
-            // Marked as seen before it is looked at, so that no change slips in between.
-            self.mark_unchanged();
-            let status = self.current();
-            if wanted(&status) {
-                return Some(status);
-            }
-            if !self.changed().await {
-                return None;
-            }
-        }
     }
 }
 

@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout_at};
 use super::answer;
 use super::wire::DrainLine;
 use crate::event::Seq;
-use crate::queue::StatusWatch;
 use crate::status::{FlusherState, Status};
+use crate::watch::StatusWatch;
 
 /// The least time between two lines; changes within it are told as one.
 pub(super) const PACE: Duration = Duration::from_millis(100);

@@ -46,7 +46,7 @@ impl Args {
 
     /// How long one measurement of a rate lasts.
     pub(crate) fn span(&self) -> Duration {
-        Duration::from_millis(if self.quick { 150 } else { 500 })
+        Duration::from_millis(if self.quick { 150 } else { 300 })
     }
 
     /// How long a system runs before the measurement begins.

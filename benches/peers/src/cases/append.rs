@@ -1,8 +1,10 @@
 //! How many events are acknowledged in a second.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Result;
+use everpost::Event;
 
 use crate::bench::Bench;
 use crate::contest::{Race, Survives, System};
@@ -61,6 +63,8 @@ fn written(bench: &mut Bench, case: &str, producers: usize) -> Result<()> {
     beside_limit(bench, case, systems::bare_written().name, 0.5);
     if producers > 1 {
         bounded_by_shape(bench, case, systems::grouped_written().name);
+    } else {
+        bounded_by_event(bench, case, systems::bare_written().name);
     }
     beside_peers(
         bench,
@@ -159,6 +163,31 @@ fn one_round(bench: &Bench, race: &Race, system: &System) -> Result<f64> {
 fn disk_rate(bench: &Bench) -> Result<f64> {
     let scratch = bench.place.fresh()?;
     device::syncs_per_second(scratch.path(), bench.args.span())
+}
+
+/// What everpost does beside the write and the peers do not.
+fn bounded_by_event(bench: &mut Bench, case: &str, limit: &str) {
+    let pool = events::pool(Size::Chat, 4096);
+    let began = Instant::now();
+    let made = pool
+        .iter()
+        .filter(|json| Event::json((*json).clone()).is_ok());
+    let made_us = each_us(began, made.count());
+    let report = &mut bench.report;
+    if let (Some(ours), Some(limit)) = (report.median(case, EVERPOST), report.median(case, limit)) {
+        let text = format!(
+            "A plain write of an event takes {:.2} us and an append {:.2} us. Of that, {made_us:.2} us are for the event itself: a check that it is JSON, an id and the time. The rest is for a checksum, the copy in memory that is delivered from, the books, and taking turns.",
+            1e6 / limit,
+            1e6 / ours
+        );
+        report.note(case, text);
+    }
+}
+
+/// Microseconds for each of so many.
+fn each_us(began: Instant, count: usize) -> f64 {
+    let count = count.max(1);
+    1e6 * began.elapsed().as_secs_f64() / count as f64
 }
 
 /// What is left of the limit when producers are tasks that wait for a writer thread.

@@ -117,7 +117,7 @@ fn bench_round(bench: &Bench, pool: &Arc<[Bytes]>, rate: f64) -> Result<(Vec<f64
     rustix::fs::sync();
     let span = bench
         .args
-        .pick(Duration::from_secs(1), Duration::from_secs(10));
+        .pick(Duration::from_secs(1), Duration::from_secs(5));
     let probe = bench.place.fresh()?;
     let bytes = pool.first().map_or(300, Bytes::len);
     let (took, beside) = std::thread::scope(|scope| {

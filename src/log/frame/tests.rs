@@ -1,0 +1,183 @@
+//! Frames to the byte, and what is believed of damaged ones.
+
+use super::*;
+
+const QUEUE: Uuid = Uuid::from_u128(7);
+
+fn event(n: u64) -> Event {
+    Event::json(n.to_string()).unwrap()
+}
+
+/// A file of one generation with frames of one event each; each frame says that everything
+/// before `synced(n)` had been synced.
+fn file(frames: u64, generation: u64, synced: impl Fn(u32) -> u32) -> (Vec<u8>, Vec<u32>) {
+    let mut writer = FrameWriter::new(QUEUE);
+    let mut starts = Vec::new();
+    for n in 1..=frames {
+        let at = u32::try_from(writer.bytes().len()).unwrap();
+        starts.push(at);
+        let place = Place {
+            generation,
+            buffer_offset: 0,
+            synced: synced(at),
+        };
+        writer.events(place, n, &[event(n)]);
+    }
+    let mut bytes = writer.bytes().to_vec();
+    bytes.resize(4096, 0);
+    (bytes, starts)
+}
+
+fn seqs(bytes: Vec<u8>) -> (Vec<Seq>, usize) {
+    let scan = scan(&Bytes::from(bytes), QUEUE);
+    let seqs = scan
+        .frames
+        .iter()
+        .flat_map(|frame| match frame.entry().unwrap() {
+            Entry::Events(events) => events.iter().map(|e| e.seq).collect::<Vec<_>>(),
+            _ => vec![],
+        })
+        .collect();
+    (seqs, scan.damaged.len())
+}
+
+#[test]
+fn frames_come_back_in_order() {
+    assert_eq!(seqs(file(5, 1, |at| at).0), (vec![1, 2, 3, 4, 5], 0));
+}
+
+#[test]
+fn a_frame_is_found_however_many_zeroes_stand_before_it() {
+    for at in (0..3 * 4096_u32).step_by(8) {
+        let mut writer = FrameWriter::new(QUEUE);
+        let place = Place {
+            generation: 1,
+            buffer_offset: at,
+            synced: 0,
+        };
+        writer.retried(place, 5);
+        let mut bytes = vec![0; at as usize];
+        bytes.extend_from_slice(writer.bytes());
+        let found = valid_frames(&Bytes::from(bytes), QUEUE);
+        assert_eq!(found.len(), 1, "at {at}");
+    }
+}
+
+#[test]
+fn i8_damage_to_a_synced_frame_is_reported_and_later_frames_are_kept() {
+    let (mut bytes, starts) = file(5, 1, |at| at);
+    bytes[starts[2] as usize + 40] ^= 1;
+    assert_eq!(seqs(bytes), (vec![1, 2, 4, 5], 1));
+}
+
+#[test]
+fn a_torn_end_is_dropped_even_if_a_later_part_of_it_survived() {
+    let (mut bytes, starts) = file(5, 1, |_| 0);
+    bytes[starts[2] as usize + 40] ^= 1;
+    assert_eq!(seqs(bytes), (vec![1, 2], 0));
+}
+
+#[test]
+fn frames_of_an_earlier_generation_are_stale() {
+    let (mut bytes, starts) = file(5, 1, |at| at);
+    let mut writer = FrameWriter::new(QUEUE);
+    let place = Place {
+        generation: 2,
+        buffer_offset: 0,
+        synced: 0,
+    };
+    writer.events(place, 9, &[event(9)]);
+    bytes[..writer.bytes().len()].copy_from_slice(writer.bytes());
+    assert_eq!(
+        writer.bytes().len(),
+        starts[1] as usize,
+        "the next stale frame fits exactly"
+    );
+    assert_eq!(seqs(bytes), (vec![9], 0));
+}
+
+#[test]
+fn frames_of_another_queue_or_another_place_are_not_believed() {
+    let (bytes, _) = file(2, 1, |at| at);
+    let other = scan(&Bytes::from(bytes.clone()), Uuid::from_u128(8));
+    assert!(other.frames.is_empty() && other.used);
+    let mut moved = vec![0; 8];
+    moved.extend_from_slice(&bytes);
+    assert!(scan(&Bytes::from(moved), QUEUE).frames.is_empty());
+}
+
+#[test]
+fn no_single_flipped_bit_yields_a_wrong_event() {
+    let (bytes, _) = file(3, 1, |at| at);
+    for bit in 0..200 * 8 {
+        let mut copy = bytes.clone();
+        copy[bit / 8] ^= 1 << (bit % 8);
+        for frame in scan(&Bytes::from(copy), QUEUE).frames {
+            let Some(Entry::Events(events)) = frame.entry() else {
+                panic!("bit {bit}")
+            };
+            assert_eq!(
+                &events[0].event.json_bytes()[..],
+                events[0].seq.to_string().as_bytes()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_frame_is_what_the_format_says_to_the_byte() {
+    let mut writer = FrameWriter::new(QUEUE);
+    let place = Place {
+        generation: 0x0102,
+        buffer_offset: 64,
+        synced: 32,
+    };
+    writer.retried(place, 5);
+    let golden = "64ca2f24080000000201000000000000400000002000000004010000000000000500000000000000";
+    let hex: String = writer.bytes().iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(hex, golden);
+}
+
+/// The first block of the first commit to a file is torn, a later frame of it survives. It was
+/// believed, and the events before it, which nobody had been told were safe, were reported as
+/// lost.
+#[test]
+fn a_torn_first_commit_of_a_file_is_not_damage() {
+    let mut writer = FrameWriter::new(QUEUE);
+    let place = Place {
+        generation: 2,
+        buffer_offset: 0,
+        synced: 0,
+    };
+    writer.books(
+        place,
+        Kind::Checkpoint,
+        Ledger {
+            appended: 99,
+            ..Ledger::default()
+        },
+    );
+    for n in 100..104 {
+        writer.events(
+            place,
+            n,
+            &[Event::json(format!("\"{}\"", "x".repeat(3000))).unwrap()],
+        );
+    }
+    let mut over_zeroes = writer.bytes().to_vec();
+    over_zeroes[..4096].fill(0);
+    let found = scan(&Bytes::from(over_zeroes), QUEUE);
+    assert!(
+        found.frames.is_empty() && found.damaged.is_empty(),
+        "{found:?}"
+    );
+
+    let (mut over_earlier_use, _) = file(60, 1, |at| at);
+    over_earlier_use.resize(writer.bytes().len(), 0);
+    over_earlier_use[4096..].copy_from_slice(&writer.bytes()[4096..]);
+    let found = scan(&Bytes::from(over_earlier_use), QUEUE);
+    assert!(
+        found.frames.iter().all(|frame| frame.generation == 1),
+        "{found:?}"
+    );
+}
