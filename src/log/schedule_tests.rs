@@ -27,7 +27,7 @@ mod sync {
     pub(super) use shuttle::sync::{Condvar, Mutex, MutexGuard, TryLockError};
     pub(super) use shuttle::thread;
 
-    pub(super) const LOOKS: u32 = 1;
+    pub(super) const LOOKS: u32 = 3;
 }
 
 #[path = "thread.rs"]
@@ -343,9 +343,11 @@ fn callers_that_commit_themselves_wait_for_room_like_all_others() {
     });
 }
 
+/// Once, a caller that found the log ended while it looked for its answer asked for that answer
+/// again, which is a panic in tokio.
 #[test]
 fn a_close_or_the_end_of_the_log_reaches_callers_that_commit_themselves() {
-    for dies_at in [0, 2] {
+    for dies_at in [0, 1, 2] {
         explore(move || async move {
             let (log, disk) = open(Opening {
                 intake_events: 3,
@@ -353,10 +355,11 @@ fn a_close_or_the_end_of_the_log_reaches_callers_that_commit_themselves() {
                 ..Opening::default()
             })
             .await;
-            let callers: Vec<_> = (0..3)
-                .map(|_| {
+            let callers: Vec<_> = [true, false, false]
+                .into_iter()
+                .map(|sync| {
                     let log = log.clone();
-                    shuttle::thread::spawn(move || log.append_blocking(events(1), true))
+                    shuttle::thread::spawn(move || log.append_blocking(events(1), sync))
                 })
                 .collect();
             let closed = log.close().await;
@@ -365,7 +368,7 @@ fn a_close_or_the_end_of_the_log_reaches_callers_that_commit_themselves() {
             }
             for caller in callers {
                 match caller.join().unwrap() {
-                    Ok(seq) => assert!(Disk::of(&disk.synced) >= seq, "{seq} is not safe"),
+                    Ok(seq) => assert!(Disk::of(&disk.committed) >= seq, "{seq} is not safe"),
                     Err(Error::Closed) => {}
                     Err(error) => assert!(error.to_string().contains("boom"), "{error:?}"),
                 }

@@ -167,21 +167,25 @@ impl LogHandle {
             asker: Asker::Waits(reply),
             _permit: permit,
         };
-        let left = self.desk.inbox.leave_append(append);
+        let Ok(left) = self.desk.inbox.leave_append(append) else {
+            return Err(block_on(self.gone()));
+        };
         // Without a sync, whoever is at the log is done sooner than a thread falls asleep.
-        let looks = if sync { 1 } else { LOOKS };
-        if let Ok(Left::ToAnyone) = left {
-            for _ in 0..looks {
-                match answer.try_recv() {
-                    Ok(result) => return result,
-                    Err(TryRecvError::Empty) if !self.desk.lead(&self.place) => {
-                        thread::yield_now();
-                    }
-                    _ => break,
-                }
+        let looks = match left {
+            Left::ToTheThread => 0,
+            Left::ToAnyone if sync => 1,
+            Left::ToAnyone => LOOKS,
+        };
+        for _ in 0..looks {
+            match answer.try_recv() {
+                Ok(result) => return result,
+                // It must not be asked again.
+                Err(TryRecvError::Closed) => return Err(block_on(self.gone())),
+                Err(TryRecvError::Empty) if self.desk.lead(&self.place) => break,
+                Err(TryRecvError::Empty) => thread::yield_now(),
             }
         }
-        block_on(self.answered(left.is_ok(), answer))
+        block_on(self.answered(true, answer))
     }
 
     /// Appends without waiting for anything: if there is room in the intake now, the events are
