@@ -64,8 +64,8 @@ pub(crate) struct SpoolLog {
     staged_counts: Vec<usize>,
     /// The dead letter whose event is staged again.
     staged_retried: Option<Seq>,
-    /// Committed events wait for their fdatasync.
-    events_unsynced: bool,
+    /// The last committed event that a power cut cannot take back.
+    durable_last: Seq,
     missing: Vec<SeqRange>,
     fault: Option<String>,
     /// When sealing may be tried again after it failed, and what it failed of.
@@ -103,7 +103,7 @@ impl SpoolLog {
     /// After a sync of the journal: everything written is durable, the cursor among it.
     fn note_synced(&mut self) {
         self.durable_cursor = self.cursor();
-        self.events_unsynced = false;
+        self.durable_last = self.ledger.appended;
     }
 
     /// Replaces the journal file whose write or sync failed: a fresh one gets the books and
@@ -271,15 +271,17 @@ impl Log for SpoolLog {
             result = self.write_staged_again();
         }
         let result = self.note_fault(result);
-        let staged = std::mem::take(&mut self.staged);
         self.staged_bytes = 0;
         self.staged_counts.clear();
         self.staged_retried = None;
-        result?;
+        if result.is_err() {
+            self.staged.clear();
+            return result;
+        }
         // Only now is it appended (I1).
-        self.events_unsynced |= !staged.is_empty();
-        self.ledger.appended += staged.len() as u64;
-        self.tail.extend(staged);
+        self.ledger.appended += self.staged.len() as u64;
+        self.tail.extend(self.staged.drain(..));
+        self.staged.shrink_to(1024);
         if sync || !self.journal.is_unsynced() {
             self.note_synced();
         }
@@ -287,7 +289,7 @@ impl Log for SpoolLog {
     }
 
     fn is_unsynced(&self) -> bool {
-        self.events_unsynced
+        self.durable_last < self.ledger.appended
     }
 
     fn read(&mut self, from: Seq, events_max: usize, bytes_max: u64) -> Result<Read, Error> {
@@ -342,7 +344,7 @@ impl Log for SpoolLog {
                 path: self.dir.join("state"),
             });
         }
-        if self.events_unsynced {
+        if self.is_unsynced() {
             // The event first: a letter that outlived it would stand at a number that is given
             // again, and go when that other event is found there.
             self.commit(true)?;

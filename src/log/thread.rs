@@ -171,18 +171,24 @@ impl LogHandle {
             return Err(block_on(self.gone()));
         };
         // Without a sync, whoever is at the log is done sooner than a thread falls asleep.
-        let looks = match left {
+        let mut looks = match left {
             Left::ToTheThread => 0,
             Left::ToAnyone if sync => 1,
             Left::ToAnyone => LOOKS,
         };
-        for _ in 0..looks {
+        while looks > 0 {
+            if self.desk.lead(&self.place) {
+                // The answer is there, or it has to wait for room.
+                looks = 1;
+            } else {
+                thread::yield_now();
+            }
+            looks -= 1;
             match answer.try_recv() {
                 Ok(result) => return result,
                 // It must not be asked again.
                 Err(TryRecvError::Closed) => return Err(block_on(self.gone())),
-                Err(TryRecvError::Empty) if self.desk.lead(&self.place) => break,
-                Err(TryRecvError::Empty) => thread::yield_now(),
+                Err(TryRecvError::Empty) => {}
             }
         }
         block_on(self.answered(true, answer))

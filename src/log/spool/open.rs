@@ -97,7 +97,7 @@ impl SpoolLog {
             staged_bytes: 0,
             staged_counts: Vec::new(),
             staged_retried: None,
-            events_unsynced: false,
+            durable_last: ledger.appended,
             missing,
             fault: None,
             seal_rest: None,

@@ -1,5 +1,7 @@
 //! Room: for frames in the journal, for chunks on the disk, and what happens when there is none.
 
+use std::time::Duration;
+
 use super::{SEAL_REST, Sealing, SpoolLog};
 use crate::error::Error;
 use crate::event::StoredEvent;
@@ -133,9 +135,10 @@ impl SpoolLog {
                 source,
             ));
         }
-        if self.events_unsynced {
+        if self.durable_last < last {
             // At `Written`, what comes before the chunk may not be durable yet. A chunk that
-            // outlived it in a power cut would make it look damaged.
+            // outlived it in a power cut would make it look damaged. Everything newer becomes
+            // durable as well, so the next chunks need no sync.
             self.journal.write()?;
             self.journal.sync()?;
             self.note_synced();
@@ -298,11 +301,8 @@ impl SpoolLog {
         // A shelf that does not keep up is waited for: memory is bounded, and so the rate.
         let far_behind = self.tail.bytes() / 2 > self.settings.tail_bytes;
         self.finish_sealing(far_behind)?;
-        let now = self.clock.monotonic();
-        let resting = self
-            .seal_rest
-            .as_ref()
-            .is_some_and(|(until, ..)| *until > now);
+        let rests = |(until, ..): &(Duration, _, _)| *until > self.clock.monotonic();
+        let resting = self.seal_rest.as_ref().is_some_and(rests);
         if self.sealing.is_some() || self.tail.bytes() <= self.settings.tail_bytes || resting {
             return Ok(false);
         }

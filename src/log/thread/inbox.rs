@@ -10,6 +10,9 @@ use super::{Append, Command};
 /// Bytes gathered into one commit at the most; what waits beyond goes into the next.
 const COMMIT_BYTES: u64 = 1 << 20;
 
+/// Places for appends that are kept from one round to the next.
+pub(super) const KEPT: usize = 1024;
+
 /// Commands on their way to the log, and the bell that wakes its thread.
 #[derive(Default)]
 pub(super) struct Inbox {
@@ -46,6 +49,17 @@ pub(super) struct Mail {
     pub(super) commands: VecDeque<Command>,
     /// Nobody can send anything any more, and nothing is left.
     pub(super) is_last: bool,
+}
+
+impl Mail {
+    /// Empties it for the next round.
+    pub(super) fn clear(&mut self) {
+        self.appends.clear();
+        self.appends.shrink_to(KEPT);
+        self.bytes = 0;
+        self.commands.clear();
+        self.is_last = false;
+    }
 }
 
 /// Whether somebody else must do what was left in the inbox.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::super::sync::{LOOKS, thread};
-use super::inbox::{Inbox, Mail, Pause, Rest};
+use super::inbox::{Inbox, KEPT, Mail, Pause, Rest};
 use super::{Append, Command, Log, Position, ThreadSettings};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -37,6 +37,9 @@ pub(super) struct Owner {
     publish: watch::Sender<Position>,
     /// Appends that wait for room, oldest first, ahead of everything that comes in.
     waiting: VecDeque<Append>,
+    /// What is used in each round and empty between two, kept for its memory.
+    mail: Mail,
+    staged: Vec<(Append, Seq)>,
     /// When the oldest unsynced commit must be synced, on the monotonic clock.
     sync_at: Option<Duration>,
     more_to_tidy: bool,
@@ -63,6 +66,8 @@ impl Owner {
             clock,
             publish,
             waiting,
+            mail: Mail::default(),
+            staged: Vec::new(),
             sync_at: None,
             more_to_tidy: true,
             company: 0,
@@ -76,9 +81,10 @@ impl Owner {
     /// with this round.
     pub(super) fn round(there: &mut Option<Self>, inbox: &Inbox, by: By) -> Option<Pause> {
         let owner = there.as_mut()?;
-        let mut mail = owner.gather(inbox, by);
+        let mut mail = std::mem::take(&mut owner.mail);
+        owner.gather(inbox, by, &mut mail);
         let is_quick = mail.appends.iter().any(|append| !append.sync);
-        owner.commit(mail.appends);
+        owner.commit(&mut mail.appends);
         let mut changed = false;
         let mut close = None;
         for command in mail.commands.drain(..) {
@@ -102,22 +108,27 @@ impl Owner {
             there.take()?.close(close);
             return None;
         }
-        let due = owner.plan(inbox, by);
+        mail.clear();
+        owner.mail = mail;
+        owner.plan(inbox, by);
         Some(Pause {
-            rest: owner.rest(due),
+            // Only the thread rests.
+            rest: if by == By::Thread {
+                owner.rest()
+            } else {
+                Rest::None
+            },
             // Without a sync, whoever was answered is back sooner than the thread could be woken.
             looks: if is_quick { LOOKS } else { 0 },
         })
     }
 
     /// Takes what waits. There may be nothing: the time has come for something else then.
-    fn gather(&self, inbox: &Inbox, by: By) -> Mail {
-        let mut mail = Mail::default();
-        self.take(inbox, by, &mut mail);
-        if self.lingers_with(&mail) {
-            self.linger(inbox, by, &mut mail);
+    fn gather(&self, inbox: &Inbox, by: By, mail: &mut Mail) {
+        self.take(inbox, by, mail);
+        if self.lingers_with(mail) {
+            self.linger(inbox, by, mail);
         }
-        mail
     }
 
     fn take(&self, inbox: &Inbox, by: By, mail: &mut Mail) {
@@ -149,7 +160,7 @@ impl Owner {
     }
 
     /// When the thread has to be at the log again. It is woken if that is sooner than it knows.
-    fn plan(&mut self, inbox: &Inbox, by: By) -> Option<Duration> {
+    fn plan(&mut self, inbox: &Inbox, by: By) {
         let due = self.due();
         let is_sooner = due.is_some_and(|at| self.thread_wakes_at.is_none_or(|known| at < known));
         if by == By::Caller && is_sooner {
@@ -158,11 +169,11 @@ impl Owner {
         if by == By::Thread || is_sooner {
             self.thread_wakes_at = due;
         }
-        due
     }
 
-    fn rest(&self, due: Option<Duration>) -> Rest {
-        match due {
+    /// Until when the thread has nothing to do.
+    fn rest(&self) -> Rest {
+        match self.thread_wakes_at {
             Some(Duration::ZERO) => Rest::None,
             Some(at) => Rest::For(at.saturating_sub(self.clock.monotonic())),
             None => Rest::Forever,
@@ -180,15 +191,15 @@ impl Owner {
     }
 
     /// Stages what waits for room and then what is new, commits once, answers all (I1).
-    fn commit(&mut self, new: Vec<Append>) {
-        let mut staged = Vec::with_capacity(new.len());
+    fn commit(&mut self, new: &mut Vec<Append>) {
+        let mut staged = std::mem::take(&mut self.staged);
         while let Some(append) = self.waiting.pop_front() {
             if let Some(blocked) = self.stage(append, &mut staged) {
                 self.waiting.push_front(blocked);
                 break;
             }
         }
-        for append in new {
+        for append in new.drain(..) {
             // Once one waits, all later ones wait behind it: appends keep their order.
             if !self.waiting.is_empty() {
                 self.waiting.push_back(append);
@@ -196,9 +207,14 @@ impl Owner {
                 self.waiting.push_back(blocked);
             }
         }
-        if staged.is_empty() {
-            return;
+        if !staged.is_empty() {
+            self.commit_and_tell(&mut staged);
         }
+        staged.shrink_to(KEPT);
+        self.staged = staged;
+    }
+
+    fn commit_and_tell(&mut self, staged: &mut Vec<(Append, Seq)>) {
         let sync = staged.iter().any(|(append, _)| append.sync);
         self.company = staged.len();
         let result = self.commit_staged(sync);
@@ -206,7 +222,7 @@ impl Owner {
         self.schedule_sync();
         // The position is public before the callers go on, so that they see their own events.
         self.publish();
-        for (append, first) in staged {
+        for (append, first) in staged.drain(..) {
             let answer = match &result {
                 Ok(()) => Ok(first),
                 Err(error) => Err(same_again(error)),
