@@ -150,14 +150,22 @@ impl Shelf {
     /// After an error these events are not on the shelf and can be appended again; what was
     /// appended before is safe either way.
     pub(crate) fn append(&mut self, events: &[StoredEvent]) -> Result<(), Error> {
-        let behind = self.last_seq().unwrap_or(0);
-        let chunk = Encoded::new(events).filter(|chunk| chunk.range.first > behind);
-        let chunk = chunk.ok_or_else(|| {
-            let text = "the events do not follow each other, or what is there";
-            Error::storage("seal a chunk", &self.dir)(io::Error::other(text))
-        })?;
+        let chunk = Encoded::new(events).ok_or_else(|| self.out_of_order())?;
+        self.put(chunk)
+    }
+
+    /// As [`append`](Self::append), for events that are a chunk already.
+    pub(crate) fn put(&mut self, chunk: Encoded) -> Result<(), Error> {
+        if chunk.range.first <= self.last_seq().unwrap_or(0) {
+            return Err(self.out_of_order());
+        }
         self.rehome()?;
         self.place(chunk)
+    }
+
+    fn out_of_order(&self) -> Error {
+        let text = "the events do not follow each other, or what is there";
+        Error::storage("seal a chunk", &self.dir)(io::Error::other(text))
     }
 
     /// Makes everything on the shelf durable.

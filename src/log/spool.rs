@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::dir::SpoolDir;
 use super::journal::Journal;
+use super::segment::Encoded;
 use super::shelf::keeper::{Begun, Keeper, Nudge};
 use super::state::State;
 use super::tail::Tail;
@@ -24,7 +25,7 @@ use super::{Log, Memo, Position, Read, ReadReply, frame};
 use crate::clock::Clock;
 use crate::dead::DeadLetter;
 use crate::error::Error;
-use crate::event::{Event, Receipt, Seq};
+use crate::event::{Event, Receipt, Seq, StoredEvent};
 use crate::ledger::{Ledger, Settled};
 use crate::observe::{self, Place};
 use crate::settings::Settings;
@@ -45,6 +46,8 @@ pub(crate) struct SpoolLog {
     shelf: Keeper,
     /// What is being sealed: the tail has it until it is durable on the shelf.
     sealing: Option<Sealing>,
+    /// What is to be sealed next, compressed while there was nothing to do but to wait.
+    packed: Option<Packed>,
     /// Settled segments that are being deleted.
     removing: Option<Begun<Result<usize, Error>>>,
     /// The books and the end of the oldest segment when deleting was begun last.
@@ -79,6 +82,13 @@ pub(crate) struct SpoolLog {
 struct Sealing {
     last: Seq,
     begun: Begun<Result<(), Error>>,
+}
+
+/// A chunk that is ready, and its events.
+#[derive(Debug)]
+struct Packed {
+    events: Vec<StoredEvent>,
+    chunk: Encoded,
 }
 
 impl SpoolLog {

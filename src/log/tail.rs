@@ -68,8 +68,13 @@ impl Tail {
 
     /// The oldest events that fit into `bytes`, at least one if there is any.
     pub(crate) fn oldest(&self, bytes: u64) -> Vec<StoredEvent> {
+        self.run(self.first, bytes)
+    }
+
+    /// The events from `from` on that fit into `bytes`, at least one if there is any.
+    pub(crate) fn run(&self, from: Seq, bytes: u64) -> Vec<StoredEvent> {
         let mut sum = 0;
-        self.from(self.first)
+        self.from(from)
             .take_while(|stored| {
                 let fits = sum == 0 || sum + codec::event_bytes(&stored.event) <= bytes;
                 sum += codec::event_bytes(&stored.event);

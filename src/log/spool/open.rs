@@ -86,6 +86,7 @@ impl SpoolLog {
             tail: Tail::new(tail_first),
             shelf: Keeper::new(shelf),
             sealing: None,
+            packed: None,
             removing: None,
             removal_tried: None,
             state_bytes: state.bytes(),

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{SEAL_REST, Sealing, SpoolLog};
+use super::{Packed, SEAL_REST, Sealing, SpoolLog};
 use crate::error::Error;
 use crate::event::StoredEvent;
 use crate::ledger::Settled;
 use crate::log::Log;
 use crate::log::piece::Layout;
+use crate::log::segment::Encoded;
 use crate::log::shelf::Shelf;
 use crate::observe;
 use crate::settings::{OnFull, Settings};
@@ -122,7 +123,13 @@ impl SpoolLog {
 
     /// Begins to seal the oldest part of the tail. False if the tail is empty.
     fn begin_sealing(&mut self) -> Result<bool, Error> {
-        let events = self.tail.oldest(self.settings.chunk_bytes);
+        let packed = self.packed.take();
+        // One that does not follow would overtake a chunk whose sealing failed (I3).
+        let packed = packed.filter(|packed| packed.chunk.range.first == self.tail.first());
+        let (events, chunk) = match packed {
+            Some(Packed { events, chunk }) => (events, Some(chunk)),
+            None => (self.tail.oldest(self.settings.chunk_bytes), None),
+        };
         let Some(last) = events.last().map(|stored| stored.seq) else {
             return Ok(false);
         };
@@ -143,7 +150,7 @@ impl SpoolLog {
             self.journal.sync()?;
             self.note_synced();
         }
-        let begun = self.shelf.begin(move |shelf| seal(shelf, &events));
+        let begun = self.shelf.begin(move |shelf| seal(shelf, &events, chunk));
         self.sealing = Some(Sealing { last, begun });
         Ok(true)
     }
@@ -300,7 +307,11 @@ impl SpoolLog {
     pub(super) fn seal_if_long(&mut self) -> Result<bool, Error> {
         // A shelf that does not keep up is waited for: memory is bounded, and so the rate.
         let far_behind = self.tail.bytes() / 2 > self.settings.tail_bytes;
-        self.finish_sealing(far_behind)?;
+        self.finish_sealing(false)?;
+        if far_behind && self.sealing.is_some() {
+            self.pack_next();
+            self.finish_sealing(true)?;
+        }
         let rests = |(until, ..): &(Duration, _, _)| *until > self.clock.monotonic();
         let resting = self.seal_rest.as_ref().is_some_and(rests);
         if self.sealing.is_some() || self.tail.bytes() <= self.settings.tail_bytes || resting {
@@ -311,20 +322,31 @@ impl SpoolLog {
         Ok(self.sealing.is_none() && self.tail.bytes() > self.settings.tail_bytes)
     }
 
+    /// Compresses what is to be sealed next, while the shelf is at the chunk before it. Then the
+    /// shelf only has to write it.
+    pub(super) fn pack_next(&mut self) {
+        let Some(Sealing { last, .. }) = self.sealing else {
+            return;
+        };
+        let events = self.tail.run(last + 1, self.settings.chunk_bytes);
+        self.packed = Encoded::new(&events).map(|chunk| Packed { events, chunk });
+    }
+
     pub(super) fn state_changed(&mut self) {
         self.state_bytes = self.state.bytes();
         self.state_to_tidy = true;
     }
 }
 
-/// Puts events on the shelf, durably.
-fn seal(shelf: &mut Shelf, events: &[StoredEvent]) -> Result<(), Error> {
+/// Puts events on the shelf, durably; `chunk` is all of them, if they are compressed already.
+fn seal(shelf: &mut Shelf, events: &[StoredEvent], chunk: Option<Encoded>) -> Result<(), Error> {
     // What an earlier attempt put there and could not sync is there still.
     let there = shelf.last_seq().unwrap_or(0);
     let rest = events.partition_point(|stored| stored.seq <= there);
-    match events.get(rest..) {
-        None | Some([]) => {}
-        Some(rest) => shelf.append(rest)?,
+    match (events.get(rest..), chunk) {
+        (None | Some([]), _) => {}
+        (Some(_), Some(chunk)) if rest == 0 => shelf.put(chunk)?,
+        (Some(rest), _) => shelf.append(rest)?,
     }
     shelf.sync()
 }
