@@ -25,7 +25,7 @@ pub(crate) trait Disk: Send + Sync + Debug {
 }
 
 /// One open file.
-pub(crate) trait DiskFile: Send + Debug {
+pub(crate) trait DiskFile: Send + Sync + Debug {
     /// Everything in it.
     fn read_all(&self) -> io::Result<Vec<u8>>;
 

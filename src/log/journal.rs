@@ -13,17 +13,21 @@
 //! have dropped the pages and call the next sync a success. [`Journal::replace_current`] begins
 //! a new file, into which the owner writes again what the failed one held.
 
+mod handle;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::disk::{Disk, DiskFile};
+use super::disk::Disk;
 use super::frame::{self, Frame, FrameWriter, HEADER_BYTES, Kind, Place, Scan};
 use crate::error::Error;
 use crate::event::{Event, Seq};
 use crate::ledger::Ledger;
+use handle::{Handle, failed_before};
+pub(crate) use handle::{Later, Through};
 
 /// Journal files a spool has: one that is written, one that was, one to go on with.
 pub(crate) const FILES: usize = 3;
@@ -43,13 +47,11 @@ const RESERVE_BYTES: u64 = 2 * BOOKS_BYTES;
 struct JournalFile {
     number: u32,
     path: PathBuf,
-    file: Box<dyn DiskFile>,
+    handle: Arc<Handle>,
     len: u64,
     generation: u64,
     /// The first and last event in its present use; `None` if there is none.
     events: Option<(Seq, Seq)>,
-    /// A write or sync of it failed: nothing it says is trusted any more.
-    failed: bool,
 }
 
 /// The files, and where in the current one the next frame goes.
@@ -125,11 +127,10 @@ impl Journal {
             files.push(JournalFile {
                 number,
                 path,
-                file,
+                handle: Handle::new(file),
                 len,
                 generation,
                 events,
-                failed: false,
             });
         }
         if files.len() < FILES {
@@ -288,7 +289,9 @@ impl Journal {
 
     /// Whether the current file must be replaced before anything else.
     pub(crate) fn is_failed(&self) -> bool {
-        self.files.last().is_none_or(|file| file.failed)
+        self.files
+            .last()
+            .is_none_or(|file| file.handle.has_failed())
     }
 
     /// The error of a current file that failed.
@@ -303,8 +306,7 @@ impl Journal {
         if self.writer.bytes().is_empty() {
             return Ok(());
         }
-        let result = current.file.write_at(self.writer.bytes(), self.written);
-        current.failed |= result.is_err();
+        let result = current.handle.write_at(self.writer.bytes(), self.written);
         self.written += self.writer.bytes().len() as u64;
         self.writer.clear();
         result.map_err(Error::storage("write to the journal", &current.path))
@@ -316,14 +318,32 @@ impl Journal {
             return Ok(());
         }
         let current = trusted(&mut self.files)?;
-        match current.file.sync_data() {
-            Ok(()) => self.synced = self.written,
-            Err(source) => {
-                current.failed = true;
-                return Err(Error::storage("sync the journal", &current.path)(source));
-            }
-        }
+        let synced = current.handle.sync_data();
+        synced.map_err(Error::storage("sync the journal", &current.path))?;
+        self.synced = self.written;
         Ok(())
+    }
+
+    /// What makes durable, on any thread, what is written now; nothing if the file has failed.
+    /// Its outcome is for [`note_synced`](Self::note_synced).
+    pub(crate) fn sync_later(&mut self) -> Result<Later, Error> {
+        let through = Through {
+            generation: self.generation_max,
+            offset: self.written,
+        };
+        trusted(&mut self.files).map(|current| Later {
+            handle: Arc::clone(&current.handle),
+            path: current.path.clone(),
+            through,
+        })
+    }
+
+    /// Takes note of a sync that was done on another thread. One of an earlier use of a file
+    /// says nothing of the present one.
+    pub(crate) fn note_synced(&mut self, Through { generation, offset }: Through) {
+        if generation == self.generation_max {
+            self.synced = self.synced.max(offset);
+        }
     }
 
     /// Whether a file is longer than files are to be: it was made for a larger spool.
@@ -379,7 +399,7 @@ impl Journal {
     /// [`forget_failed`](Self::forget_failed).
     pub(crate) fn replace_current(&mut self, ledger: Ledger) -> Result<Option<Seq>, Error> {
         self.writer.clear();
-        let failed = self.files.iter().filter(|file| file.failed);
+        let failed = self.files.iter().filter(|file| file.handle.has_failed());
         let held = failed
             .filter_map(|file| file.events)
             .map(|(first, _)| first)
@@ -397,7 +417,7 @@ impl Journal {
     pub(crate) fn forget_failed(&mut self) {
         let (failed, good) = std::mem::take(&mut self.files)
             .into_iter()
-            .partition(|f| f.failed);
+            .partition(|file| file.handle.has_failed());
         self.files = good;
         let failed: Vec<JournalFile> = failed;
         for file in failed {
@@ -441,15 +461,14 @@ impl Journal {
         let synced = self.disk.sync_dir(&self.dir);
         synced.map_err(Error::storage("sync the journal's directory", &self.dir))?;
         let len = self.file_bytes;
-        let (generation, events, failed) = (0, None, false);
+        let (generation, events) = (0, None);
         let file = JournalFile {
             number,
             path,
-            file,
+            handle: Handle::new(file),
             len,
             generation,
             events,
-            failed,
         };
         self.files.insert(0, file);
         Ok(())
@@ -478,10 +497,10 @@ fn trusted(files: &mut [JournalFile]) -> Result<&mut JournalFile, Error> {
     let failed = |path: PathBuf| Error::Storage {
         action: "write to the journal",
         path,
-        source: std::io::Error::other("an earlier write or sync of this file failed"),
+        source: failed_before(),
     };
     match files.last_mut() {
-        Some(file) if !file.failed => Ok(file),
+        Some(file) if !file.handle.has_failed() => Ok(file),
         Some(file) => Err(failed(file.path.clone())),
         None => Err(failed(PathBuf::new())),
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dir::SpoolDir;
-use super::journal::Journal;
+use super::journal::{Journal, Through};
 use super::segment::Encoded;
 use super::shelf::keeper::{Begun, Keeper, Nudge};
 use super::state::State;
@@ -81,7 +81,9 @@ pub(crate) struct SpoolLog {
 #[derive(Debug)]
 struct Sealing {
     last: Seq,
-    begun: Begun<Result<(), Error>>,
+    /// The last event and the cursor that are durable when the journal was synced first.
+    with_sync: (Seq, Seq),
+    begun: Begun<Result<Option<Through>, Error>>,
 }
 
 /// A chunk that is ready, and its events.

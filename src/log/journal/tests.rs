@@ -179,3 +179,22 @@ fn i6_the_cursor_moves_on_in_a_full_journal_and_survives_a_torn_write() {
         }
     }
 }
+
+#[test]
+fn a_sync_on_another_thread_counts_for_the_use_of_the_file_it_was_asked_for() {
+    let (_dir, mut journal) = fresh();
+    journal.push_events(1, &[Event::json("1").unwrap()]);
+    journal.write().unwrap();
+    let later = journal.sync_later().unwrap();
+    let end = journal.written;
+    journal.push_events(2, &[Event::json("2").unwrap()]);
+    journal.write().unwrap();
+    let through = std::thread::spawn(|| later.sync()).join().unwrap().unwrap();
+    journal.note_synced(through);
+    // What was written after it was asked for does not count.
+    assert_eq!(journal.synced, end);
+    assert!(journal.is_unsynced());
+    journal.rotate(Ledger::default(), 2).unwrap();
+    journal.note_synced(through);
+    assert_eq!(journal.synced, 0);
+}

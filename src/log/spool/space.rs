@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::event::StoredEvent;
 use crate::ledger::Settled;
 use crate::log::Log;
+use crate::log::journal::Later;
 use crate::log::piece::Layout;
 use crate::log::segment::Encoded;
 use crate::log::shelf::Shelf;
@@ -142,16 +143,23 @@ impl SpoolLog {
                 source,
             ));
         }
-        if self.durable_last < last {
-            // At `Written`, what comes before the chunk may not be durable yet. A chunk that
-            // outlived it in a power cut would make it look damaged. Everything newer becomes
-            // durable as well, so the next chunks need no sync.
-            self.journal.write()?;
-            self.journal.sync()?;
-            self.note_synced();
-        }
-        let begun = self.shelf.begin(move |shelf| seal(shelf, &events, chunk));
-        self.sealing = Some(Sealing { last, begun });
+        // At `Written`, what comes before the chunk may not be durable yet. A chunk that outlived
+        // it in a power cut would make it look damaged. Everything newer becomes durable as well,
+        // so the next chunks need no sync.
+        let is_durable = last <= self.durable_last;
+        let sync = (!is_durable).then(|| self.journal.sync_later());
+        let sync = sync.transpose()?;
+        let with_sync = (self.ledger.appended, self.cursor());
+        let begun = self.shelf.begin(move |shelf| {
+            let synced = sync.map(Later::sync).transpose()?;
+            seal(shelf, &events, chunk)?;
+            Ok(synced)
+        });
+        self.sealing = Some(Sealing {
+            last,
+            with_sync,
+            begun,
+        });
         Ok(true)
     }
 
@@ -159,16 +167,16 @@ impl SpoolLog {
     /// keep it: it is synced on the shelf first, so that a segment that breaks in between loses
     /// nothing that memory does not have (I2, I3).
     pub(super) fn finish_sealing(&mut self, wait: bool) -> Result<(), Error> {
-        let Some(Sealing { last, begun }) = self.sealing.take() else {
+        let Some(sealing) = self.sealing.take() else {
             return Ok(());
         };
         let sealed = if wait {
-            self.shelf.finish(begun)
+            self.shelf.finish(sealing.begun)
         } else {
-            match self.shelf.poll(begun) {
+            match self.shelf.poll(sealing.begun) {
                 Ok(sealed) => sealed,
                 Err(begun) => {
-                    self.sealing = Some(Sealing { last, begun });
+                    self.sealing = Some(Sealing { begun, ..sealing });
                     return Ok(());
                 }
             }
@@ -181,8 +189,13 @@ impl SpoolLog {
             let until = self.clock.monotonic() + SEAL_REST;
             (until, kind, error.to_string())
         });
-        sealed?;
-        self.tail.release(last);
+        if let Some(through) = sealed? {
+            let (last, cursor) = sealing.with_sync;
+            self.journal.note_synced(through);
+            self.durable_last = self.durable_last.max(last);
+            self.durable_cursor = self.durable_cursor.max(cursor);
+        }
+        self.tail.release(sealing.last);
         Ok(())
     }
 
