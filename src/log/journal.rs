@@ -309,7 +309,8 @@ impl Journal {
         let result = current.handle.write_at(self.writer.bytes(), self.written);
         self.written += self.writer.bytes().len() as u64;
         self.writer.clear();
-        result.map_err(Error::storage("write to the journal", &current.path))
+        // Only an error takes a copy of the path: this is done for every commit.
+        result.map_err(|source| Error::storage("write to the journal", &current.path)(source))
     }
 
     /// Makes what is written durable.
