@@ -33,6 +33,7 @@ use uuid::Uuid;
 use super::codec::{self, array};
 use crate::event::{Event, Seq, StoredEvent};
 use crate::ledger::Ledger;
+use crate::status::SeqRange;
 
 /// Bytes in front of a body.
 pub(crate) const HEADER_BYTES: usize = 32;
@@ -94,6 +95,19 @@ pub(crate) enum Entry {
 }
 
 impl Frame {
+    /// The numbers of its events, if it says that it holds some. Takes no event apart.
+    pub(crate) fn range(&self) -> Option<SeqRange> {
+        if self.kind != Kind::Events {
+            return None;
+        }
+        let (first, rest) = self.body.split_first_chunk()?;
+        let (first, count) = (u64::from_le_bytes(*first), rest.first_chunk()?);
+        let last = first
+            .checked_add(u32::from_le_bytes(*count).into())?
+            .checked_sub(1)?;
+        (0 < first && first <= last).then_some(SeqRange { first, last })
+    }
+
     /// Understands the body. `None` if the checksum is right and the content is not: that is a
     /// fault of the writer or a forgery, and counts as damage.
     pub(crate) fn entry(&self) -> Option<Entry> {

@@ -531,23 +531,9 @@ fn list(dir: &Path) -> Result<Vec<(u32, PathBuf)>, Error> {
 
 /// The first and last event among the frames of a file.
 fn events_of(scan: &Scan) -> Option<(Seq, Seq)> {
-    let mut range: Option<(Seq, Seq)> = None;
-    for frame in scan
-        .frames
-        .iter()
-        .filter(|frame| frame.kind == Kind::Events)
-    {
-        let number = |at: usize, n: usize| frame.body.get(at..at + n);
-        let first = number(0, 8)
-            .and_then(super::codec::array)
-            .map(u64::from_le_bytes)?;
-        let count = number(8, 4)
-            .and_then(super::codec::array)
-            .map(u32::from_le_bytes)?;
-        let last = first.saturating_add(u64::from(count)).saturating_sub(1);
-        range = Some(range.map_or((first, last), |(a, b)| (a.min(first), b.max(last))));
-    }
-    range
+    let ranges = scan.frames.iter().filter_map(Frame::range);
+    let ranges = ranges.map(|range| (range.first, range.last));
+    ranges.reduce(|(first, last), range| (first.min(range.0), last.max(range.1)))
 }
 
 /// Reads what every journal file holds, without opening one for writing: for looking at a spool

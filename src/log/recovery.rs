@@ -65,6 +65,16 @@ struct Replay {
 
 impl Replay {
     fn apply(&mut self, frame: &Frame) {
+        // The segments serve these. A journal may hold a great many of them, and to take them
+        // apart would be most of what opening costs.
+        if let Some(range) = frame.range()
+            && self.is_sealed(range.first)
+            && self.is_sealed(range.last)
+        {
+            self.truncate(range.first);
+            self.last = range.last;
+            return;
+        }
         match frame.entry() {
             Some(Entry::Events(events)) => {
                 let Some(first) = events.first().map(|stored| stored.seq) else {
@@ -73,7 +83,6 @@ impl Replay {
                 self.truncate(first);
                 for stored in events {
                     self.last = stored.seq;
-                    // The segments serve these. A journal may hold a great many of them.
                     if !self.is_sealed(stored.seq) {
                         self.events.insert(stored.seq, stored.event);
                     }
@@ -268,6 +277,20 @@ mod tests {
         assert_eq!((found.tail_first, found.tail.len()), (7, 4));
         assert_eq!(found.ledger.pending(), 8);
         assert!(found.missing.is_empty());
+    }
+
+    #[test]
+    fn runs_that_are_sealed_wholly_or_in_part_count_like_all_others() {
+        // The numbers from 4 on were given again.
+        let found = run(&[Events(1, 6), Events(4, 2), Events(6, 4)], Some((1, 7)));
+        assert_eq!((found.tail_first, found.tail.len()), (8, 2));
+        assert_eq!(found.ledger.appended, 9);
+        let found = run(&[Events(1, 9), Events(3, 2)], Some((1, 4)));
+        assert_eq!((found.tail_first, found.tail.len()), (5, 0));
+        assert_eq!(found.ledger.appended, 4);
+        // A letter whose event went with the numbers that were given again stays.
+        let found = run(&[Events(1, 6), Retried(2), Events(5, 1)], Some((1, 6)));
+        assert!(found.retried.is_empty());
     }
 
     #[test]

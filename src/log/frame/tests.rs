@@ -181,3 +181,27 @@ fn a_torn_first_commit_of_a_file_is_not_damage() {
         "{found:?}"
     );
 }
+
+#[test]
+fn a_frame_tells_its_numbers_without_being_taken_apart() {
+    let of = |kind, body: &[u8]| {
+        let frame = Frame {
+            kind,
+            generation: 1,
+            offset: 0,
+            synced: 0,
+            body: Bytes::copy_from_slice(body),
+        };
+        frame.range().map(|range| (range.first, range.last))
+    };
+    let mut run = Vec::new();
+    codec::encode_run(7, [event(1), event(2)].iter(), &mut run);
+    assert_eq!(of(Kind::Events, &run), Some((7, 8)));
+    assert_eq!(of(Kind::Ack, &run), None);
+    assert_eq!(of(Kind::Events, &run[..11]), None);
+    let numbers =
+        |first: u64, count: u32| [&first.to_le_bytes()[..], &count.to_le_bytes()].concat();
+    for (first, count) in [(0, 1), (1, 0), (u64::MAX, 2)] {
+        assert_eq!(of(Kind::Events, &numbers(first, count)), None);
+    }
+}
