@@ -108,8 +108,8 @@ impl FaultyLog {
 }
 
 impl Log for FaultyLog {
-    fn stage(&mut self, events: &[Event]) -> Result<Seq, Error> {
-        self.log.stage(events)
+    fn take_up(&mut self, events: &mut Vec<Event>) -> Result<Seq, Error> {
+        self.log.take_up(events)
     }
     fn commit(&mut self, sync: bool) -> Result<(), Error> {
         self.log.commit(sync)

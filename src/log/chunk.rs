@@ -23,7 +23,7 @@ use std::io::Read;
 
 use bytes::Bytes;
 #[cfg(feature = "zstd")]
-use zstd::bulk::Decompressor;
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::codec;
 use crate::event::{Seq, StoredEvent};
@@ -31,6 +31,10 @@ use crate::event::{Seq, StoredEvent};
 /// The newest layout this build reads, and the one it writes.
 pub(crate) const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 22;
+
+/// The quickest level of zstd that takes chat messages to a quarter.
+#[cfg(feature = "zstd")]
+const LEVEL: i32 = 1;
 
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
@@ -144,7 +148,17 @@ pub(crate) fn decode(bytes: &[u8], first: Seq) -> Result<Vec<StoredEvent>, Fault
 
 #[cfg(feature = "zstd")]
 fn compress(run: &[u8]) -> Option<Vec<u8>> {
-    zstd::bulk::compress(run, 1).ok()
+    thread_local! {
+        /// Made once for each thread that seals: making one costs as much as a fifth of a chunk.
+        static CONTEXT: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    }
+    CONTEXT.with_borrow_mut(|context| {
+        let context = match context {
+            Some(context) => context,
+            None => context.insert(Compressor::new(LEVEL).ok()?),
+        };
+        context.compress(run).ok()
+    })
 }
 
 #[cfg(not(feature = "zstd"))]

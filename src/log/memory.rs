@@ -48,7 +48,7 @@ impl MemoryLog {
 }
 
 impl Log for MemoryLog {
-    fn stage(&mut self, events: &[Event]) -> Result<Seq, Error> {
+    fn take_up(&mut self, events: &mut Vec<Event>) -> Result<Seq, Error> {
         let more: u64 = events.iter().map(|e| e.json_bytes().len() as u64).sum();
         while self.used_bytes() + more > self.max_bytes {
             let oldest = self.ledger.settled() + 1;
@@ -63,7 +63,7 @@ impl Log for MemoryLog {
             self.ledger.settle(Settled::Evicted, 1);
         }
         let first = self.ledger.appended + self.staged.len() as u64 + 1;
-        self.staged.extend_from_slice(events);
+        self.staged.append(events);
         Ok(first)
     }
 

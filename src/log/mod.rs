@@ -51,15 +51,22 @@ pub(crate) use codec::{Memo, PausedMemo};
 
 /// An ordered store of pending events with a cursor, books and dead letters.
 ///
-/// Sequence numbers are given from 1 without gaps. Between [`stage`](Log::stage) and
-/// [`commit`](Log::commit) nothing of an append is visible or durable.
+/// Sequence numbers are given from 1 without gaps. Between [`take_up`](Log::take_up)
+/// and [`commit`](Log::commit) nothing of an append is visible or durable.
 pub(crate) trait Log: Send {
     /// Takes events as one append: all of them or, at a crash or an error, none. Gives the first
     /// sequence number. They become visible and durable with the next `commit`.
     ///
+    /// They are moved out of `events`, where they stay on an error.
+    ///
     /// Under `OnFull::DropOldest` this may move the cursor over the oldest events, booked under
     /// `evicted`.
-    fn stage(&mut self, events: &[Event]) -> Result<Seq, Error>;
+    fn take_up(&mut self, events: &mut Vec<Event>) -> Result<Seq, Error>;
+
+    /// As [`take_up`](Log::take_up), for events that somebody else keeps.
+    fn stage(&mut self, events: &[Event]) -> Result<Seq, Error> {
+        self.take_up(&mut events.to_vec())
+    }
 
     /// Makes everything staged visible, and durable against the death of the process; with
     /// `sync` also against a power cut, together with everything committed before (I1).
@@ -111,6 +118,12 @@ pub(crate) trait Log: Send {
 
     /// Where everything stands.
     fn position(&self) -> Position;
+
+    /// Whether [`tidy`](Log::tidy) may have changed the position since this was asked last. To
+    /// find that out by looking costs as much as a tenth of an append.
+    fn has_news(&mut self) -> bool {
+        true
+    }
 
     /// One bounded step of work that can wait: sealing, rolling, deleting. True if there is more
     /// to do now; what is done apart does not count.

@@ -82,9 +82,9 @@ fn turn() {
 }
 
 impl Log for SlowLog {
-    fn stage(&mut self, events: &[Event]) -> Result<Seq, Error> {
+    fn take_up(&mut self, events: &mut Vec<Event>) -> Result<Seq, Error> {
         turn();
-        self.inner.stage(events)
+        self.inner.take_up(events)
     }
 
     fn commit(&mut self, sync: bool) -> Result<(), Error> {

@@ -163,7 +163,8 @@ impl Shelf {
         self.place(chunk)
     }
 
-    fn out_of_order(&self) -> Error {
+    /// Why events are not taken.
+    pub(crate) fn out_of_order(&self) -> Error {
         let text = "the events do not follow each other, or what is there";
         Error::storage("seal a chunk", &self.dir)(io::Error::other(text))
     }

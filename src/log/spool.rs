@@ -9,7 +9,9 @@
 
 mod open;
 mod read;
+mod seal;
 mod space;
+mod staged;
 
 use std::io;
 use std::sync::Arc;
@@ -17,20 +19,20 @@ use std::time::Duration;
 
 use super::dir::SpoolDir;
 use super::journal::{Journal, Through};
-use super::segment::Encoded;
 use super::shelf::keeper::{Begun, Keeper, Nudge};
 use super::state::State;
 use super::tail::Tail;
-use super::{Log, Memo, Position, Read, ReadReply, frame};
+use super::{Log, Memo, Position, Read, ReadReply};
 use crate::clock::Clock;
 use crate::dead::DeadLetter;
 use crate::error::Error;
-use crate::event::{Event, Receipt, Seq, StoredEvent};
+use crate::event::{Event, Receipt, Seq};
 use crate::ledger::{Ledger, Settled};
 use crate::observe::{self, Place};
 use crate::settings::Settings;
 use crate::status::SeqRange;
 use read::{Limit, ReadTimes};
+use staged::Staged;
 
 /// How long a failed sealing rests before it is tried again.
 const SEAL_REST: Duration = Duration::from_secs(1);
@@ -46,8 +48,6 @@ pub(crate) struct SpoolLog {
     shelf: Keeper,
     /// What is being sealed: the tail has it until it is durable on the shelf.
     sealing: Option<Sealing>,
-    /// What is to be sealed next, compressed while there was nothing to do but to wait.
-    packed: Option<Packed>,
     /// Settled segments that are being deleted.
     removing: Option<Begun<Result<usize, Error>>>,
     /// The books and the end of the oldest segment when deleting was begun last.
@@ -60,37 +60,26 @@ pub(crate) struct SpoolLog {
     ledger: Ledger,
     /// The cursor that a power cut cannot take back.
     durable_cursor: Seq,
-    staged: Vec<Event>,
-    /// Bytes of the staged events as they are stored.
-    staged_bytes: u64,
-    /// How many of the staged events belong to each append.
-    staged_counts: Vec<usize>,
-    /// The dead letter whose event is staged again.
-    staged_retried: Option<Seq>,
+    staged: Staged,
     /// The last committed event that a power cut cannot take back.
     durable_last: Seq,
     missing: Vec<SeqRange>,
     fault: Option<String>,
+    /// Work that can wait has changed the position, or may have.
+    news: bool,
     /// When sealing may be tried again after it failed, and what it failed of.
     seal_rest: Option<(Duration, io::ErrorKind, String)>,
     /// When the first events of the last reads happened.
     read: ReadTimes,
 }
 
-/// A chunk on its way to the shelf.
+/// Chunks on their way to the shelf.
 #[derive(Debug)]
 struct Sealing {
     last: Seq,
     /// The last event and the cursor that are durable when the journal was synced first.
     with_sync: (Seq, Seq),
     begun: Begun<Result<Option<Through>, Error>>,
-}
-
-/// A chunk that is ready, and its events.
-#[derive(Debug)]
-struct Packed {
-    events: Vec<StoredEvent>,
-    chunk: Encoded,
 }
 
 impl SpoolLog {
@@ -105,7 +94,7 @@ impl SpoolLog {
 
     /// The books with what is staged, as frames that follow the staged ones must state them.
     fn books(&self) -> Ledger {
-        let appended = self.ledger.appended + self.staged.len() as u64;
+        let appended = self.ledger.appended + self.staged.count();
         Ledger {
             appended,
             ..self.ledger
@@ -156,38 +145,11 @@ impl SpoolLog {
         Ok(())
     }
 
-    /// Puts one append among what is staged.
-    fn stage_frame(&mut self, events: &[Event]) -> Result<Seq, Error> {
-        let bytes = frame::events_bytes(events);
-        let limit = self.settings.journal_bytes / 2;
-        if bytes > limit {
-            return Err(Error::TooLarge {
-                bytes,
-                max: limit,
-                setting: "journal_bytes / 2",
-            });
-        }
-        self.make_journal_room(bytes)
-            .or_else(|error| self.evict_for_journal(error, bytes))?;
-        let first = self.books().appended + 1;
-        self.journal.push_events(first, events);
-        self.staged.extend_from_slice(events);
-        self.staged_bytes += events.iter().map(super::codec::event_bytes).sum::<u64>();
-        self.staged_counts.push(events.len());
-        Ok(first)
-    }
-
-    fn write_staged(&mut self, sync: bool) -> Result<(), Error> {
-        self.journal.write()?;
-        if sync {
-            self.journal.sync()?;
-        }
-        Ok(())
-    }
-
     /// Writes the books as they are once `count` more events are settled.
     fn write_ack(&mut self, how: Settled, count: u64) -> Result<(), Error> {
         self.repair_journal()?;
+        // The books count what is staged, so its frames come first.
+        self.push_staged();
         let mut books = self.books();
         books.settle(how, count);
         if self.journal.fits(0) {
@@ -204,24 +166,6 @@ impl SpoolLog {
             Err(error) if error.is_out_of_room() => self.journal.overwrite_ack(books),
             Err(error) => Err(error),
         }
-    }
-
-    /// After the journal failed under a commit: replaces the file and writes the same again.
-    fn write_staged_again(&mut self) -> Result<(), Error> {
-        let staged = std::mem::take(&mut self.staged);
-        self.staged_bytes = 0;
-        let mut rest = staged.as_slice();
-        self.repair_journal()?;
-        for count in std::mem::take(&mut self.staged_counts) {
-            // One frame for each append, as before: all of it or none.
-            let (events, later) = rest.split_at_checked(count).unwrap_or((rest, &[]));
-            self.stage_frame(events)?;
-            rest = later;
-        }
-        if let Some(letter) = self.staged_retried {
-            self.journal.push_retried(letter);
-        }
-        self.write_staged(true)
     }
 
     fn check_event(&self, event: &Event) -> Result<(), Error> {
@@ -241,8 +185,9 @@ impl SpoolLog {
 
     fn note_fault<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         match &result {
-            Ok(_) => self.fault = None,
+            Ok(_) => self.news |= self.fault.take().is_some(),
             Err(error) => {
+                self.news = true;
                 let text = error.to_string();
                 if self.fault.as_ref() != Some(&text) {
                     observe::storage_fault(error);
@@ -255,7 +200,7 @@ impl SpoolLog {
 }
 
 impl Log for SpoolLog {
-    fn stage(&mut self, events: &[Event]) -> Result<Seq, Error> {
+    fn take_up(&mut self, events: &mut Vec<Event>) -> Result<Seq, Error> {
         events
             .iter()
             .try_for_each(|event| self.check_event(event))?;
@@ -273,7 +218,7 @@ impl Log for SpoolLog {
             });
         }
         self.make_room(events.iter().map(super::codec::event_bytes).sum())?;
-        let staged = self.stage_frame(events);
+        let staged = self.stage_append(events);
         self.note_fault(staged)
     }
 
@@ -283,17 +228,13 @@ impl Log for SpoolLog {
             result = self.write_staged_again();
         }
         let result = self.note_fault(result);
-        self.staged_bytes = 0;
-        self.staged_counts.clear();
-        self.staged_retried = None;
-        if result.is_err() {
-            self.staged.clear();
-            return result;
+        if result.is_ok() {
+            // Only now is it appended (I1).
+            self.ledger.appended += self.staged.count();
+            self.tail.extend(self.staged.drain());
         }
-        // Only now is it appended (I1).
-        self.ledger.appended += self.staged.len() as u64;
-        self.tail.extend(self.staged.drain(..));
-        self.staged.shrink_to(1024);
+        self.staged.clear();
+        result?;
         if sync || !self.journal.is_unsynced() {
             self.note_synced();
         }
@@ -385,8 +326,7 @@ impl Log for SpoolLog {
             self.stage(std::slice::from_ref(&letter.event))?,
             letter.event.id(),
         );
-        self.journal.push_retried(seq);
-        self.staged_retried = Some(seq);
+        self.staged.retried = Some(seq);
         self.commit(true)?;
         // The event is durably in the queue again. If this fails, or the process dies here, the
         // next opening finds the note in the journal and removes the letter then.
@@ -428,6 +368,10 @@ impl Log for SpoolLog {
             missing: self.missing.clone(),
             fault: self.fault.clone(),
         }
+    }
+
+    fn has_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
     }
 
     fn tidy(&mut self) -> Result<bool, Error> {

@@ -57,7 +57,7 @@ struct Append {
     sync: bool,
     asker: Asker,
     // Given back when the append is answered.
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 /// Who is told what became of an append.
@@ -136,7 +136,11 @@ impl LogHandle {
     /// Dropped before the log took the events up, nothing is appended; after that they are.
     pub(crate) async fn append(&self, events: Vec<Event>, sync: bool) -> Result<Seq, Error> {
         let (bytes, cost) = self.cost(&events);
-        let permit = Arc::clone(&self.intake).acquire_many_owned(cost).await;
+        let permit = match Arc::clone(&self.intake).try_acquire_many_owned(cost) {
+            Ok(permit) => Ok(permit),
+            // Only a full intake is worth a place in its queue.
+            Err(_) => Arc::clone(&self.intake).acquire_many_owned(cost).await,
+        };
         let Ok(permit) = permit else {
             return Err(self.gone().await);
         };
@@ -146,7 +150,7 @@ impl LogHandle {
             bytes,
             sync,
             asker: Asker::Waits(reply),
-            _permit: permit,
+            permit,
         };
         let sent = self.desk.inbox.send_append(append).is_ok();
         self.answered(sent, answer).await
@@ -165,7 +169,7 @@ impl LogHandle {
             bytes,
             sync,
             asker: Asker::Waits(reply),
-            _permit: permit,
+            permit,
         };
         let Ok(left) = self.desk.inbox.leave_append(append) else {
             return Err(block_on(self.gone()));
@@ -219,7 +223,7 @@ impl LogHandle {
             bytes,
             sync,
             asker: Asker::IsTold(told),
-            _permit: permit,
+            permit,
         };
         if let Err(append) = self.desk.inbox.send_append(append) {
             append.asker.tell(Err(Error::Closed));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::SpoolLog;
 use super::read::ReadTimes;
 use super::space::ballast_bytes;
+use super::staged::Staged;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::{Seq, StoredEvent};
@@ -86,7 +87,6 @@ impl SpoolLog {
             tail: Tail::new(tail_first),
             shelf: Keeper::new(shelf),
             sealing: None,
-            packed: None,
             removing: None,
             removal_tried: None,
             state_bytes: state.bytes(),
@@ -94,13 +94,11 @@ impl SpoolLog {
             state,
             ledger,
             durable_cursor: ledger.settled(),
-            staged: Vec::new(),
-            staged_bytes: 0,
-            staged_counts: Vec::new(),
-            staged_retried: None,
+            staged: Staged::default(),
             durable_last: ledger.appended,
             missing,
             fault: None,
+            news: true,
             seal_rest: None,
             read: ReadTimes::default(),
             settings,

@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Packed, SEAL_REST, Sealing, SpoolLog};
+use super::seal::seal;
+use super::{SEAL_REST, Sealing, SpoolLog};
 use crate::error::Error;
-use crate::event::StoredEvent;
 use crate::ledger::Settled;
 use crate::log::Log;
 use crate::log::journal::Later;
 use crate::log::piece::Layout;
-use crate::log::segment::Encoded;
-use crate::log::shelf::Shelf;
 use crate::observe;
 use crate::settings::{OnFull, Settings};
 use crate::status::SeqRange;
@@ -18,6 +16,9 @@ use crate::status::SeqRange;
 /// What the spool has beside journal, segments, state and ballast: lock, markers, the end of the
 /// journal, control socket, and the directories, a block of the disk for each.
 const OWN_BYTES: u64 = 48 << 10;
+
+/// Chunks that are sealed together at the most: whoever waits for room waits for all of them.
+const CHUNKS_AT_ONCE: u64 = 4;
 
 /// The bytes that are given up when opening needs space: what sled fills up in the last segment
 /// and in the state.
@@ -78,6 +79,7 @@ impl SpoolLog {
                 }
             }
         };
+        self.news = true;
         if removed? > 0 {
             self.dir.restore_ballast();
         }
@@ -88,9 +90,10 @@ impl SpoolLog {
     /// current one is full, sealing what the next one still holds.
     pub(super) fn make_journal_room(&mut self, bytes: u64) -> Result<(), Error> {
         self.repair_journal()?;
-        if self.journal.fits(bytes) {
+        if self.journal_fits(bytes) {
             return Ok(());
         }
+        self.push_staged();
         self.free_next_file()?;
         self.journal.rotate(self.books(), self.recyclable())?;
         self.note_synced();
@@ -124,13 +127,11 @@ impl SpoolLog {
 
     /// Begins to seal the oldest part of the tail. False if the tail is empty.
     fn begin_sealing(&mut self) -> Result<bool, Error> {
-        let packed = self.packed.take();
-        // One that does not follow would overtake a chunk whose sealing failed (I3).
-        let packed = packed.filter(|packed| packed.chunk.range.first == self.tail.first());
-        let (events, chunk) = match packed {
-            Some(Packed { events, chunk }) => (events, Some(chunk)),
-            None => (self.tail.oldest(self.settings.chunk_bytes), None),
-        };
+        // More at once if the tail has grown meanwhile: the syncs are shared then.
+        let chunk_bytes = self.settings.chunk_bytes;
+        let over = self.tail.bytes().saturating_sub(self.settings.tail_bytes);
+        let bytes = over.clamp(chunk_bytes, CHUNKS_AT_ONCE * chunk_bytes);
+        let events = self.tail.oldest(bytes);
         let Some(last) = events.last().map(|stored| stored.seq) else {
             return Ok(false);
         };
@@ -152,7 +153,7 @@ impl SpoolLog {
         let with_sync = (self.ledger.appended, self.cursor());
         let begun = self.shelf.begin(move |shelf| {
             let synced = sync.map(Later::sync).transpose()?;
-            seal(shelf, &events, chunk)?;
+            seal(shelf, &events, chunk_bytes)?;
             Ok(synced)
         });
         self.sealing = Some(Sealing {
@@ -181,6 +182,7 @@ impl SpoolLog {
                 }
             }
         };
+        self.news = true;
         self.seal_rest = sealed.as_ref().err().map(|error| {
             let kind = match error {
                 Error::Storage { source, .. } => source.kind(),
@@ -211,7 +213,7 @@ impl SpoolLog {
     pub(super) fn projected_bytes(&self, more: u64) -> u64 {
         self.disk_bytes()
             + filled_up_bytes(&self.settings)
-            + 3 * (self.tail.bytes() + self.staged_bytes + more)
+            + 3 * (self.tail.bytes() + self.staged.bytes() + more)
     }
 
     /// Keeps the bound: gives up the oldest events, or refuses.
@@ -310,6 +312,7 @@ impl SpoolLog {
     /// Gives back what dead letters that are gone left in sled's file.
     pub(super) fn tidy_state(&mut self) -> Result<(), Error> {
         if std::mem::take(&mut self.state_to_tidy) && self.state.tidy()? {
+            self.news = true;
             self.state_bytes = self.state.bytes();
         }
         Ok(())
@@ -322,7 +325,6 @@ impl SpoolLog {
         let far_behind = self.tail.bytes() / 2 > self.settings.tail_bytes;
         self.finish_sealing(false)?;
         if far_behind && self.sealing.is_some() {
-            self.pack_next();
             self.finish_sealing(true)?;
         }
         let rests = |(until, ..): &(Duration, _, _)| *until > self.clock.monotonic();
@@ -335,31 +337,8 @@ impl SpoolLog {
         Ok(self.sealing.is_none() && self.tail.bytes() > self.settings.tail_bytes)
     }
 
-    /// Compresses what is to be sealed next, while the shelf is at the chunk before it. Then the
-    /// shelf only has to write it.
-    pub(super) fn pack_next(&mut self) {
-        let Some(Sealing { last, .. }) = self.sealing else {
-            return;
-        };
-        let events = self.tail.run(last + 1, self.settings.chunk_bytes);
-        self.packed = Encoded::new(&events).map(|chunk| Packed { events, chunk });
-    }
-
     pub(super) fn state_changed(&mut self) {
         self.state_bytes = self.state.bytes();
         self.state_to_tidy = true;
     }
-}
-
-/// Puts events on the shelf, durably; `chunk` is all of them, if they are compressed already.
-fn seal(shelf: &mut Shelf, events: &[StoredEvent], chunk: Option<Encoded>) -> Result<(), Error> {
-    // What an earlier attempt put there and could not sync is there still.
-    let there = shelf.last_seq().unwrap_or(0);
-    let rest = events.partition_point(|stored| stored.seq <= there);
-    match (events.get(rest..), chunk) {
-        (None | Some([]), _) => {}
-        (Some(_), Some(chunk)) if rest == 0 => shelf.put(chunk)?,
-        (Some(rest), _) => shelf.append(rest)?,
-    }
-    shelf.sync()
 }

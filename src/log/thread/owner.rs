@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::super::sync::{LOOKS, thread};
 use super::inbox::{Inbox, KEPT, Mail, Pause, Rest};
@@ -19,6 +19,9 @@ const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 
 /// Looks at the inbox, at the most, while callers are expected back.
 const LOOKS_MAX: u32 = 10_000;
+
+/// How long appends are gathered for one commit at the most, because more and more come.
+const GROWTH_MAX: Duration = Duration::from_micros(200);
 
 /// Who does a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub(super) struct Owner {
     /// When the oldest unsynced commit must be synced, on the monotonic clock.
     sync_at: Option<Duration>,
     more_to_tidy: bool,
-    /// How many callers the last commit answered, and how long they are waited for.
+    /// How many callers a commit had of late, and how long they are waited for.
     company: usize,
     patience: Duration,
     /// Something changed after the waiting appends were last looked at.
@@ -102,7 +105,7 @@ impl Owner {
         }
         owner.sync_if_due();
         owner.tidy();
-        changed |= owner.publish();
+        changed |= owner.log.has_news() && owner.publish();
         owner.room_may_have_come = changed && !owner.waiting.is_empty();
         if mail.is_last {
             there.take()?.close(close);
@@ -138,24 +141,29 @@ impl Owner {
         }
     }
 
-    /// Whether callers that the last commit answered are likely to be back in a moment. Without
-    /// them, the first one to be back would have a commit to itself and all others would wait
-    /// for the next: two fdatasyncs for what one can do.
+    /// Whether more appends are likely to come in a moment: there are several callers, and
+    /// nobody has asked for anything else.
     fn lingers_with(&self, mail: &Mail) -> bool {
-        mail.commands.is_empty() && !mail.is_last && (1..self.company).contains(&mail.appends.len())
+        let appends = mail.appends.len();
+        mail.commands.is_empty() && !mail.is_last && appends > 0 && self.company.max(appends) > 1
     }
 
-    /// Waits for more without sleeping, since a wake-up for each of them would cost more than
-    /// the wait is worth: it is a part of what a commit takes, and other threads get the
-    /// processor meanwhile.
+    /// Gives way to the callers, without sleeping, as long as each look finds more of them, and
+    /// a moment longer for those that recent commits had: what a commit costs is shared by all
+    /// that are in it. The first caller to be back would otherwise have one to itself, and all
+    /// others would wait for the next.
     fn linger(&self, inbox: &Inbox, by: By, mail: &mut Mail) {
-        let until = self.clock.monotonic() + self.patience;
+        let began = self.clock.monotonic();
         for _ in 0..LOOKS_MAX {
-            if !self.lingers_with(mail) || self.clock.monotonic() >= until {
-                return;
-            }
+            let had = mail.appends.len();
             thread::yield_now();
             self.take(inbox, by, mail);
+            let spent = self.clock.monotonic().saturating_sub(began);
+            let grows = mail.appends.len() > had && spent < GROWTH_MAX;
+            let waits = mail.appends.len() < self.company && spent < self.patience;
+            if !self.lingers_with(mail) || !(grows || waits) {
+                return;
+            }
         }
     }
 
@@ -216,18 +224,24 @@ impl Owner {
 
     fn commit_and_tell(&mut self, staged: &mut Vec<(Append, Seq)>) {
         let sync = staged.iter().any(|(append, _)| append.sync);
-        self.company = staged.len();
+        self.company = staged.len().max(self.company - self.company.div_ceil(8));
         let result = self.commit_staged(sync);
         self.more_to_tidy = true;
         self.schedule_sync();
         // The position is public before the callers go on, so that they see their own events.
         self.publish();
+        let mut permits: Option<OwnedSemaphorePermit> = None;
         for (append, first) in staged.drain(..) {
             let answer = match &result {
                 Ok(()) => Ok(first),
                 Err(error) => Err(same_again(error)),
             };
             append.asker.tell(answer);
+            // Given back together, since each time takes a lock.
+            match &mut permits {
+                Some(permits) => permits.merge(append.permit),
+                None => permits = Some(append.permit),
+            }
         }
     }
 
@@ -243,12 +257,12 @@ impl Owner {
     }
 
     /// Stages one append; gives it back if it has to wait for room.
-    fn stage(&mut self, append: Append, staged: &mut Vec<(Append, Seq)>) -> Option<Append> {
+    fn stage(&mut self, mut append: Append, staged: &mut Vec<(Append, Seq)>) -> Option<Append> {
         // A caller that went away before its events were taken up appends nothing.
         if append.asker.is_gone() {
             return None;
         }
-        match self.log.stage(&append.events) {
+        match self.log.take_up(&mut append.events) {
             Ok(first) => staged.push((append, first)),
             Err(Error::Full { .. }) if self.settings.block_when_full => return Some(append),
             Err(error) => append.asker.tell(Err(error)),
