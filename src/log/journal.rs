@@ -15,6 +15,7 @@
 
 mod handle;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,10 +23,11 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::disk::Disk;
-use super::frame::{self, Frame, FrameWriter, HEADER_BYTES, Kind, Place, Scan};
+use super::frame::{self, Frame, FrameWriter, HEADER_BYTES, Kind, Place, Scan, Window};
 use crate::error::Error;
 use crate::event::{Event, Seq};
 use crate::ledger::Ledger;
+use crate::status::SeqRange;
 use handle::{Handle, failed_before};
 pub(crate) use handle::{Later, Through};
 
@@ -73,7 +75,8 @@ pub(crate) struct Journal {
 /// What opening the journal found, for recovery to understand.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// All frames to believe, of all files, in the order they were written.
+    /// All frames to believe, of all files, in the order they were written; of runs of events only
+    /// the heads, until [`Journal::read_runs`].
     pub(crate) frames: Vec<Frame>,
     /// What was odd, for people.
     pub(crate) notes: Vec<String>,
@@ -110,11 +113,11 @@ impl Journal {
             let file = disk
                 .open(&path)
                 .map_err(Error::storage("open a journal file", &path))?;
-            let bytes = file
-                .read_all()
-                .map_err(Error::storage("read a journal file", &path))?;
-            let len = bytes.len() as u64;
-            let scan = frame::scan(&Bytes::from(bytes), queue);
+            let failed = || Error::storage("read a journal file", &path);
+            let len = file.len().map_err(failed())?;
+            let mut scan =
+                frame::scan_source(&mut Window::new(&*file, len), queue).map_err(failed())?;
+            scan.frames.iter_mut().for_each(|frame| frame.file = number);
             note_oddities(&path, &scan, &mut found);
             generation_max = generation_max.max(scan.generation_max);
             let generation = scan.generation();
@@ -175,6 +178,30 @@ impl Journal {
         journal.written = end;
         journal.sync()?;
         Ok((journal, found))
+    }
+
+    /// Reads the runs of events that somebody wants: opening left all of them in the files, since
+    /// most are sealed or settled and all of them together are large.
+    pub(crate) fn read_runs(
+        &self,
+        frames: &mut [Frame],
+        queue: Uuid,
+        is_wanted: impl Fn(SeqRange) -> bool,
+    ) -> Result<(), Error> {
+        for file in &self.files {
+            let mut window = Window::new(file.handle.file(), file.len).whole();
+            let here = frames.iter_mut().filter(|frame| frame.file == file.number);
+            for frame in here.filter(|frame| frame.is_cut()) {
+                if frame.range().is_some_and(|range| !is_wanted(range)) {
+                    continue;
+                }
+                let changed = || io::Error::other("it changed while it was read");
+                let read = frame.read_whole(&mut window, queue);
+                read.and_then(|read| read.ok_or_else(changed))
+                    .map_err(Error::storage("read a journal file", &file.path))?;
+            }
+        }
+        Ok(())
     }
 
     /// Goes on in the current file, or the next, under a new generation, beginning with the

@@ -13,7 +13,7 @@ use crate::log::dir::SpoolDir;
 use crate::log::disk::{Disk, create_private_dir};
 use crate::log::journal::{FILES, Journal};
 use crate::log::piece::Layout;
-use crate::log::recovery::{Recovered, recover};
+use crate::log::recovery::{Passed, Recovered, recover};
 use crate::log::shelf::Shelf;
 use crate::log::shelf::keeper::Keeper;
 use crate::log::state::State;
@@ -40,7 +40,7 @@ impl SpoolLog {
         let ballast = ballast_bytes(&settings);
         let dir = SpoolDir::open(path, &*clock, ballast, |path| make(path, &*disk, &settings))?;
         let journal_dir = dir.join("journal");
-        let (journal, found) =
+        let (journal, mut found) =
             Journal::open(disk, &journal_dir, settings.journal_bytes, dir.queue())?;
         let mut notes = found.notes;
         let (mut shelf, shelf_notes) = with_ballast(&dir, || {
@@ -55,6 +55,8 @@ impl SpoolLog {
         // so they have to be durable before the journal lets go of their events (I3).
         shelf.sync()?;
         let sealed = shelf.range();
+        let passed = Passed::of(&found.frames, sealed);
+        journal.read_runs(&mut found.frames, dir.queue(), |run| !passed.covers(run))?;
         let Recovered {
             ledger,
             tail,
