@@ -14,8 +14,8 @@
 //! a new file, into which the owner writes again what the failed one held.
 
 mod handle;
+mod runs;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,7 +27,6 @@ use super::frame::{self, Frame, FrameWriter, HEADER_BYTES, Kind, Place, Scan, Wi
 use crate::error::Error;
 use crate::event::{Event, Seq};
 use crate::ledger::Ledger;
-use crate::status::SeqRange;
 use handle::{Handle, failed_before};
 pub(crate) use handle::{Later, Through};
 
@@ -178,30 +177,6 @@ impl Journal {
         journal.written = end;
         journal.sync()?;
         Ok((journal, found))
-    }
-
-    /// Reads the runs of events that somebody wants: opening left all of them in the files, since
-    /// most are sealed or settled and all of them together are large.
-    pub(crate) fn read_runs(
-        &self,
-        frames: &mut [Frame],
-        queue: Uuid,
-        is_wanted: impl Fn(SeqRange) -> bool,
-    ) -> Result<(), Error> {
-        for file in &self.files {
-            let mut window = Window::new(file.handle.file(), file.len).whole();
-            let here = frames.iter_mut().filter(|frame| frame.file == file.number);
-            for frame in here.filter(|frame| frame.is_cut()) {
-                if frame.range().is_some_and(|range| !is_wanted(range)) {
-                    continue;
-                }
-                let changed = || io::Error::other("it changed while it was read");
-                let read = frame.read_whole(&mut window, queue);
-                read.and_then(|read| read.ok_or_else(changed))
-                    .map_err(Error::storage("read a journal file", &file.path))?;
-            }
-        }
-        Ok(())
     }
 
     /// Goes on in the current file, or the next, under a new generation, beginning with the
