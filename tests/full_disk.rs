@@ -197,3 +197,52 @@ async fn a_disk_with_room_for_no_segment_delivers_from_the_journal() {
         None => println!("\nSKIPPED no right to mount a tmpfs"),
     }
 }
+
+/// The largest letter there may be is the first of the spool, and comes when not a byte is left. It
+/// is no message, and so refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_on_a_full_disk_has_the_room_of_the_ballast() {
+    let Some(disk) = Tmpfs::mount(16) else {
+        println!("\nSKIPPED no right to mount a tmpfs");
+        return;
+    };
+    let spool = disk.path().join("spool");
+    let sandbox = Sandbox::start().await.unwrap();
+    sandbox.go_away().await.unwrap();
+    let queue = open(&spool, &sandbox).await;
+    let mut json = vec![b'"'];
+    while json.len() < (256 << 10) - 1 {
+        json.extend_from_slice(&event(json.len() as u64).json_bytes()[200..8000]);
+        json.truncate((256 << 10) - 1);
+    }
+    json.push(b'"');
+    let large = Event::json(json).unwrap();
+    let large_id = large.id();
+    queue.append(large).await.unwrap();
+    let end = fill(&queue, 2).await;
+    take_the_rest(&disk);
+
+    sandbox.come_back().await.unwrap();
+    queue.wake();
+    let mut watch = queue.watch();
+    let buried = watch.wait_for(|status| status.ledger.dead == 1);
+    let status = tokio::time::timeout(Duration::from_secs(60), buried).await;
+    assert!(status.is_ok(), "not buried: {:?}", queue.status());
+    assert!(!spool.join("ballast").exists());
+    let letter = queue.dead_letters().show(1).await.unwrap();
+    assert_eq!(letter.event.id(), large_id);
+    let wait = watch.wait_for(|status| status.pending == 0);
+    tokio::time::timeout(Duration::from_secs(60), wait)
+        .await
+        .unwrap()
+        .unwrap();
+
+    // Opening has the room for the state that the letter has left it.
+    queue.close(Duration::ZERO).await.unwrap();
+    take_the_rest(&disk);
+    let queue = open(&spool, &sandbox).await;
+    let letter = queue.dead_letters().show(1).await.unwrap();
+    assert_eq!(letter.event.id(), large_id);
+    assert_eq!(queue.status().ledger.appended, end - 1);
+    queue.close(Duration::ZERO).await.unwrap();
+}

@@ -41,7 +41,7 @@ const ZSTD: u8 = 1;
 
 /// Bytes of a run at the most; a longer one is not believed. Settings keep an append, and so a
 /// chunk, below this.
-const RUN_BYTES_MAX: u32 = 1 << 30;
+pub(super) const RUN_BYTES_MAX: u32 = 1 << 30;
 
 /// Bytes of a run for which there is memory before it is known to be one. Chunks are smaller but
 /// for those of one very large append.
@@ -167,7 +167,7 @@ fn compress(run: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(feature = "zstd")]
-fn decompress(frame: &[u8], run_bytes: u32) -> Option<Vec<u8>> {
+pub(super) fn decompress(frame: &[u8], run_bytes: u32) -> Option<Vec<u8>> {
     thread_local! {
         /// Made once for each thread that reads: making one costs as much as a tenth of a chunk.
         static CONTEXT: RefCell<Decompressor<'static>> = RefCell::default();
@@ -180,7 +180,7 @@ fn decompress(frame: &[u8], run_bytes: u32) -> Option<Vec<u8>> {
 }
 
 #[cfg(not(feature = "zstd"))]
-fn decompress(frame: &[u8], run_bytes: u32) -> Option<Vec<u8>> {
+pub(super) fn decompress(frame: &[u8], run_bytes: u32) -> Option<Vec<u8>> {
     decompress_in_rust(frame, run_bytes)
 }
 

@@ -4,7 +4,7 @@
 //! lock             held by the owner for as long as it lives; its text is the owner's pid
 //! spool.json       what this directory is: format version and queue id
 //! spool.copy.json  the same again, should the first be damaged
-//! ballast          up to 1 MiB, given up when opening needs space on a full disk
+//! ballast          just under 1 MiB, given up when opening needs space on a full disk
 //! journal/  segments/  state/  quarantine/
 //! ```
 //!
@@ -129,7 +129,8 @@ impl SpoolDir {
     /// Takes the ballast on board again, if there is room for it.
     pub(crate) fn restore_ballast(&self) {
         let path = self.join("ballast");
-        if std::fs::metadata(&path).is_ok_and(|meta| meta.len() == self.ballast_bytes) {
+        let there = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+        if there == self.ballast_bytes || (there > self.ballast_bytes && self.cut_ballast(&path)) {
             return;
         }
         let made = private(OpenOptions::new().write(true).create(true).truncate(true))
@@ -143,6 +144,13 @@ impl SpoolDir {
             // The disk is full: every byte is needed, and there is nothing to give up later.
             drop(std::fs::remove_file(&path));
         }
+    }
+
+    /// Shortens a ballast that was made for a larger spool. Written anew it might find no room.
+    fn cut_ballast(&self, path: &Path) -> bool {
+        let file = OpenOptions::new().write(true).open(path);
+        file.and_then(|file| file.set_len(self.ballast_bytes))
+            .is_ok()
     }
 
     /// Bytes of the ballast as counted against the bound.
@@ -343,157 +351,4 @@ fn refuse_unmarked_data(dir: &Path) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::SystemClock;
-
-    const BALLAST_BYTES: u64 = 1 << 20;
-
-    fn open(path: &Path) -> Result<SpoolDir, Error> {
-        SpoolDir::open(path, &SystemClock, BALLAST_BYTES, |path| {
-            std::fs::create_dir_all(path.join("journal")).unwrap();
-            Ok(())
-        })
-    }
-
-    #[test]
-    fn a_new_directory_becomes_a_spool_and_keeps_its_id() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/b/spool");
-        let id = open(&path).unwrap().queue();
-        assert_eq!(open(&path).unwrap().queue(), id);
-        assert_eq!(
-            std::fs::metadata(path.join("ballast")).unwrap().len(),
-            BALLAST_BYTES
-        );
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn the_spool_is_for_its_owner_alone() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("spool");
-        let _spool = open(&path).unwrap();
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&path), 0o700);
-        for name in ["lock", MARKER, COPY, "ballast"] {
-            assert_eq!(mode(&path.join(name)), 0o600, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_second_owner_is_told_the_pid_of_the_first() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = open(dir.path()).unwrap();
-        let error = open(dir.path()).unwrap_err();
-        let Error::InUse { pid, .. } = error else {
-            panic!("{error}")
-        };
-        assert_eq!(pid, Some(std::process::id()));
-        drop(first);
-        open(dir.path()).unwrap();
-    }
-
-    #[test]
-    fn a_directory_with_other_things_is_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("thesis.txt"), "precious").unwrap();
-        assert!(matches!(open(dir.path()), Err(Error::NotASpool { .. })));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-        let file = dir.path().join("thesis.txt");
-        assert!(matches!(open(&file), Err(Error::NotASpool { .. })));
-    }
-
-    #[test]
-    fn an_interrupted_making_is_made_again() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("journal")).unwrap();
-        std::fs::write(dir.path().join("journal/00000001.journal"), [0; 64]).unwrap();
-        open(dir.path()).unwrap();
-    }
-
-    #[test]
-    fn data_without_a_marker_is_refused_and_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(open(dir.path()).unwrap());
-        std::fs::write(dir.path().join("journal/00000001.journal"), [7; 64]).unwrap();
-        std::fs::remove_file(dir.path().join(MARKER)).unwrap();
-        drop(open(dir.path()).unwrap());
-        std::fs::remove_file(dir.path().join(MARKER)).unwrap();
-        std::fs::remove_file(dir.path().join(COPY)).unwrap();
-        assert!(matches!(open(dir.path()), Err(Error::Damaged { .. })));
-        assert!(dir.path().join("journal/00000001.journal").exists());
-    }
-
-    #[test]
-    fn a_damaged_marker_is_mended_from_its_copy() {
-        let dir = tempfile::tempdir().unwrap();
-        let id = open(dir.path()).unwrap().queue();
-        for name in [MARKER, COPY] {
-            std::fs::write(dir.path().join(name), "").unwrap();
-            assert_eq!(open(dir.path()).unwrap().queue(), id);
-        }
-    }
-
-    // A marker of another queue, or one flipped bit in the id, once made every frame look damaged:
-    // the books and all events that only the journal had were gone.
-    #[test]
-    fn a_marker_with_a_wrong_id_is_mended_by_what_the_journal_says() {
-        let dir = tempfile::tempdir().unwrap();
-        let id = open(dir.path()).unwrap().queue();
-        let mut writer = crate::log::frame::FrameWriter::new(id);
-        let place = crate::log::frame::Place {
-            generation: 1,
-            buffer_offset: 0,
-            synced: 0,
-        };
-        writer.retried(place, 1);
-        std::fs::write(dir.path().join("journal/00000001.journal"), writer.bytes()).unwrap();
-        for name in [MARKER, COPY] {
-            let text = std::fs::read_to_string(dir.path().join(name)).unwrap();
-            let wrong = Uuid::from_u128(id.as_u128() ^ 4).to_string();
-            std::fs::write(dir.path().join(name), text.replace(&id.to_string(), &wrong)).unwrap();
-            assert_eq!(open(dir.path()).unwrap().queue(), id, "{name}");
-            assert_eq!(
-                std::fs::read_to_string(dir.path().join(name)).unwrap(),
-                text
-            );
-        }
-        std::fs::write(dir.path().join("journal/00000001.journal"), [0; 64]).unwrap();
-        let text = std::fs::read_to_string(dir.path().join(COPY)).unwrap();
-        let wrong = text.replace(&id.to_string(), &Uuid::from_u128(5).to_string());
-        std::fs::write(dir.path().join(COPY), &wrong).unwrap();
-        assert!(matches!(open(dir.path()), Err(Error::Damaged { .. })));
-        assert_eq!(
-            std::fs::read_to_string(dir.path().join(COPY)).unwrap(),
-            wrong
-        );
-    }
-
-    #[test]
-    fn a_future_format_is_refused_untouched() {
-        let dir = tempfile::tempdir().unwrap();
-        let id = open(dir.path()).unwrap().queue();
-        let text = format!("{{\"everpost_format\":2,\"queue_id\":\"{id}\",\"more\":true}}");
-        for name in [MARKER, COPY] {
-            std::fs::write(dir.path().join(name), &text).unwrap();
-        }
-        let error = open(dir.path()).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                Error::FutureFormat {
-                    found: 2,
-                    supported: 1,
-                    ..
-                }
-            ),
-            "{error}"
-        );
-        assert_eq!(
-            std::fs::read_to_string(dir.path().join(MARKER)).unwrap(),
-            text
-        );
-    }
-}
+mod tests;

@@ -26,8 +26,11 @@ pub(crate) trait Disk: Send + Sync + Debug {
 
 /// One open file.
 pub(crate) trait DiskFile: Send + Sync + Debug {
-    /// Everything in it.
-    fn read_all(&self) -> io::Result<Vec<u8>>;
+    /// How many bytes it has.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Fills `bytes` with what is at `offset`; an error if there is not so much.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
@@ -85,13 +88,12 @@ impl Disk for RealDisk {
 }
 
 impl DiskFile for File {
-    fn read_all(&self) -> io::Result<Vec<u8>> {
-        use std::io::{Read, Seek, SeekFrom};
-        let mut bytes = Vec::new();
-        let mut file = self;
-        file.seek(SeekFrom::Start(0))?;
-        file.read_to_end(&mut bytes)?;
-        Ok(bytes)
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        read_exact_at(self, bytes, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -117,6 +119,18 @@ fn write_all_at(mut file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     use std::io::{Seek, SeekFrom, Write};
     file.seek(SeekFrom::Start(offset))?;
     file.write_all(bytes)
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+#[cfg(not(unix))]
+fn read_exact_at(mut file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    use std::io::{Read, Seek, SeekFrom};
+    file.seek(SeekFrom::Start(offset))?;
+    file.read_exact(bytes)
 }
 
 /// Events are personal data: files are for their owner alone.

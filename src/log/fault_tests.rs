@@ -88,9 +88,14 @@ impl Disk for FaultyDisk {
 }
 
 impl DiskFile for FaultyFile {
-    fn read_all(&self) -> io::Result<Vec<u8>> {
+    fn len(&self) -> io::Result<u64> {
         self.1.call()?;
-        self.0.read_all()
+        self.0.len()
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.1.call()?;
+        self.0.read_at(bytes, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -114,8 +114,12 @@ impl Disk for ForgetfulDisk {
 }
 
 impl DiskFile for ForgetfulFile {
-    fn read_all(&self) -> io::Result<Vec<u8>> {
-        self.file.read_all()
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_at(bytes, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -26,6 +26,11 @@
 //! synced, a power cut kept the later and lost the earlier, and everything from the bad place on
 //! is dropped.
 
+mod packed;
+mod source;
+
+use std::io;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -34,6 +39,8 @@ use super::codec::{self, array};
 use crate::event::{Event, Seq, StoredEvent};
 use crate::ledger::Ledger;
 use crate::status::SeqRange;
+use packed::Packer;
+pub(crate) use source::{Source, Window};
 
 /// Bytes in front of a body.
 pub(crate) const HEADER_BYTES: usize = 32;
@@ -51,13 +58,20 @@ pub(crate) enum Kind {
     Ack = 3,
     /// The dead letter whose event was appended again just before.
     Retried = 4,
+    /// As `Events`, compressed.
+    Packed = 5,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Checkpoint, Self::Events, Self::Ack, Self::Retried]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        use Kind::{Ack, Checkpoint, Events, Packed, Retried};
+        let mut kinds = [Checkpoint, Events, Ack, Retried, Packed].into_iter();
+        kinds.find(|kind| *kind as u8 == byte)
+    }
+
+    /// Whether it holds events, after their first number and their count.
+    pub(crate) fn has_events(self) -> bool {
+        matches!(self, Self::Events | Self::Packed)
     }
 }
 
@@ -74,14 +88,38 @@ pub(crate) struct Frame {
     pub(crate) generation: u64,
     pub(crate) offset: u32,
     pub(crate) synced: u32,
+    /// All of it, or of a run of events only what stands in front of them, if they were left in
+    /// the file.
     pub(crate) body: Bytes,
+    /// Bytes of the body in the file.
+    len: u32,
+    /// The number of its file, for whoever has several.
+    pub(crate) file: u32,
 }
 
 impl Frame {
     /// Where the next frame starts.
     pub(crate) fn end(&self) -> u32 {
         self.offset
-            .saturating_add(u32::try_from(padded(self.body.len())).unwrap_or(u32::MAX))
+            .saturating_add(u32::try_from(padded(self.len as usize)).unwrap_or(u32::MAX))
+    }
+
+    /// Whether its events were left in the file, so that it cannot be understood.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.body.len() < self.len as usize
+    }
+
+    /// Reads its events if they were left in the file. `None` if they are not there any more.
+    pub(crate) fn read_whole(
+        &mut self,
+        file: &mut Window<'_>,
+        queue: Uuid,
+    ) -> io::Result<Option<()>> {
+        let again = frame_at(file, self.offset as usize, queue)?;
+        let again = again.filter(|frame| {
+            (frame.kind, frame.generation, frame.len) == (self.kind, self.generation, self.len)
+        });
+        Ok(again.map(|frame| self.body = frame.body))
     }
 }
 
@@ -97,7 +135,7 @@ pub(crate) enum Entry {
 impl Frame {
     /// The numbers of its events, if it says that it holds some. Takes no event apart.
     pub(crate) fn range(&self) -> Option<SeqRange> {
-        if self.kind != Kind::Events {
+        if !self.kind.has_events() {
             return None;
         }
         let (first, rest) = self.body.split_first_chunk()?;
@@ -121,6 +159,7 @@ impl Frame {
             Kind::Checkpoint => books().map(Entry::Checkpoint),
             Kind::Ack => books().map(Entry::Ack),
             Kind::Events => codec::decode_run(&self.body).ok().map(Entry::Events),
+            Kind::Packed => packed::unpack(&self.body).map(Entry::Events),
             Kind::Retried => array(&self.body)
                 .map(u64::from_le_bytes)
                 .map(Entry::Retried),
@@ -144,6 +183,7 @@ pub(crate) fn events_bytes(events: &[Event]) -> u64 {
 pub(crate) struct FrameWriter {
     queue: Uuid,
     buffer: Vec<u8>,
+    packer: Packer,
 }
 
 /// Where a frame will stand and what it says of that.
@@ -160,6 +200,7 @@ impl FrameWriter {
         Self {
             queue,
             buffer: Vec::new(),
+            packer: Packer::default(),
         }
     }
 
@@ -183,6 +224,14 @@ impl FrameWriter {
         self.frame(place, Kind::Events, |out| {
             codec::encode_run(first, events.iter(), out)
         });
+    }
+
+    /// As [`events`](Self::events), but compressed if that makes it shorter.
+    pub(crate) fn packed(&mut self, place: Place, first: Seq, events: &[Event]) {
+        match self.packer.pack(first, events) {
+            Some(body) => self.frame(place, Kind::Packed, |out| out.extend_from_slice(&body)),
+            None => self.events(place, first, events),
+        }
     }
 
     pub(crate) fn books(&mut self, place: Place, kind: Kind, ledger: Ledger) {
@@ -252,12 +301,18 @@ impl Scan {
     }
 }
 
-/// Finds the frames of a file that are to be believed.
+/// Finds the frames of a file that is in memory that are to be believed.
 pub(crate) fn scan(file: &Bytes, queue: Uuid) -> Scan {
-    let valid = valid_frames(file, queue);
+    // What is in memory can always be read.
+    scan_source(&mut file.clone(), queue).unwrap_or_default()
+}
+
+/// Finds the frames of a file that are to be believed.
+pub(crate) fn scan_source(file: &mut impl Source, queue: Uuid) -> io::Result<Scan> {
+    let (valid, used) = valid_frames(file, queue)?;
     let mut scan = Scan {
         generation_max: valid.iter().map(|f| f.generation).max().unwrap_or(0),
-        used: !is_zero(file),
+        used,
         ..Scan::default()
     };
     let mut end = 0;
@@ -284,68 +339,74 @@ pub(crate) fn scan(file: &Bytes, queue: Uuid) -> Scan {
         end = frame.end();
         scan.frames.push(frame.clone());
     }
-    scan
+    Ok(scan)
 }
 
-/// All frames that check, wherever they are, none inside another.
-fn valid_frames(file: &Bytes, queue: Uuid) -> Vec<Frame> {
-    let bytes: &[u8] = file;
+/// All frames that check, wherever they are, none inside another; and whether there is anything
+/// but zeroes.
+fn valid_frames(file: &mut impl Source, queue: Uuid) -> io::Result<(Vec<Frame>, bool)> {
     let mut frames = Vec::new();
+    let mut used = false;
     let mut at = 0;
-    while at + HEADER_BYTES <= bytes.len() {
+    while let Some(header) = file.get(at, HEADER_BYTES)? {
         // This comparison alone passes over nearly every wrong place, so a scan is quick.
-        let offset = bytes.get(at + 16..at + 20).and_then(array);
-        if offset.map(u32::from_le_bytes) == u32::try_from(at).ok()
-            && let Some(frame) = frame_at(file, at, queue)
+        let offset = header.get(16..20).and_then(array).map(u32::from_le_bytes);
+        used = used || header.iter().any(|byte| *byte != 0);
+        if offset == u32::try_from(at).ok()
+            && let Some(frame) = frame_at(file, at, queue)?
         {
             at = frame.end() as usize;
             frames.push(frame);
-        } else if at.is_multiple_of(ZEROES.len()) && starts_with_zeroes(bytes, at) {
+        } else if at.is_multiple_of(ZEROES.len()) && starts_with_zeroes(file, at)? {
             // Nor does a frame begin so near the end of them that its kind would be among them.
             at += ZEROES.len() - HEADER_BYTES;
         } else {
             at += 8;
         }
     }
-    frames
+    let rest = file.get(at, file.len().saturating_sub(at))?;
+    let rest = rest.unwrap_or_default();
+    Ok((frames, used || rest.iter().any(|byte| *byte != 0)))
 }
 
 /// As much of a file as is held against zeroes at once.
 static ZEROES: [u8; 4096] = [0; 4096];
 
-fn starts_with_zeroes(bytes: &[u8], at: usize) -> bool {
-    bytes.get(at..at + ZEROES.len()) == Some(&ZEROES)
+fn starts_with_zeroes(file: &mut impl Source, at: usize) -> io::Result<bool> {
+    Ok(file.get(at, ZEROES.len())? == Some(&ZEROES))
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
-    let mut blocks = bytes.chunks(ZEROES.len());
-    blocks.all(|block| ZEROES.starts_with(block))
+fn frame_at(file: &mut impl Source, at: usize, queue: Uuid) -> io::Result<Option<Frame>> {
+    let header: Option<[u8; HEADER_BYTES]> = file.get(at, HEADER_BYTES)?.and_then(array);
+    let Some((mut frame, crc)) = header.as_ref().and_then(|header| parse_header(header, at)) else {
+        return Ok(None);
+    };
+    let len = frame.len as usize;
+    let checked = file.get(at + 4, HEADER_BYTES - 4 + len)?;
+    if checked.is_none_or(|checked| checksum(queue, checked) != crc) {
+        return Ok(None);
+    }
+    frame.body = file.body(frame.kind, at + HEADER_BYTES, len)?;
+    Ok(Some(frame))
 }
 
-fn frame_at(file: &Bytes, at: usize, queue: Uuid) -> Option<Frame> {
-    let header = file.get(at..at + HEADER_BYTES)?;
-    let offset = u32::from_le_bytes(array(header.get(16..20)?)?);
-    if usize::try_from(offset).ok()? != at {
+/// The frame without its body, and its checksum.
+fn parse_header(header: &[u8; HEADER_BYTES], at: usize) -> Option<(Frame, u32)> {
+    let u32_at = |at: usize| array(header.get(at..at + 4)?).map(u32::from_le_bytes);
+    let offset = u32_at(16)?;
+    if usize::try_from(offset).ok()? != at || *header.get(25)? != VERSION {
         return None;
     }
-    let kind = Kind::from_byte(*header.get(24)?)?;
-    if *header.get(25)? != VERSION {
-        return None;
-    }
-    let len = usize::try_from(u32::from_le_bytes(array(header.get(4..8)?)?)).ok()?;
-    let body_at = at + HEADER_BYTES;
-    let end = body_at.checked_add(len)?;
-    let checked = file.get(at + 4..end)?;
-    if checksum(queue, checked) != u32::from_le_bytes(array(header.get(..4)?)?) {
-        return None;
-    }
-    Some(Frame {
-        kind,
+    let frame = Frame {
+        kind: Kind::from_byte(*header.get(24)?)?,
         generation: u64::from_le_bytes(array(header.get(8..16)?)?),
         offset,
-        synced: u32::from_le_bytes(array(header.get(20..24)?)?),
-        body: file.slice(body_at..end),
-    })
+        synced: u32_at(20)?,
+        body: Bytes::new(),
+        len: u32_at(4)?,
+        file: 0,
+    };
+    Some((frame, u32_at(0)?))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 //! a new file, into which the owner writes again what the failed one held.
 
 mod handle;
+mod runs;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::disk::Disk;
-use super::frame::{self, Frame, FrameWriter, HEADER_BYTES, Kind, Place, Scan};
+use super::frame::{self, Frame, FrameWriter, HEADER_BYTES, Kind, Place, Scan, Window};
 use crate::error::Error;
 use crate::event::{Event, Seq};
 use crate::ledger::Ledger;
@@ -73,7 +74,8 @@ pub(crate) struct Journal {
 /// What opening the journal found, for recovery to understand.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// All frames to believe, of all files, in the order they were written.
+    /// All frames to believe, of all files, in the order they were written; of runs of events only
+    /// the heads, until [`Journal::read_runs`].
     pub(crate) frames: Vec<Frame>,
     /// What was odd, for people.
     pub(crate) notes: Vec<String>,
@@ -110,11 +112,11 @@ impl Journal {
             let file = disk
                 .open(&path)
                 .map_err(Error::storage("open a journal file", &path))?;
-            let bytes = file
-                .read_all()
-                .map_err(Error::storage("read a journal file", &path))?;
-            let len = bytes.len() as u64;
-            let scan = frame::scan(&Bytes::from(bytes), queue);
+            let failed = || Error::storage("read a journal file", &path);
+            let len = file.len().map_err(failed())?;
+            let mut scan =
+                frame::scan_source(&mut Window::new(&*file, len), queue).map_err(failed())?;
+            scan.frames.iter_mut().for_each(|frame| frame.file = number);
             note_oddities(&path, &scan, &mut found);
             generation_max = generation_max.max(scan.generation_max);
             let generation = scan.generation();
@@ -213,6 +215,17 @@ impl Journal {
     pub(crate) fn push_events(&mut self, first: Seq, events: &[Event]) {
         let place = self.place();
         self.writer.events(place, first, events);
+        self.note_events(first, events);
+    }
+
+    /// As [`push_events`](Self::push_events), compressed if that makes it shorter.
+    pub(crate) fn push_packed(&mut self, first: Seq, events: &[Event]) {
+        let place = self.place();
+        self.writer.packed(place, first, events);
+        self.note_events(first, events);
+    }
+
+    fn note_events(&mut self, first: Seq, events: &[Event]) {
         let last = first.saturating_add(events.len() as u64).saturating_sub(1);
         if let Some(file) = self.files.last_mut() {
             let begin = file.events.map_or(first, |(begin, _)| begin.min(first));

@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 
-use super::frame::{Entry, Frame};
+use super::frame::{Entry, Frame, Kind};
 use crate::event::{Event, Seq};
 use crate::ledger::{Ledger, Settled};
 use crate::status::SeqRange;
@@ -40,10 +40,43 @@ pub(crate) struct Recovered {
     pub(crate) notes: Vec<String>,
 }
 
-/// Puts the frames, in the order they were written, and the sealed range together.
+/// What a segment serves or the cursor has passed. A journal may hold a great many runs of such
+/// events, and to take them apart would be most of what opening costs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Passed {
+    sealed: Option<SeqRange>,
+    /// The cursor is not before this.
+    cursor: Seq,
+}
+
+impl Passed {
+    /// What the frames, in the order they were written, and the sealed range say of it.
+    pub(crate) fn of(frames: &[Frame], sealed: Option<SeqRange>) -> Self {
+        // Older books can only say more in a journal that is damaged.
+        let books = frames.iter().rev().find_map(|frame| match frame.kind {
+            Kind::Checkpoint | Kind::Ack => frame.entry(),
+            Kind::Events | Kind::Packed | Kind::Retried => None,
+        });
+        let cursor = match books {
+            Some(Entry::Checkpoint(ledger) | Entry::Ack(ledger)) => ledger.settled(),
+            _ => 0,
+        };
+        Self { sealed, cursor }
+    }
+
+    /// Whether recovery has no use for any of these events.
+    pub(crate) fn covers(&self, range: SeqRange) -> bool {
+        let is_sealed = |sealed: SeqRange| sealed.first <= range.first && range.last <= sealed.last;
+        range.last <= self.cursor || self.sealed.is_some_and(is_sealed)
+    }
+}
+
+/// Puts the frames, in the order they were written, and the sealed range together. Runs that are
+/// [`Passed`] are not looked into.
 pub(crate) fn recover(frames: &[Frame], sealed: Option<SeqRange>) -> Recovered {
     let mut replay = Replay {
         sealed,
+        passed: Passed::of(frames, sealed),
         ..Replay::default()
     };
     for frame in frames {
@@ -55,6 +88,7 @@ pub(crate) fn recover(frames: &[Frame], sealed: Option<SeqRange>) -> Recovered {
 #[derive(Debug, Default)]
 struct Replay {
     sealed: Option<SeqRange>,
+    passed: Passed,
     ledger: Option<Ledger>,
     events: BTreeMap<Seq, Event>,
     last: Seq,
@@ -65,11 +99,8 @@ struct Replay {
 
 impl Replay {
     fn apply(&mut self, frame: &Frame) {
-        // The segments serve these. A journal may hold a great many of them, and to take them
-        // apart would be most of what opening costs.
         if let Some(range) = frame.range()
-            && self.is_sealed(range.first)
-            && self.is_sealed(range.last)
+            && self.passed.covers(range)
         {
             self.truncate(range.first);
             self.last = range.last;
@@ -219,6 +250,7 @@ mod tests {
 
     const QUEUE: Uuid = Uuid::from_u128(1);
 
+    #[derive(Clone, Copy)]
     enum Step {
         Events(Seq, u64),
         Books(u64, u64),
@@ -288,6 +320,13 @@ mod tests {
         let found = run(&[Events(1, 9), Events(3, 2)], Some((1, 4)));
         assert_eq!((found.tail_first, found.tail.len()), (5, 0));
         assert_eq!(found.ledger.appended, 4);
+        // Settled ones likewise; of the last run, a part is.
+        let runs = [Events(1, 6), Events(4, 2), Events(6, 3)];
+        let found = run(&[&runs[..], &[Books(8, 7)]].concat(), None);
+        assert_eq!((found.tail_first, found.tail.len()), (8, 1));
+        let found = run(&[&runs[..], &[Books(8, 8)]].concat(), None);
+        assert_eq!((found.tail_first, found.tail.len()), (9, 0));
+        assert_eq!((found.ledger.appended, found.missing), (8, vec![]));
         // A letter whose event went with the numbers that were given again stays.
         let found = run(&[Events(1, 6), Retried(2), Events(5, 1)], Some((1, 6)));
         assert!(found.retried.is_empty());

@@ -166,7 +166,6 @@ impl Segment {
             Ok((last, store)) if last == segment.chunks.last().map(|place| place.number) => {
                 segment.closed = store.layout() != layout;
                 segment.store = Some(store);
-                segment.scan = None;
                 return Ok((segment, None));
             }
             Ok((_, store)) => {
@@ -405,6 +404,13 @@ impl Segment {
         }
         let key = Key::new(SPACE, place.number);
         if let Some(store) = &self.store {
+            // What was there at opening is read around sled, which keeps memory for what it reads.
+            if let Some(scan) = &self.scan
+                && let Ok(Some(bytes)) = scan.read(key, place.whole)
+                && let Some(events) = self.decode(&bytes, place)?
+            {
+                return Ok(Some(events));
+            }
             // Whatever sled says, the file may still have it.
             if let Ok(Some(bytes)) = store.read(key)
                 && let Some(events) = self.decode(&bytes, place)?

@@ -58,8 +58,8 @@ fn a_frame_is_found_however_many_zeroes_stand_before_it() {
         writer.retried(place, 5);
         let mut bytes = vec![0; at as usize];
         bytes.extend_from_slice(writer.bytes());
-        let found = valid_frames(&Bytes::from(bytes), QUEUE);
-        assert_eq!(found.len(), 1, "at {at}");
+        let (found, used) = valid_frames(&mut Bytes::from(bytes), QUEUE).unwrap();
+        assert_eq!((found.len(), used), (1, true), "at {at}");
     }
 }
 
@@ -191,6 +191,8 @@ fn a_frame_tells_its_numbers_without_being_taken_apart() {
             offset: 0,
             synced: 0,
             body: Bytes::copy_from_slice(body),
+            len: u32::try_from(body.len()).unwrap(),
+            file: 0,
         };
         frame.range().map(|range| (range.first, range.last))
     };
@@ -204,4 +206,80 @@ fn a_frame_tells_its_numbers_without_being_taken_apart() {
     for (first, count) in [(0, 1), (1, 0), (u64::MAX, 2)] {
         assert_eq!(of(Kind::Events, &numbers(first, count)), None);
     }
+}
+
+/// A file read piece by piece gives the frames that it gives in memory, also where one does not
+/// check, lies about its length, or begins in front of the end of a piece.
+#[test]
+fn a_file_that_is_read_piece_by_piece_gives_the_same_frames() {
+    let mut writer = FrameWriter::new(QUEUE);
+    let mut starts = Vec::new();
+    for n in 1..=300_u64 {
+        let place = Place {
+            generation: 1,
+            buffer_offset: 0,
+            synced: 0,
+        };
+        starts.push(writer.bytes().len());
+        let len = usize::try_from(n * 7919 % 9000).unwrap();
+        let json = format!("\"{}\"", "x".repeat(len));
+        writer.events(place, n, &[Event::json(json).unwrap()]);
+        writer.books(place, Kind::Ack, Ledger::default());
+        if n == 150 {
+            // Longer than what is read at once.
+            let json = format!("\"{}\"", "y".repeat(700_000));
+            writer.events(place, n, &[Event::json(json).unwrap()]);
+        }
+    }
+    let whole = [writer.bytes(), &[0; 20_000]].concat();
+    let flipped = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let lies = |len: u32| {
+        let mut bytes = whole.clone();
+        bytes[starts[40] + 4..][..4].copy_from_slice(&len.to_le_bytes());
+        bytes
+    };
+    let files = [
+        whole.clone(),
+        flipped(starts[40] + 100),
+        flipped(starts[299] + 3),
+        lies(1_000_000),
+        lies(u32::MAX),
+        whole[..starts[200] + 50].to_vec(),
+        vec![0; 600_000],
+        [vec![0; 600_001], vec![1]].concat(),
+        vec![],
+    ];
+    let mut file = tempfile::tempfile().unwrap();
+    for bytes in files {
+        file.set_len(0).unwrap();
+        io::Seek::rewind(&mut file).unwrap();
+        io::Write::write_all(&mut file, &bytes).unwrap();
+        let len = bytes.len() as u64;
+        let all = Bytes::from(bytes);
+        let (expected, used) = valid_frames(&mut all.clone(), QUEUE).unwrap();
+        assert_eq!(used, all.iter().any(|byte| *byte != 0));
+        let (mut found, also_used) = valid_frames(&mut Window::new(&file, len), QUEUE).unwrap();
+        assert_eq!((found.len(), also_used), (expected.len(), used));
+        let mut window = Window::new(&file, len).whole();
+        for (found, expected) in found.iter_mut().zip(expected).rev() {
+            assert_eq!(found.is_cut(), found.kind == Kind::Events);
+            assert_eq!(found.range(), expected.range());
+            if found.is_cut() {
+                found.read_whole(&mut window, QUEUE).unwrap().unwrap();
+            }
+            assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+        }
+    }
+    // What is not there any more is not believed.
+    let (found, _) = valid_frames(&mut Bytes::from(whole), QUEUE).unwrap();
+    let mut cut = Frame {
+        body: Bytes::new(),
+        ..found.last().unwrap().clone()
+    };
+    let read = cut.read_whole(&mut Window::new(&file, 0).whole(), QUEUE);
+    assert!(read.unwrap().is_none());
 }

@@ -34,6 +34,11 @@ impl Handle {
         self.failed.load(Ordering::Acquire)
     }
 
+    /// The file, for reading.
+    pub(super) fn file(&self) -> &dyn DiskFile {
+        &*self.file
+    }
+
     /// Writes all of `bytes` at `offset`. A sync under way is not waited for.
     pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let written = self.file.write_at(bytes, offset);
@@ -104,8 +109,12 @@ mod tests {
     }
 
     impl DiskFile for FailsOnce {
-        fn read_all(&self) -> io::Result<Vec<u8>> {
-            Ok(Vec::new())
+        fn len(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
+            Ok(())
         }
 
         fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {

@@ -8,7 +8,11 @@ const QUEUE: Uuid = Uuid::from_u128(7);
 const BYTES: u64 = 16 << 10;
 
 fn open(dir: &Path) -> (Journal, Found) {
-    Journal::open(Arc::new(RealDisk), dir, BYTES, QUEUE).unwrap()
+    let (journal, mut found) = Journal::open(Arc::new(RealDisk), dir, BYTES, QUEUE).unwrap();
+    journal
+        .read_runs(&mut found.frames, QUEUE, |_| true)
+        .unwrap();
+    (journal, found)
 }
 
 fn fresh() -> (tempfile::TempDir, Journal) {

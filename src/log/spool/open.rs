@@ -1,7 +1,9 @@
 //! Opening a spool: everything on disk is read once, put together, and gone on with.
 
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use super::SpoolLog;
 use super::read::ReadTimes;
@@ -14,7 +16,7 @@ use crate::log::dir::SpoolDir;
 use crate::log::disk::{Disk, create_private_dir};
 use crate::log::journal::{FILES, Journal};
 use crate::log::piece::Layout;
-use crate::log::recovery::{Recovered, recover};
+use crate::log::recovery::{Passed, Recovered, recover};
 use crate::log::shelf::Shelf;
 use crate::log::shelf::keeper::Keeper;
 use crate::log::state::State;
@@ -41,21 +43,25 @@ impl SpoolLog {
         let ballast = ballast_bytes(&settings);
         let dir = SpoolDir::open(path, &*clock, ballast, |path| make(path, &*disk, &settings))?;
         let journal_dir = dir.join("journal");
-        let (journal, found) =
-            Journal::open(disk, &journal_dir, settings.journal_bytes, dir.queue())?;
+        let read_journal = || {
+            Journal::open(
+                Arc::clone(&disk),
+                &journal_dir,
+                settings.journal_bytes,
+                dir.queue(),
+            )
+        };
+        let (journal, stores) = side_by_side(&read_journal, || open_stores(&dir, &settings));
+        let (journal, mut found) = journal?;
         let mut notes = found.notes;
-        let (mut shelf, shelf_notes) = with_ballast(&dir, || {
-            Shelf::open(&dir.join("segments"), settings.segment_bytes, dir.queue())
-        })?;
-        notes.extend(shelf_notes);
-        let layout = Layout::of_segments(settings.segment_bytes);
-        let (state, state_notes) =
-            with_ballast(&dir, || State::open(dir.path(), layout, dir.queue()))?;
-        notes.extend(state_notes);
+        let (mut shelf, state, store_notes) = stores?;
+        notes.extend(store_notes);
         // Chunks that a killed process left in the system's memory count as sealed from here on,
         // so they have to be durable before the journal lets go of their events (I3).
         shelf.sync()?;
         let sealed = shelf.range();
+        let passed = Passed::of(&found.frames, sealed);
+        journal.read_runs(&mut found.frames, dir.queue(), |run| !passed.covers(run))?;
         let Recovered {
             ledger,
             tail,
@@ -180,6 +186,33 @@ impl SpoolLog {
     }
 }
 
+/// Opens what is on disk beside the journal.
+fn open_stores(dir: &SpoolDir, settings: &Settings) -> Result<(Shelf, State, Vec<String>), Error> {
+    let (shelf, mut notes) = with_ballast(dir, || {
+        Shelf::open(&dir.join("segments"), settings.segment_bytes, dir.queue())
+    })?;
+    let layout = Layout::of_segments(settings.segment_bytes);
+    let (state, state_notes) = with_ballast(dir, || State::open(dir.path(), layout, dir.queue()))?;
+    notes.extend(state_notes);
+    Ok((shelf, state, notes))
+}
+
+/// Does both at once, the first on a thread that ends with it: one mostly computes and the other
+/// mostly waits. One after the other if the system has no thread to give.
+fn side_by_side<A: Send, B>(first: &(impl Fn() -> A + Sync), second: impl FnOnce() -> B) -> (A, B) {
+    thread::scope(|scope| {
+        let named = thread::Builder::new().name("everpost-open".into());
+        match named.spawn_scoped(scope, first) {
+            Ok(begun) => {
+                let second = second();
+                let first = begun.join().unwrap_or_else(|panic| resume_unwind(panic));
+                (first, second)
+            }
+            Err(_) => (first(), second()),
+        }
+    })
+}
+
 fn make(path: &Path, disk: &dyn Disk, settings: &Settings) -> Result<(), Error> {
     for name in ["journal", "segments"] {
         let dir = path.join(name);
@@ -194,5 +227,30 @@ fn with_ballast<T>(dir: &SpoolDir, open: impl Fn() -> Result<T, Error>) -> Resul
     match open() {
         Err(error) if error.is_out_of_room() && dir.drop_ballast() => open(),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn one_side_can_wait_for_the_other() {
+        let (told, hears) = channel();
+        let hears = Mutex::new(hears);
+        let first = || hears.lock().unwrap().recv().unwrap();
+        let both = side_by_side(&first, || told.send(1).is_ok());
+        assert_eq!(both, (1, true));
+    }
+
+    #[test]
+    fn a_panic_of_either_side_is_a_panic_of_both() {
+        let text = |panic: Box<dyn std::any::Any + Send>| *panic.downcast::<&str>().unwrap();
+        let first = std::panic::catch_unwind(|| side_by_side(&|| panic!("first"), || ()));
+        assert_eq!(text(first.unwrap_err()), "first");
+        let second = std::panic::catch_unwind(|| side_by_side(&|| (), || panic!("second")));
+        assert_eq!(text(second.unwrap_err()), "second");
     }
 }

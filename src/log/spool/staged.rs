@@ -119,15 +119,26 @@ impl SpoolLog {
     /// Gives what is staged to the journal, as frames behind which others may follow. There is
     /// room: that was seen to when it was staged.
     pub(super) fn push_staged(&mut self) {
+        self.push_frames(false);
+    }
+
+    /// As [`push_staged`](Self::push_staged). Where the disk is waited for, a long frame is
+    /// compressed if `for_disk`: a block that is not written saves as much time as that takes.
+    /// Frames that appends share are shorter, and quick.
+    fn push_frames(&mut self, for_disk: bool) {
         while let Some((before, events)) = self.staged.next_frame() {
             let first = self.ledger.appended + 1 + before as u64;
-            self.journal.push_events(first, events);
+            if for_disk && frame::events_bytes(events) > FRAME_BYTES {
+                self.journal.push_packed(first, events);
+            } else {
+                self.journal.push_events(first, events);
+            }
         }
         self.staged.unpushed_bytes = 0;
     }
 
     pub(super) fn write_staged(&mut self, sync: bool) -> Result<(), Error> {
-        self.push_staged();
+        self.push_frames(sync);
         // Right behind the frame of its event, which is a commit by itself.
         if let Some(letter) = self.staged.retried {
             self.journal.push_retried(letter);

@@ -291,3 +291,61 @@ fn i4_a_settled_segment_stays_while_a_read_that_was_asked_for_earlier_needs_it()
     log.finish_removing(true).unwrap();
     assert_eq!(log.shelf.seen().first_segment_last, None);
 }
+
+/// Bytes of the frames in the journal that hold events.
+fn bytes_of_runs(log: &SpoolLog) -> u64 {
+    let (dir, queue) = (log.dir.join("journal"), log.dir.queue());
+    let files = crate::log::journal::scan_files(&dir, queue).unwrap();
+    let frames = files.iter().flat_map(|(_, _, scan)| &scan.frames);
+    let runs = frames.filter(|frame| frame.range().is_some());
+    runs.map(|frame| u64::from(frame.end() - frame.offset))
+        .sum()
+}
+
+#[test]
+fn a_long_append_is_compressed_where_the_disk_is_waited_for_and_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = crate::Settings::default();
+    let mut log = open(dir.path(), settings.clone());
+    let long: Vec<_> = (1..=100)
+        .map(|n| {
+            crate::Event::json(format!(
+                "{{\"n\":{n},\"text\":\"{}\"}}",
+                "hello ".repeat(50)
+            ))
+        })
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let plain = crate::log::frame::events_bytes(&long);
+    log.stage(&long).unwrap();
+    log.commit(false).unwrap();
+    assert_eq!(bytes_of_runs(&log), plain);
+    log.stage(&long).unwrap();
+    log.commit(true).unwrap();
+    let packed = bytes_of_runs(&log) - plain;
+    if cfg!(feature = "zstd") {
+        assert!(packed < plain / 2, "{packed} for {plain}");
+    } else {
+        assert_eq!(packed, plain);
+    }
+    // As after a kill: nothing was closed.
+    drop(log);
+    let mut log = open(dir.path(), settings);
+    let expected = (1..).zip(long.iter().chain(&long).cloned());
+    assert!(read_all(&mut log).into_iter().eq(expected.take(200)));
+}
+
+#[test]
+fn appends_of_one_commit_share_a_frame() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), tight());
+    for n in 1..=3 {
+        assert_eq!(log.stage(&[event(n, 100)]).unwrap(), n);
+    }
+    log.commit(true).unwrap();
+    let events: Vec<_> = (1..=3).map(|n| event(n, 100)).collect();
+    assert_eq!(
+        bytes_of_runs(&log),
+        crate::log::frame::events_bytes(&events)
+    );
+}
