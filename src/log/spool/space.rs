@@ -10,7 +10,7 @@ use crate::log::Log;
 use crate::log::journal::Later;
 use crate::log::piece::Layout;
 use crate::log::segment::Encoded;
-use crate::log::shelf::Shelf;
+use crate::log::shelf::{Removal, Shelf};
 use crate::observe;
 use crate::settings::{OnFull, Settings};
 use crate::status::SeqRange;
@@ -56,8 +56,8 @@ impl SpoolLog {
 
     /// Begins to delete what is durably settled (I4). The shelf knows best what that is.
     fn begin_removing(&mut self) {
-        let cursor = self.durable_cursor;
-        let begun = self.shelf.begin(move |shelf| shelf.remove_settled(cursor));
+        let mut removal = Removal::new(self.durable_cursor);
+        let begun = self.shelf.begin_in_steps(move |shelf| removal.step(shelf));
         self.removing = Some(begun);
     }
 
