@@ -14,6 +14,9 @@ const HEAD_BYTES: usize = 32;
 const BLOCK_BYTES: usize = 128 << 10;
 const PIECE_BYTES: usize = Layout::Large.piece_bytes();
 
+/// Pieces that begin no farther from each other are read together: sled puts little between them.
+const ROW_BYTES: u64 = 2 * PIECE_BYTES as u64;
+
 /// Where the pieces of every value lie in a `db` file, found without sled and without writing.
 ///
 /// sled moves pieces while it writes, so this is good for a file nobody writes to, and otherwise
@@ -122,16 +125,24 @@ impl Scan {
             return Ok(None);
         };
         let mut value = Vec::with_capacity(whole.len.min(1 << 20) as usize);
-        let mut bytes = Vec::with_capacity(PIECE_BYTES);
-        for offset in found.offsets.iter().flatten() {
+        let mut bytes = Vec::new();
+        let offsets: Vec<u64> = found.offsets.iter().flatten().copied().collect();
+        for row in offsets.chunk_by(|one, next| (*one..one + ROW_BYTES).contains(next)) {
+            let (Some(first), Some(last)) = (row.first(), row.last()) else {
+                continue;
+            };
+            let span = last - first + PIECE_BYTES as u64;
             bytes.clear();
-            (&self.file).seek(SeekFrom::Start(*offset))?;
-            (&self.file)
-                .take(PIECE_BYTES as u64)
-                .read_to_end(&mut bytes)?;
-            // The file may have changed since it was scanned.
-            let piece = Piece::parse_front(&bytes).filter(|p| (p.key, p.whole) == (key, whole));
-            value.extend_from_slice(piece.map_or(&[], |p| p.body));
+            bytes.reserve(usize::try_from(span).unwrap_or(0));
+            (&self.file).seek(SeekFrom::Start(*first))?;
+            (&self.file).take(span).read_to_end(&mut bytes)?;
+            for offset in row {
+                let at = usize::try_from(offset - first).unwrap_or(usize::MAX);
+                let piece = Piece::parse_front(bytes.get(at..).unwrap_or_default());
+                // The file may have changed since it was scanned.
+                let piece = piece.filter(|p| (p.key, p.whole) == (key, whole));
+                value.extend_from_slice(piece.map_or(&[], |p| p.body));
+            }
         }
         Ok(whole.fits(&value).then_some(value))
     }
