@@ -77,7 +77,7 @@ impl Ahead {
     /// Whether there is something to do for it. Not during a request if it goes on by itself:
     /// another wake-up then costs more than it saves, as the log is waited for after the request.
     pub(super) fn wants_a_look(&self, is_sending: bool) -> bool {
-        !self.is_prepared && !(is_sending && self.is_ordered)
+        !(self.is_prepared || is_sending && self.is_ordered)
     }
 
     /// The last event of what was read, if it is there and will do for a batch.
