@@ -53,7 +53,7 @@ impl StatusWatch {
     }
 
     /// Waits until something has changed since the watch was made or last waited; `false` once the queue has ended
-    /// and nothing changes any more.
+    /// and nothing changes any more. That one more request has gone out is told with what comes of it.
     ///
     /// # Cancel safety
     /// No change is lost if the future is dropped.

@@ -191,6 +191,11 @@ impl Machine {
         }
     }
 
+    /// Whether a request is under way.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.job == Some(Job::Send)
+    }
+
     /// Whether a change of the log's position is worth an [`Input::Tick`].
     pub(crate) fn is_dry(&self) -> bool {
         self.dry
@@ -301,11 +306,10 @@ impl Machine {
         self.plan.open();
         self.plan
             .narrow(if systemic { 1 } else { self.limit.events() });
-        let expired = self
-            .plan
-            .front()
-            .iter()
-            .position(|stored| self.is_expired(stored.event.time(), now));
+        let expired = self.max_age.and_then(|max| {
+            let mut events = self.plan.front().iter();
+            events.position(|stored| is_older(stored.event.time(), max, now))
+        });
         match expired {
             Some(0) => {
                 self.expire_first(now);
@@ -368,11 +372,6 @@ impl Machine {
         Some(Action::End)
     }
 
-    fn is_expired(&self, time: SystemTime, now: &Now) -> bool {
-        self.max_age
-            .is_some_and(|max| now.wall.duration_since(time).unwrap_or_default() > max)
-    }
-
     fn expire_first(&mut self, now: &Now) {
         let Some(item) = self.plan.take_first() else {
             return;
@@ -394,4 +393,8 @@ impl Machine {
     pub(super) fn is_paused_for(&self, reason: PauseReason) -> bool {
         matches!(&self.state, State::Paused(pause) if pause.reason == reason)
     }
+}
+
+fn is_older(time: SystemTime, max_age: Duration, now: &Now) -> bool {
+    now.wall.duration_since(time).unwrap_or_default() > max_age
 }

@@ -5,13 +5,15 @@
 //!   of it is pure.
 //! - `bisect.rs` finds the refused event in a batch, `backoff.rs` says how long to wait,
 //!   `limit.rs` how many events a request takes. Pure as well.
-//! - `task.rs` carries out what was decided: the one task and its one `select!`.
+//! - `task.rs` carries out what was decided: the one task and its one `select!`. `ahead.rs` reads
+//!   before the machine asks.
 //! - `thread.rs` gives it a runtime where the program has none.
 //! - This file is the handle.
 //!
 //! What is certain about a batch in flight when the process ends: it is not settled, and the next
 //! owner of the spool sends it again under the same ids (promise 3).
 
+mod ahead;
 mod backoff;
 pub(crate) mod bisect;
 mod limit;

@@ -6,9 +6,10 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::ahead::{Ahead, Work, read};
 use super::machine::Machine;
 use super::step::{Action, Entry, Input, Now, Reading};
 use super::{FlusherView, Orders};
@@ -16,16 +17,14 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::Seq;
 use crate::log::thread::{LogHandle, panic_text};
-use crate::log::{Log, Position, Read};
+use crate::log::{Log, Position};
 use crate::observe;
-use crate::sink::{Batch, Sink};
+use crate::sink::Sink;
 use crate::status::FlusherState;
 
 /// What an action came to, and where the log stood then, if it was asked.
-type Done = (Input, Option<(Seq, Seq)>);
-type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
-/// Done on the log's thread.
-type Work = Box<dyn FnOnce(&mut dyn Log) + Send>;
+pub(super) type Done = (Input, Option<(Seq, Seq)>);
+pub(super) type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// The flusher's task.
 pub(super) struct Task<S> {
@@ -45,12 +44,6 @@ pub(super) struct Task<S> {
     ahead: Option<Ahead>,
     /// The one behind it, begun together with the settle that makes way for it.
     beyond: Option<Ahead>,
-}
-
-struct Ahead {
-    reading: Reading,
-    job: Job,
-    done: Option<Done>,
 }
 
 impl<S: Sink> Task<S> {
@@ -124,12 +117,8 @@ impl<S: Sink> Task<S> {
         let Some(reading) = self.machine.read_ahead() else {
             return;
         };
-        if self.ahead.as_ref().is_none_or(|a| a.reading != reading) {
-            self.ahead = Some(Ahead {
-                reading,
-                job: read(self.log.clone(), reading),
-                done: None,
-            });
+        if self.ahead.as_ref().is_none_or(|a| a.reading() != reading) {
+            self.ahead = Some(Ahead::begin(self.log.clone(), reading));
         }
     }
 
@@ -141,10 +130,11 @@ impl<S: Sink> Task<S> {
         let timer = self.machine.wake_at();
         let timer = timer.and_then(|wait| self.started.checked_add(wait));
         loop {
+            let is_sending = self.machine.is_sending();
             let ahead_pending = self
                 .ahead
                 .as_ref()
-                .is_some_and(|ahead| ahead.done.is_none());
+                .is_some_and(|ahead| ahead.wants_a_look(is_sending));
             tokio::select! {
                 // Orders come first: a pause or an end must not wait behind a receiver that answers
                 // without delay.
@@ -161,7 +151,7 @@ impl<S: Sink> Task<S> {
                     return input;
                 }
                 // Kept until it is asked for.
-                () = look_ahead(&mut self.ahead, &*self.sink), if ahead_pending => {}
+                () = prepare(&mut self.ahead, &*self.sink), if ahead_pending => {}
                 // A wait is over, or the deadline of a close has come.
                 () = sleep_until(timer.unwrap_or(self.started)), if timer.is_some() => {
                     return Input::Tick;
@@ -235,64 +225,27 @@ impl<S: Sink> Task<S> {
     /// What was read ahead, if it is what is asked for and there is something in it.
     fn read(&mut self, reading: Reading) -> Job {
         let ahead = std::mem::replace(&mut self.ahead, self.beyond.take());
-        match ahead.filter(|ahead| ahead.reading == reading) {
-            Some(Ahead {
-                done: Some(done @ (Input::Ready(_), _)),
-                ..
-            }) => Box::pin(std::future::ready(done)),
-            Some(Ahead {
-                done: None, job, ..
-            }) => job,
-            _ => read(self.log.clone(), reading),
-        }
+        let ahead = ahead.filter(|ahead| ahead.reading() == reading);
+        let job = ahead.and_then(|ahead| ahead.take(&*self.sink));
+        job.unwrap_or_else(|| read(self.log.clone(), reading))
     }
 
     /// Begins the read behind the one that is done, if that too fills a batch: together with a
     /// settle, so that the log's thread is woken once for both. Gives what the log has to do.
     fn read_beyond(&mut self) -> Work {
-        let next = self.ahead.as_ref().and_then(|ahead| {
-            let (Input::Ready(batch), _) = ahead.done.as_ref()? else {
-                return None;
-            };
-            let last = batch.events().last()?.seq;
+        let next = self.ahead.as_mut().and_then(|ahead| {
+            let last = ahead.last()?;
             let waiting = self.at.1.saturating_sub(last);
             let from = last.saturating_add(1);
-            (waiting >= ahead.reading.events_max as u64).then_some(Reading {
-                from,
-                ..ahead.reading
-            })
+            let reading = ahead.reading();
+            (waiting >= reading.events_max as u64).then_some(Reading { from, ..reading })
         });
         let Some(reading) = next else {
             return Box::new(|_| ());
         };
-        let (reply, answer) = oneshot::channel();
-        let log = self.log.clone();
-        self.beyond = Some(Ahead {
-            reading,
-            job: Box::pin(async move {
-                match answer.await {
-                    Ok(done) => done,
-                    // The settle failed, and nothing was read.
-                    Err(_) => read(log, reading).await,
-                }
-            }),
-            done: None,
-        });
-        Box::new(move |log| {
-            let position = log.position();
-            let at = (position.cursor, position.last_seq);
-            let Reading {
-                from,
-                events_max,
-                bytes_max,
-            } = reading;
-            // Nobody waiting is no fault: the batch may not have come to be sent.
-            let tell = move |read: Result<Read, Error>| {
-                let at = read.is_ok().then_some(at);
-                drop(reply.send((Input::Found(read), at)));
-            };
-            log.read_later(from, events_max, bytes_max, Box::new(tell));
-        })
+        let (beyond, work) = Ahead::order(self.log.clone(), reading);
+        self.beyond = Some(beyond);
+        work
     }
 
     fn publish_view(&self) {
@@ -304,6 +257,9 @@ impl<S: Sink> Task<S> {
             requests: self.machine.requests(),
         };
         self.publish.send_if_modified(|old| {
+            // A request that goes out wakes nobody: whoever follows the queue has more to see once
+            // it is answered, and would be in the way of that.
+            old.requests = view.requests;
             let changed = *old != view;
             *old = view;
             changed
@@ -330,33 +286,10 @@ impl<S: Sink> Task<S> {
     }
 }
 
-fn read(log: LogHandle, reading: Reading) -> Job {
-    Box::pin(async move {
-        let read = log.read(reading.from, reading.events_max, reading.bytes_max);
-        match read.await {
-            Ok((read, at)) => (Input::Found(Ok(read)), Some(at)),
-            Err(error) => (Input::Found(Err(error)), None),
-        }
-    })
-}
-
-/// Reads, and has the sink prepare what was found, while neither is waited for.
-async fn look_ahead(ahead: &mut Option<Ahead>, sink: &impl Sink) {
-    let Some(ahead) = ahead else {
-        return;
-    };
-    let (input, at) = ahead.job.as_mut().await;
-    let input = match input {
-        Input::Found(Ok(Read::Events(events))) => match Batch::new(events) {
-            Some(batch) => {
-                sink.prepare(&batch);
-                Input::Ready(batch)
-            }
-            None => Input::Found(Ok(Read::End)),
-        },
-        other => other,
-    };
-    ahead.done = Some((input, at));
+async fn prepare(ahead: &mut Option<Ahead>, sink: &impl Sink) {
+    if let Some(ahead) = ahead {
+        ahead.prepare(sink).await;
+    }
 }
 
 async fn finish(job: &mut Option<Job>) -> Done {

@@ -232,22 +232,39 @@ async fn three_gated_batches() -> Bench {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_next_batch_is_prepared_while_a_request_is_under_way_and_no_more_than_that() {
+async fn the_next_batch_is_prepared_before_it_is_sent_and_no_more_than_that() {
     let bench = three_gated_batches().await;
     let mut prepared = bench.sink.prepared.subscribe();
-    for (call, ahead) in [(1, [3, 4]), (2, [5, 6])] {
-        prepared.wait_for(|all| all.len() == call).await.unwrap();
-        assert_eq!(prepared.borrow().last().unwrap(), &ahead);
-        let calls = bench.sink.calls(call).await;
-        assert_eq!(calls.len(), call, "the request before it is under way");
-        bench.sink.gate.add_permits(1);
-    }
+    prepared.wait_for(|all| all.len() == 1).await.unwrap();
+    assert_eq!(prepared.borrow().last().unwrap(), &[3, 4]);
+    let calls = bench.sink.calls(1).await;
+    assert_eq!(calls.len(), 1, "the request before it is under way");
+    bench.sink.gate.add_permits(1);
+    bench.sink.calls(2).await;
+    bench.sink.gate.add_permits(1);
     let calls = bench.sink.calls(3).await;
+    assert_eq!(*prepared.borrow(), [[3, 4], [5, 6]]);
     let made = calls.iter().map(|call| call.batch.take_body().is_some());
     assert!(made.eq([false, true, true]), "what was prepared is sent");
     bench.sink.gate.add_permits(1);
     bench.until_settled(6).await;
     assert_eq!(prepared.borrow().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_goes_out_is_counted_and_wakes_nobody() {
+    let bench = three_gated_batches().await;
+    let mut views = bench.flusher.views();
+    bench.sink.gate.add_permits(1);
+    bench.sink.calls(2).await;
+    // The first answer is one more than none.
+    views.mark_unchanged();
+    bench.sink.gate.add_permits(1);
+    bench.sink.calls(3).await;
+    assert!(!views.has_changed().unwrap());
+    assert_eq!(views.borrow().requests, 3);
+    bench.sink.gate.add_permits(1);
+    views.wait_for(is_idle).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

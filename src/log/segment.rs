@@ -16,12 +16,16 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+mod opening;
+
 use super::chunk::{self, Fault, Head};
 use super::piece::{Key, Layout, Scan, Whole};
 use super::store::{Store, dir_bytes};
 use crate::error::Error;
 use crate::event::{Seq, StoredEvent};
 use crate::status::SeqRange;
+
+pub(crate) use opening::Opening;
 
 const SPACE: u8 = b'c';
 
@@ -121,19 +125,7 @@ impl Segment {
 
     /// Opens a segment for reading only. It writes nothing. One of another queue has no chunks.
     pub(crate) fn open_to_read(dir: &Path, first: Seq, queue: Uuid) -> Result<Self, Error> {
-        let mut segment = Self::empty(dir, first);
-        let scan = match Scan::of(&dir.join("db")) {
-            Ok(scan) => scan,
-            // Its creation was cut off, or it was deleted in part.
-            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(segment),
-            Err(source) => return Err(Error::storage("read a segment", dir)(source)),
-        };
-        segment.foreign = is_foreign(&scan, first, queue);
-        if !segment.foreign {
-            segment.list(&scan)?;
-        }
-        segment.scan = Some(scan);
-        Ok(segment)
+        Opening::begin(dir, first, queue)?.finish()
     }
 
     /// Opens the last segment to read it and, if nothing speaks against it, to append to it.

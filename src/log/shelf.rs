@@ -17,7 +17,9 @@
 //! loses least; the ranges that are gone are reported as the reader comes to them. Then it is
 //! moved to `quarantine/` beside `segments/` instead of being deleted.
 
+mod coming;
 pub(crate) mod keeper;
+mod removal;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
@@ -30,12 +32,15 @@ use uuid::Uuid;
 use super::piece::Layout;
 use super::segment::{Encoded, Found, Segment};
 use super::store::{dir_bytes, make_dir, sync_dir};
+use coming::Coming;
+
 use crate::error::Error;
 use crate::event::{Seq, StoredEvent};
 use crate::status::SeqRange;
+pub(crate) use removal::Removal;
 
-/// The row of segments. Only the one being written is open in sled, and only the one being read
-/// is open besides.
+/// The row of segments. Only the one being written is open in sled; besides, only the one being
+/// read is open, and the one behind it.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     dir: PathBuf,
@@ -45,6 +50,8 @@ pub(crate) struct Shelf {
     older: BTreeMap<Seq, u64>,
     last: Option<Segment>,
     reader: Option<Segment>,
+    /// The one that is read after it.
+    coming: Option<Coming>,
     /// Segments whose files are kept when they are settled.
     damaged: BTreeSet<Seq>,
     /// Chunks of a failed segment that wait to be written to a new one.
@@ -85,6 +92,7 @@ impl Shelf {
             older: BTreeMap::new(),
             last: None,
             reader: None,
+            coming: None,
             damaged: BTreeSet::new(),
             homeless: Vec::new(),
             cached: VecDeque::new(),
@@ -223,7 +231,7 @@ impl Shelf {
         let open = self.reader.take().filter(|r| r.first_seq() == first);
         let mut reader = match open {
             Some(reader) => reader,
-            None => Segment::open_to_read(&self.path(first), first, self.queue)?,
+            None => self.open_to_read(first)?,
         };
         if reader.is_foreign() {
             drop(reader);
@@ -247,56 +255,6 @@ impl Shelf {
         let older = self.older.range(behind).next().map(|(first, _)| *first);
         let last = self.last.as_ref().map(Segment::first_seq);
         older.or(last.filter(|last| *last > seq))
-    }
-
-    /// Deletes the segments that lie wholly at or before `cursor`, which the caller has made
-    /// durable (I4). Gives how many.
-    pub(crate) fn remove_settled(&mut self, cursor: Seq) -> Result<usize, Error> {
-        let mut removed = 0;
-        while let Some((&first, _)) = self.older.first_key_value() {
-            let Some(end) = self.next_first(first).map(|next| next - 1) else {
-                break;
-            };
-            if end > cursor {
-                break;
-            }
-            // The file of the reader is closed before it is gone.
-            self.reader.take_if(|reader| reader.first_seq() == first);
-            self.clear_away(first, self.damaged.contains(&first))?;
-            self.older.remove(&first);
-            self.damaged.remove(&first);
-            removed += 1;
-        }
-        self.homeless.retain(|chunk| chunk.range.last > cursor);
-        let settled = |last: &Segment| last.last_seq() <= cursor;
-        if self.homeless.is_empty() && self.last.as_ref().is_some_and(settled) {
-            removed += usize::from(self.remove_last()?);
-        }
-        if removed > 0 {
-            for chunk in [&mut self.cached, &mut self.ahead] {
-                if chunk.back().is_some_and(|event| event.seq <= cursor) {
-                    *chunk = VecDeque::new();
-                }
-            }
-            sync_dir(&self.dir)?;
-        }
-        Ok(removed)
-    }
-
-    fn remove_last(&mut self) -> Result<bool, Error> {
-        let Some(last) = self.last.take() else {
-            return Ok(false);
-        };
-        let first = last.first_seq();
-        let damaged = self.damaged.remove(&first) || last.is_damaged(last.last_seq());
-        self.synced_before = self.synced_before.max(last.last_seq());
-        // sled must let go of the files before they are gone.
-        drop(last);
-        let result = self.clear_away(first, damaged);
-        if result.is_err() {
-            self.older.insert(first, dir_bytes(&self.path(first)));
-        }
-        result.map(|()| true)
     }
 
     /// Keeps the files of the last segment when it is settled. For the owner of the shelf, who
@@ -379,21 +337,6 @@ impl Shelf {
         }
         make_dir(&self.dir)?;
         sync_dir(self.dir.parent().unwrap_or(Path::new(".")))
-    }
-
-    /// Deletes a segment, or moves it to quarantine if it holds more than could be read.
-    fn clear_away(&self, first: Seq, damaged: bool) -> Result<(), Error> {
-        let path = self.path(first);
-        if damaged {
-            let beside = self.dir.parent().unwrap_or(Path::new("."));
-            return quarantine(&path, beside).map(drop);
-        }
-        match fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(Error::storage("delete a settled segment", path)(source))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// How new segments are divided.

@@ -207,9 +207,9 @@ pub trait Sink: Send + Sync + 'static {
     fn deliver(&self, batch: &Batch) -> impl Future<Output = Outcome> + Send;
 
     /// Makes ready what delivering this batch will take, such as its body. It is called while an
-    /// earlier batch is under way, with what is likely to be delivered next, and may be called
-    /// with a batch that is never delivered as it is. It must be quick, and must not wait. The
-    /// default does nothing.
+    /// earlier batch is under way or being settled, with what is likely to be delivered next, and
+    /// may be called with a batch that is never delivered as it is. It must be quick, and must not
+    /// wait. The default does nothing.
     fn prepare(&self, batch: &Batch) {
         let _ = batch;
     }

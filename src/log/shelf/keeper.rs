@@ -6,10 +6,14 @@
 //! one piece of work after the other, in the order they were given. A log that is used directly
 //! keeps the shelf with itself, and the same work is done at once.
 //!
+//! What nobody waits for, and takes long, is done in steps while there is nothing else to do:
+//! a backlog is read while the segment before is deleted and the one behind is looked through.
+//!
 //! Only work that somebody waits for is given a thread to wait on: what the log has to know at
 //! each commit is in [`Seen`], as of the last work whose end the log has taken note of. It may be
 //! older than the shelf and is then on the safe side: what is synced on the shelf stays so.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -24,12 +28,21 @@ use crate::observe::Place;
 /// its end.
 pub(crate) type Nudge = Arc<dyn Fn() + Send + Sync>;
 
-struct Work {
-    work: Box<dyn FnOnce(&mut Shelf) + Send>,
-    /// Whether the log has to look at what came of it. To wake it for anything else would only
-    /// be in the way of those who wait for it.
-    is_awaited: bool,
+/// Pieces of work, behind each other, for which work in steps waits at the most.
+const PIECES_MAX: usize = 8;
+
+/// What the shelf is given to do.
+enum Work {
+    /// What the log has to look at afterwards.
+    Awaited(Box<dyn FnOnce(&mut Shelf) + Send>),
+    /// What it has not. To wake it for that would only be in the way of those who wait for it.
+    Unawaited(Box<dyn FnOnce(&mut Shelf) + Send>),
+    /// What gives way to other work between its steps, and what the log has to look at then.
+    InSteps(Step),
 }
+
+/// One step of work; true if it was the last one.
+type Step = Box<dyn FnMut(&mut Shelf) -> bool + Send>;
 
 /// What the log has to know of the shelf all the time.
 #[derive(Clone, Copy, Debug)]
@@ -105,12 +118,8 @@ impl Keeper {
         };
         let body = move || {
             let _last_word = last_word;
-            let Ok(mut shelf) = taken.recv() else { return };
-            while let Ok(Work { work, is_awaited }) = inbox.recv() {
-                work(&mut shelf);
-                if is_awaited {
-                    nudge();
-                }
+            if let Ok(shelf) = taken.recv() {
+                Bench::new(shelf).serve(&inbox, &nudge);
             }
         };
         let thread = std::thread::Builder::new()
@@ -140,24 +149,39 @@ impl Keeper {
             // The log may have lost interest.
             drop(done.send((result, Seen::of(shelf))));
         };
-        self.send(Work {
-            work: Box::new(work),
-            is_awaited: true,
-        });
+        self.send(Work::Awaited(Box::new(work)));
+        Begun(begun)
+    }
+
+    /// As [`begin`](Self::begin), for work that gives way to other work after each step. The last
+    /// step gives what came of it.
+    pub(crate) fn begin_in_steps<T: Send + 'static>(
+        &mut self,
+        mut step: impl FnMut(&mut Shelf) -> Option<T> + Send + 'static,
+    ) -> Begun<T> {
+        let (done, begun) = channel();
+        let step = move |shelf: &mut Shelf| {
+            let Some(result) = step(shelf) else {
+                return false;
+            };
+            drop(done.send((result, Seen::of(shelf))));
+            true
+        };
+        self.send(Work::InSteps(Box::new(step)));
         Begun(begun)
     }
 
     /// Begins a piece of work whose end the log need not know of.
     pub(crate) fn order(&mut self, work: impl FnOnce(&mut Shelf) + Send + 'static) {
-        self.send(Work {
-            work: Box::new(work),
-            is_awaited: false,
-        });
+        self.send(Work::Unawaited(Box::new(work)));
     }
 
     fn send(&mut self, work: Work) {
         match &mut self.place {
-            Keeping::Here(shelf) => (work.work)(shelf),
+            Keeping::Here(shelf) => match work {
+                Work::Awaited(work) | Work::Unawaited(work) => work(shelf),
+                Work::InSteps(mut step) => while !step(shelf) {},
+            },
             Keeping::Apart { work: orders, .. } => {
                 let sent = orders.as_ref().map(|orders| orders.send(work));
                 if !matches!(sent, Some(Ok(()))) {
@@ -235,6 +259,64 @@ impl Drop for Keeper {
     }
 }
 
+/// The shelf on its thread, and what is done there when there is time.
+struct Bench {
+    shelf: Shelf,
+    in_steps: VecDeque<Step>,
+    /// Pieces of work since the last step.
+    pieces: usize,
+}
+
+impl Bench {
+    fn new(shelf: Shelf) -> Self {
+        Self {
+            shelf,
+            in_steps: VecDeque::new(),
+            pieces: 0,
+        }
+    }
+
+    /// Does what comes, until nothing can come any more and all is done.
+    fn serve(&mut self, inbox: &Receiver<Work>, nudge: &Nudge) {
+        loop {
+            let work = match inbox.try_recv() {
+                Ok(work) => work,
+                Err(TryRecvError::Disconnected) if self.in_steps.is_empty() => return,
+                Err(_) if self.step(nudge) => continue,
+                Err(_) => match inbox.recv() {
+                    Ok(work) => work,
+                    Err(_) => return,
+                },
+            };
+            match work {
+                Work::Awaited(work) => {
+                    work(&mut self.shelf);
+                    nudge();
+                }
+                Work::Unawaited(work) => work(&mut self.shelf),
+                Work::InSteps(step) => self.in_steps.push_back(step),
+            }
+            self.pieces += 1;
+            if self.pieces >= PIECES_MAX {
+                self.step(nudge);
+            }
+        }
+    }
+
+    /// Does a step of what can wait. False if there is nothing.
+    fn step(&mut self, nudge: &Nudge) -> bool {
+        self.pieces = 0;
+        let Some(step) = self.in_steps.front_mut() else {
+            return self.shelf.get_ahead();
+        };
+        if step(&mut self.shelf) {
+            self.in_steps.pop_front();
+            nudge();
+        }
+        true
+    }
+}
+
 /// However the thread ends, the log learns of it.
 struct LastWord {
     ended: Arc<AtomicBool>,
@@ -285,6 +367,47 @@ mod tests {
         let check = std::panic::AssertUnwindSafe(|| keeper.check());
         let payload = std::panic::catch_unwind(check).unwrap_err();
         assert_eq!(payload.downcast_ref::<&str>(), Some(&"boom"));
+    }
+
+    #[test]
+    fn work_in_steps_gives_way_to_other_work_but_not_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path());
+        let steps = |n: usize, done: std::sync::mpsc::Sender<usize>| {
+            let mut left = n;
+            move |shelf: &mut Shelf| {
+                let _ = done.send(0);
+                left -= 1;
+                (left == 0).then(|| shelf.bytes())
+            }
+        };
+        let (done, order) = channel();
+        // Here, all at once.
+        let begun = keeper.begin_in_steps(steps(3, done.clone()));
+        assert_eq!(keeper.finish(begun), 0);
+        assert_eq!(order.try_iter().count(), 3);
+        keeper
+            .move_apart(Place::new(dir.path()), Arc::new(|| ()))
+            .unwrap();
+        let (open_gate, gate) = channel::<()>();
+        keeper.order(move |_| {
+            let _ = gate.recv();
+        });
+        let begun = keeper.begin_in_steps(steps(4, done.clone()));
+        for n in 1..=12 {
+            let done = done.clone();
+            keeper.order(move |_| {
+                let _ = done.send(n);
+            });
+        }
+        drop((open_gate, done));
+        assert_eq!(keeper.finish(begun), 0);
+        // The gate and the order for steps are pieces of work as well.
+        assert!(
+            order
+                .into_iter()
+                .eq([1, 2, 3, 4, 5, 6, 0, 7, 8, 9, 10, 11, 12, 0, 0, 0])
+        );
     }
 
     #[test]

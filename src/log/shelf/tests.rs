@@ -35,7 +35,7 @@ fn events(first: Seq, last: Seq) -> Vec<StoredEvent> {
     (first..=last).map(event).collect()
 }
 
-fn fill(shelf: &mut Shelf, first: Seq, last: Seq) {
+pub(super) fn fill(shelf: &mut Shelf, first: Seq, last: Seq) {
     let mut next = first;
     while next <= last {
         let end = (next + 19).min(last);
@@ -46,7 +46,7 @@ fn fill(shelf: &mut Shelf, first: Seq, last: Seq) {
 }
 
 /// Reads everything from `seq` on; checks every event; gives the missing ranges and the end.
-fn drain(shelf: &mut Shelf, mut seq: Seq) -> (Vec<(Seq, Seq)>, Seq) {
+pub(super) fn drain(shelf: &mut Shelf, mut seq: Seq) -> (Vec<(Seq, Seq)>, Seq) {
     let mut gone = Vec::new();
     loop {
         match shelf.read(seq).unwrap() {
@@ -64,7 +64,7 @@ fn drain(shelf: &mut Shelf, mut seq: Seq) -> (Vec<(Seq, Seq)>, Seq) {
     }
 }
 
-fn open(spool: &Path, segment_bytes: u64) -> Shelf {
+pub(super) fn open(spool: &Path, segment_bytes: u64) -> Shelf {
     let (shelf, notes) = Shelf::open(&spool.join("segments"), segment_bytes, QUEUE).unwrap();
     assert!(notes.is_empty(), "{notes:?}");
     shelf

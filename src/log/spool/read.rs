@@ -73,9 +73,8 @@ impl Sealed {
         while next < self.tail_first && !limit.is_reached() {
             let gap_end = match shelf.read(next)? {
                 Shelved::Chunk(chunk) => {
-                    while chunk.front().is_some_and(|s| limit.take(&s.event)) {
-                        events.extend(chunk.pop_front());
-                    }
+                    let taken = chunk.iter().take_while(|s| limit.take(&s.event)).count();
+                    events.extend(chunk.drain(..taken));
                     match events.last() {
                         Some(stored) if stored.seq >= next => next = stored.seq + 1,
                         _ => break,
@@ -104,14 +103,17 @@ impl Sealed {
     }
 }
 
-/// When the events that the last reads began with happened: one of them is the oldest pending.
+/// When the events that the last reads began with happened: one of them is the oldest pending,
+/// though it may be the fourth from the end, since as many batches are under way at once: one is
+/// sent, one prepared, one read, and one settled.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ReadTimes(Arc<Mutex<[(Seq, u64); 2]>>);
+pub(super) struct ReadTimes(Arc<Mutex<[(Seq, u64); 4]>>);
 
 impl ReadTimes {
     fn note(&self, stored: &StoredEvent) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = [last[1], (stored.seq, stored.event.time_ms())];
+        last.rotate_left(1);
+        last[3] = (stored.seq, stored.event.time_ms());
     }
 
     /// When this event happened, if a read began with it lately.

@@ -9,6 +9,7 @@ use crate::ledger::Settled;
 use crate::log::Log;
 use crate::log::journal::Later;
 use crate::log::piece::Layout;
+use crate::log::shelf::Removal;
 use crate::observe;
 use crate::settings::{OnFull, Settings};
 use crate::status::SeqRange;
@@ -65,8 +66,8 @@ impl SpoolLog {
 
     /// Begins to delete what is durably settled (I4). The shelf knows best what that is.
     fn begin_removing(&mut self) {
-        let cursor = self.durable_cursor;
-        let begun = self.shelf.begin(move |shelf| shelf.remove_settled(cursor));
+        let mut removal = Removal::new(self.durable_cursor);
+        let begun = self.shelf.begin_in_steps(move |shelf| removal.step(shelf));
         self.removing = Some(begun);
     }
 
