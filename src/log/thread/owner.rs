@@ -20,8 +20,8 @@ const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 /// Looks at the inbox, at the most, while callers are expected back.
 const LOOKS_MAX: u32 = 10_000;
 
-/// How long appends are gathered for one commit at the most, because more and more come.
-const GROWTH_MAX: Duration = Duration::from_micros(200);
+/// How long a commit that costs next to nothing waits at the most because more and more come.
+const GROWTH_MAX: Duration = Duration::from_micros(20);
 
 /// Who does a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ impl Owner {
             thread::yield_now();
             self.take(inbox, by, mail);
             let spent = self.clock.monotonic().saturating_sub(began);
-            let grows = mail.appends.len() > had && spent < GROWTH_MAX;
+            let grows = mail.appends.len() > had && spent < self.patience.max(GROWTH_MAX);
             let waits = mail.appends.len() < self.company && spent < self.patience;
             if !self.lingers_with(mail) || !(grows || waits) {
                 return;

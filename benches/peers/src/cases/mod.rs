@@ -57,7 +57,7 @@ pub(crate) fn all() -> Vec<Case> {
         },
         Case {
             name: "append_p99",
-            about: "The latency of appends that come at half of the maximum rate, each event synced, while the queue seals chunks, begins and deletes segments of 1 MiB, and delivers a backlog at the same rate.",
+            about: "The latency of appends that come at half of the maximum rate, each event synced, while the queue seals chunks, begins and deletes segments, and delivers a backlog at the same rate: with the default settings, and with segments of 1 MiB, of which several are begun and deleted in a second.",
             needs_disk: true,
             run: append_p99::run,
         },
