@@ -78,10 +78,10 @@ impl Layout {
         self.piece_bytes() - HEADER_BYTES
     }
 
-    /// Bytes of pieces that may wait for a sync, if each is written once; a sixth of it if sled
-    /// writes them again and again. So few that what sled writes stays within half a log segment.
+    /// Bytes of pieces that may wait for a sync, if each is written once; a quarter of it if sled
+    /// writes them again and again. So few that what sled writes stays within one log segment.
     pub(crate) const fn unsynced_bytes(self) -> u64 {
-        self.log_segment_bytes() as u64 * 3 / 8
+        self.log_segment_bytes() as u64 / 4
     }
 
     /// Bytes of a value at the most: the index of a piece has 16 bits.

@@ -6,7 +6,7 @@
 //!   one on a handle of its own, opened before anything is written: the system reports a failed
 //!   write-back once to each handle that was already open.
 //! - A power cut with much unsynced log behind it can destroy the whole database, so a store
-//!   syncs by itself before 32 KiB of pieces have gathered, 4 KiB in a small store, or six times
+//!   syncs by itself before 32 KiB of pieces have gathered, 4 KiB in a small store, or four times
 //!   as many from [`Store::put_last`] ([`Layout::unsynced_bytes`]). sled writes a leaf of up to 17
 //!   pieces again every ten inserts, splits it, and pads its log segments. With incompressible
 //!   values of many pieces it was seen to write 270 KB at most between two syncs, half of a log
@@ -56,7 +56,7 @@ const PLACES_BEHIND: usize = 16;
 const PLACE_BYTES: u64 = 512;
 
 /// How many times as many bytes of pieces may wait for a sync if nothing is written again for them.
-const CROWDED: u64 = 6;
+const CROWDED: u64 = 4;
 
 /// How long a database that was just dropped may hold its lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -154,7 +154,7 @@ impl Store {
         self.layout
     }
 
-    /// What waits for a sync: bytes of pieces, and six times those that make sled write others
+    /// What waits for a sync: bytes of pieces, and four times those that make sled write others
     /// again.
     pub(crate) fn unsynced_bytes(&self) -> u64 {
         self.unsynced_bytes
