@@ -13,6 +13,7 @@
 //! have dropped the pages and call the next sync a success. [`Journal::replace_current`] begins
 //! a new file, into which the owner writes again what the failed one held.
 
+mod gather;
 mod handle;
 mod runs;
 
@@ -25,7 +26,7 @@ use uuid::Uuid;
 use super::disk::Disk;
 use super::frame::{self, Frame, FrameWriter, HEADER_BYTES, Kind, Place, Scan, Window};
 use crate::error::Error;
-use crate::event::{Event, Seq};
+use crate::event::Seq;
 use crate::ledger::Ledger;
 use handle::{Handle, failed_before};
 pub(crate) use handle::{Later, Through};
@@ -211,34 +212,6 @@ impl Journal {
             .saturating_sub(self.writer.bytes().len() as u64)
     }
 
-    /// Gathers a run of events.
-    pub(crate) fn push_events(&mut self, first: Seq, events: &[Event]) {
-        let place = self.place();
-        self.writer.events(place, first, events);
-        self.note_events(first, events);
-    }
-
-    /// As [`push_events`](Self::push_events), compressed if that makes it shorter.
-    pub(crate) fn push_packed(&mut self, first: Seq, events: &[Event]) {
-        let place = self.place();
-        self.writer.packed(place, first, events);
-        self.note_events(first, events);
-    }
-
-    fn note_events(&mut self, first: Seq, events: &[Event]) {
-        let last = first.saturating_add(events.len() as u64).saturating_sub(1);
-        if let Some(file) = self.files.last_mut() {
-            let begin = file.events.map_or(first, |(begin, _)| begin.min(first));
-            file.events = Some((begin, file.events.map_or(last, |(_, end)| end.max(last))));
-        }
-    }
-
-    /// Gathers the books after the cursor moved.
-    pub(crate) fn push_ack(&mut self, ledger: Ledger) {
-        let place = self.place();
-        self.writer.books(place, Kind::Ack, ledger);
-    }
-
     /// Writes the books, durably, when there is no room but the reserve and the next file cannot
     /// be begun: the cursor has to move on even then, since delivery is what makes room on a full
     /// disk.
@@ -287,12 +260,6 @@ impl Journal {
             file.sync_data()
         };
         write().map_err(Error::storage("write the end of the journal", &path))
-    }
-
-    /// Gathers the note that a dead letter was appended again.
-    pub(crate) fn push_retried(&mut self, letter: Seq) {
-        let place = self.place();
-        self.writer.retried(place, letter);
     }
 
     /// Whether something written is not synced.

@@ -13,6 +13,7 @@ mod device;
 mod docs;
 mod events;
 mod goal;
+mod parts;
 mod place;
 mod plot;
 mod process;

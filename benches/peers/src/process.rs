@@ -35,6 +35,15 @@ pub(crate) fn processor_seconds(id: u32) -> Result<f64> {
     Ok(ticks.iter().sum::<f64>() / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// Seconds that all processors together were ready to work and the machine below this one did not
+/// let them, since it started.
+pub(crate) fn stolen_seconds() -> Result<f64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().context("no processors")?;
+    let ticks = line.split_ascii_whitespace().nth(8).context("no steal")?;
+    Ok(ticks.parse::<f64>()? / rustix::param::clock_ticks_per_second() as f64)
+}
+
 /// How often each thread of a process has been put on a processor, by the name of the thread.
 pub(crate) fn wake_ups(id: u32) -> Result<BTreeMap<String, u64>> {
     let mut found = BTreeMap::new();

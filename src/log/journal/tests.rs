@@ -1,6 +1,7 @@
 //! The journal on real files, in whole and damaged.
 
 use super::*;
+use crate::event::Event;
 use crate::log::disk::RealDisk;
 use crate::log::frame::Entry;
 

@@ -19,7 +19,6 @@ pub(crate) struct Break {
 const JOURNAL: &str = "src/log/journal.rs";
 const SPOOL: &str = "src/log/spool.rs";
 const SPACE: &str = "src/log/spool/space.rs";
-const SHELF: &str = "src/log/shelf.rs";
 const STORE: &str = "src/log/store.rs";
 const FRAME: &str = "src/log/frame.rs";
 const VERDICT: &str = "src/flusher/verdict.rs";
@@ -41,7 +40,7 @@ pub(crate) const BREAKS: &[Break] = &[
     Break {
         what: "acknowledges `Synced` appends before the fdatasync",
         violates: "I1",
-        file: SPOOL,
+        file: "src/log/spool/staged.rs",
         find: "        if sync {\n            self.journal.sync()?;\n        }",
         put: "        let _ = sync;",
         target: LIB,
@@ -50,8 +49,8 @@ pub(crate) const BREAKS: &[Break] = &[
     Break {
         what: "believes a journal file again after its fdatasync failed",
         violates: "I1",
-        file: JOURNAL,
-        find: "                current.failed = true;\n",
+        file: "src/log/journal/handle.rs",
+        find: "            self.failed.store(true, Ordering::Release);\n",
         put: "",
         target: LIB,
         first: &["log::journal", "log::forgetful"],
@@ -69,8 +68,8 @@ pub(crate) const BREAKS: &[Break] = &[
         what: "believes frames whose checksum is wrong",
         violates: "I8",
         file: FRAME,
-        find: "if checksum(queue, checked) != u32::from_le_bytes(array(header.get(..4)?)?) {",
-        put: "if checked.is_empty() {",
+        find: "if checked.is_none_or(|checked| checksum(queue, checked) != crc) {",
+        put: "if checked.is_none_or(|checked| checked.is_empty() && crc == 0) {",
         target: LIB,
         first: &["log::frame"],
     },
@@ -176,9 +175,27 @@ pub(crate) const BREAKS: &[Break] = &[
     Break {
         what: "lets the tail go before its chunk is synced",
         violates: "I3",
-        file: SPACE,
+        file: "src/log/spool/seal.rs",
         find: "    shelf.sync()\n}",
         put: "    Ok(())\n}",
+        target: LIB,
+        first: FAULTS,
+    },
+    Break {
+        what: "takes for sealed what did not become a chunk",
+        violates: "I3",
+        file: "src/log/spool/seal.rs",
+        find: "None => Err(shelf.out_of_order()),",
+        put: "None => Ok(()),",
+        target: LIB,
+        first: FAULTS,
+    },
+    Break {
+        what: "divides one append between two frames",
+        violates: "I1",
+        file: "src/log/spool/staged.rs",
+        find: "let mut taken = (1, *counts.next()?);",
+        put: "let mut taken = (1, (*counts.next()?).min(2));",
         target: LIB,
         first: FAULTS,
     },
@@ -186,8 +203,8 @@ pub(crate) const BREAKS: &[Break] = &[
         what: "seals before the events in front of the chunk are durable",
         violates: "I8",
         file: SPACE,
-        find: "        if self.events_unsynced {\n            // At `Written`",
-        put: "        if self.events_unsynced && self.settings.max_bytes == 0 {\n            // At `Written`",
+        find: "let is_durable = last <= self.durable_last;",
+        put: "let is_durable = last <= self.durable_last || self.settings.max_bytes > 0;",
         target: LIB,
         first: FAULTS,
     },
@@ -203,9 +220,9 @@ pub(crate) const BREAKS: &[Break] = &[
     Break {
         what: "deletes a damaged segment instead of keeping it aside",
         violates: "promise 4",
-        file: SHELF,
-        find: "self.clear_away(first, self.damaged.contains(&first))?;",
-        put: "self.clear_away(first, false)?;",
+        file: "src/log/shelf/removal.rs",
+        find: "self.clear_away(first, self.damaged.contains(&first))?",
+        put: "self.clear_away(first, false)?",
         target: LIB,
         first: &["log::shelf"],
     },
@@ -231,8 +248,8 @@ pub(crate) const BREAKS: &[Break] = &[
         what: "buries before the event is durable",
         violates: "I5",
         file: SPOOL,
-        find: "        if self.events_unsynced {\n            // The event first",
-        put: "        if self.events_unsynced && self.settings.max_bytes == 0 {\n            // The event first",
+        find: "        if self.is_unsynced() {\n            // The event first",
+        put: "        if self.is_unsynced() && self.settings.max_bytes == 0 {\n            // The event first",
         target: LIB,
         first: FAULTS,
     },

@@ -1,16 +1,15 @@
 //! How many events are acknowledged in a second.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::Result;
-use everpost::Event;
 
 use crate::bench::Bench;
 use crate::contest::{Race, Survives, System};
 use crate::device;
 use crate::events::{self, Size};
 use crate::goal::Verdict;
+use crate::parts::Parts;
 use crate::report::figure;
 use crate::stats::Samples;
 use crate::systems;
@@ -63,8 +62,9 @@ fn written(bench: &mut Bench, case: &str, producers: usize) -> Result<()> {
     beside_limit(bench, case, systems::bare_written().name, 0.5);
     if producers > 1 {
         bounded_by_shape(bench, case, systems::grouped_written().name);
+        bounded_by_processors(bench, case, systems::grouped_written().name)?;
     } else {
-        bounded_by_event(bench, case, systems::bare_written().name);
+        bounded_by_event(bench, case, systems::bare_written().name)?;
     }
     beside_peers(
         bench,
@@ -165,29 +165,39 @@ fn disk_rate(bench: &Bench) -> Result<f64> {
     device::syncs_per_second(scratch.path(), bench.args.span())
 }
 
-/// What everpost does beside the write and the peers do not.
-fn bounded_by_event(bench: &mut Bench, case: &str, limit: &str) {
-    let pool = events::pool(Size::Chat, 4096);
-    let began = Instant::now();
-    let made = pool
-        .iter()
-        .filter(|json| Event::json((*json).clone()).is_ok());
-    let made_us = each_us(began, made.count());
+/// What everpost does beside the write and the peers do not, for one producer.
+fn bounded_by_event(bench: &mut Bench, case: &str, limit: &str) -> Result<()> {
+    let Parts { check_us, .. } = Parts::measure(&events::pool(Size::Chat, 4096))?;
     let report = &mut bench.report;
     if let (Some(ours), Some(limit)) = (report.median(case, EVERPOST), report.median(case, limit)) {
+        let write_us = 1e6 / limit;
         let text = format!(
-            "A plain write of an event takes {:.2} us and an append {:.2} us. Of that, {made_us:.2} us are for the event itself: a check that it is JSON, an id and the time. The rest is for a checksum, the copy in memory that is delivered from, the books, and taking turns.",
-            1e6 / limit,
-            1e6 / ours
+            "A plain write of an event takes {write_us:.2} us and an append {:.2} us. Of that, {check_us:.2} us are for the event itself: a check that it is JSON, an id and the time. To write and to check and nothing else would give {} events/s. The rest is for a checksum, the copy in memory that is delivered from, the books, and taking turns.",
+            1e6 / ours,
+            figure(1e6 / (write_us + check_us))
         );
         report.note(case, text);
     }
+    Ok(())
 }
 
-/// Microseconds for each of so many.
-fn each_us(began: Instant, count: usize) -> f64 {
-    let count = count.max(1);
-    1e6 * began.elapsed().as_secs_f64() / count as f64
+/// What everpost does beside waking its producers and the peers do not, for many of them.
+fn bounded_by_processors(bench: &mut Bench, case: &str, grouped: &str) -> Result<()> {
+    let parts = Parts::measure(&events::pool(Size::Chat, 4096))?;
+    let Parts {
+        check_us, pack_us, ..
+    } = parts;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+    let report = &mut bench.report;
+    if let Some(grouped_rate) = report.median(case, grouped) {
+        let shape_us = cores * 1e6 / grouped_rate;
+        let text = format!(
+            "To wake the producers and to write, as `{grouped}` does, takes at most {shape_us:.2} us of processor time for an event. everpost also checks it ({check_us:.2} us) and, since nothing is delivered here, compresses it ({pack_us:.2} us). {cores} processors that did nothing else and never waited would reach {} events/s.",
+            figure(cores * 1e6 / (shape_us + check_us + pack_us))
+        );
+        report.note(case, text);
+    }
+    Ok(())
 }
 
 /// What is left of the limit when producers are tasks that wait for a writer thread.
@@ -196,7 +206,8 @@ fn bounded_by_shape(bench: &mut Bench, case: &str, grouped: &str) {
     if let (Some(ours), Some(shape)) = (report.median(case, EVERPOST), report.median(case, grouped))
     {
         let text = format!(
-            "Of `{grouped}`, which has to wake as many producers, everpost reaches {:.2}.",
+            "Of `{grouped}`, which has to wake as many producers and reaches {} events/s, everpost reaches {:.2}.",
+            figure(shape),
             ours / shape
         );
         report.note(case, text);

@@ -10,6 +10,7 @@ use crate::bench::Bench;
 use crate::contest::{Opened, System};
 use crate::events::{self, Size};
 use crate::goal::Verdict;
+use crate::parts;
 use crate::place;
 use crate::stats::Samples;
 use crate::systems::{self, WRITTEN};
@@ -77,15 +78,11 @@ fn ours(bench: &mut Bench, pool: &[Bytes], events: usize, commit_events: usize, 
 
 /// What zstd makes of each byte of the events, in runs as long as a chunk.
 pub(crate) fn compressed(pool: &[Bytes], with_ids: bool) -> Result<f64> {
-    let mut whole = Vec::new();
-    for event in pool {
-        if with_ids {
-            // The id begins with the time, which hardly changes.
-            whole.extend_from_slice(b"\x01\x9a\x00\x00\x00\x00");
-            whole.extend(std::iter::repeat_with(|| fastrand::u8(..)).take(10));
-        }
-        whole.extend_from_slice(event);
-    }
+    let whole = if with_ids {
+        parts::with_ids(pool)
+    } else {
+        pool.concat()
+    };
     let mut bytes = 0;
     for run in whole.chunks(256 << 10) {
         bytes += zstd::bulk::compress(run, 3)?.len();

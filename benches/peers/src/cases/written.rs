@@ -81,7 +81,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     );
     let (writes, packed) = (bare.median(), disk::compressed(&pool, true)?);
     report.note(CASE, format!(
-        "Overwriting the commits in place takes {writes:.2} bytes for each byte of payload, since a block of 4 KiB is written again for each commit that ends in it; once compressed, the events with their ids take {packed:.2}. Together that is {:.2}: what has to be acknowledged before it can be compressed with what follows is written twice.",
+        "Overwriting the commits in place takes {writes:.2} bytes for each byte of payload, since a block of 4 KiB is written again for each commit that ends in it. everpost writes each event twice, before it is acknowledged and when it is sealed. Compressed with all others of its chunk, an event with its id takes {packed:.2}; left as they are, the commits would make that {:.2}. So long appends are compressed in the journal, too.",
         writes + packed
     ));
     let ratio = both.median();
