@@ -13,6 +13,10 @@ use crate::log::{codec, frame};
 /// they stay small: four blocks of a disk.
 const FRAME_BYTES: u64 = 16 << 10;
 
+/// Bytes of a frame from which on it is compressed where the disk is waited for: longer than what
+/// appends share. In the tests of this crate, where files are small, most appends are.
+const PACKED_BYTES: u64 = if cfg!(test) { 1 << 10 } else { FRAME_BYTES };
+
 /// Events that the next commit makes visible.
 #[derive(Debug, Default)]
 pub(super) struct Staged {
@@ -128,7 +132,7 @@ impl SpoolLog {
     fn push_frames(&mut self, for_disk: bool) {
         while let Some((before, events)) = self.staged.next_frame() {
             let first = self.ledger.appended + 1 + before as u64;
-            if for_disk && frame::events_bytes(events) > FRAME_BYTES {
+            if for_disk && frame::events_bytes(events) > PACKED_BYTES {
                 self.journal.push_packed(first, events);
             } else {
                 self.journal.push_events(first, events);
