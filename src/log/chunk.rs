@@ -149,7 +149,7 @@ pub(crate) fn decode(bytes: &[u8], first: Seq) -> Result<Vec<StoredEvent>, Fault
 #[cfg(feature = "zstd")]
 fn compress(run: &[u8]) -> Option<Vec<u8>> {
     thread_local! {
-        /// Made once for each thread that seals: making one costs as much as a fifth of a chunk.
+        /// Made once for each thread that seals, since it takes memory that is worth keeping.
         static CONTEXT: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
     }
     CONTEXT.with_borrow_mut(|context| {

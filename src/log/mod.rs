@@ -119,8 +119,8 @@ pub(crate) trait Log: Send {
     /// Where everything stands.
     fn position(&self) -> Position;
 
-    /// Whether [`tidy`](Log::tidy) may have changed the position since this was asked last. To
-    /// find that out by looking costs as much as a tenth of an append.
+    /// Whether [`tidy`](Log::tidy) may have changed the position since this was asked last:
+    /// looking costs a copy and a comparison for each append.
     fn has_news(&mut self) -> bool {
         true
     }

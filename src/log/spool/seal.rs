@@ -1,7 +1,8 @@
 //! Puts events on the shelf, as chunks.
 //!
-//! A chunk takes about as long to compress as to write and to sync. Several of them are therefore
-//! compressed on a thread beside, one ahead of what is written; it ends with the last of them.
+//! To compress a chunk takes the processor, to write and to sync it mostly waits. Several of them
+//! are therefore compressed on a thread beside, one ahead of what is written; it ends with the last
+//! of them.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;

@@ -126,9 +126,8 @@ impl SpoolLog {
         self.push_frames(false);
     }
 
-    /// As [`push_staged`](Self::push_staged). Where the disk is waited for, a long frame is
-    /// compressed if `for_disk`: a block that is not written saves as much time as that takes.
-    /// Frames that appends share are shorter, and quick.
+    /// As [`push_staged`](Self::push_staged). If the disk is waited for, a long frame is
+    /// compressed, so that fewer blocks are written. Frames that appends share are shorter.
     fn push_frames(&mut self, for_disk: bool) {
         while let Some((before, events)) = self.staged.next_frame() {
             let first = self.ledger.appended + 1 + before as u64;
