@@ -93,9 +93,10 @@ impl Event {
     pub fn json_with_clock(json: impl Into<Bytes>, clock: &dyn Clock) -> Result<Self, Error> {
         let json = json.into();
         check_json(&json)?;
+        let now = clock.wall();
         Ok(Self {
-            id: clock.event_id(),
-            time_ms: unix_ms(clock.wall()),
+            id: clock.event_id(now),
+            time_ms: unix_ms(now),
             json,
         })
     }

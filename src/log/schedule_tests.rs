@@ -321,6 +321,53 @@ fn i1_callers_that_commit_themselves_are_all_answered_and_after_their_sync() {
 }
 
 #[test]
+fn a_caller_that_commits_itself_does_not_overtake_what_it_sent_before() {
+    // Sent, and perhaps not even looked at; or looked at, and waiting for room.
+    for wait in [false, true] {
+        does_not_overtake(wait);
+    }
+}
+
+fn does_not_overtake(wait: bool) {
+    explore(move || async move {
+        let (log, _) = open(Opening {
+            intake_events: 4,
+            events_max: 2,
+            ..Opening::default()
+        })
+        .await;
+        let caller = log.clone();
+        let caller = shuttle::thread::spawn(move || {
+            // There is no room for the second behind the first: it waits, and the third, for
+            // which there is, has to wait behind it.
+            let mut sent: Vec<_> = ["1", "22"]
+                .map(|json| Box::pin(caller.append(vec![Event::json(json).unwrap()], true)))
+                .into();
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            let mut early = Vec::new();
+            for append in &mut sent {
+                early.push(append.as_mut().poll(&mut context));
+            }
+            if wait {
+                let mut changes = caller.changes();
+                future::block_on(changes.wait_for(|position| position.last_seq > 0)).unwrap();
+            }
+            let last = caller.append_blocking(events(1), true).unwrap();
+            for (append, early) in sent.into_iter().zip(early) {
+                let seq = match early {
+                    std::task::Poll::Ready(seq) => seq.unwrap(),
+                    std::task::Poll::Pending => future::block_on(append).unwrap(),
+                };
+                assert!(seq < last, "{last} overtook {seq}");
+            }
+        });
+        drain(&log, 3).await;
+        caller.join().unwrap();
+        log.close().await.unwrap();
+    });
+}
+
+#[test]
 fn callers_that_commit_themselves_wait_for_room_like_all_others() {
     explore(|| async {
         let (log, _) = open(Opening {

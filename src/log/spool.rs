@@ -13,6 +13,7 @@ mod seal;
 mod space;
 mod staged;
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,8 @@ pub(crate) struct SpoolLog {
     seal_rest: Option<(Duration, io::ErrorKind, String)>,
     /// When the first events of the last reads happened.
     read: ReadTimes,
+    /// The oldest pending event, once it is known when it happened.
+    oldest: Cell<Option<(Seq, u64)>>,
 }
 
 /// Chunks on their way to the shelf.
@@ -85,6 +88,20 @@ struct Sealing {
 impl SpoolLog {
     fn cursor(&self) -> Seq {
         self.ledger.settled()
+    }
+
+    /// When the oldest pending event happened, if it is known: it was in memory, or read lately.
+    fn oldest_ms(&self) -> Option<u64> {
+        let oldest = self.cursor() + 1;
+        if let Some((seq, ms)) = self.oldest.get()
+            && seq == oldest
+        {
+            return Some(ms);
+        }
+        let read = || self.read.time_ms(oldest);
+        let ms = self.tail.time_ms(oldest).or_else(read);
+        self.oldest.set(ms.map(|ms| (oldest, ms)));
+        ms
     }
 
     /// The last event that is durably settled, or sealed and synced (I3).
@@ -356,15 +373,13 @@ impl Log for SpoolLog {
     }
 
     fn position(&self) -> Position {
-        let oldest = self.cursor() + 1;
-        let read = self.read.time_ms(oldest);
         Position {
             cursor: self.cursor(),
             last_seq: self.ledger.appended,
             ledger: self.ledger,
             dead_letters: self.state.count(),
             disk_bytes: self.disk_bytes(),
-            oldest_ms: read.or_else(|| self.tail.time_ms(oldest)),
+            oldest_ms: self.oldest_ms(),
             missing: self.missing.clone(),
             fault: self.fault.clone(),
         }

@@ -158,7 +158,10 @@ impl LogHandle {
 
     /// As [`append`](Self::append), on a thread that may be blocked: the commit is done on it,
     /// unless somebody is at the log already.
-    pub(crate) fn append_blocking(&self, events: Vec<Event>, sync: bool) -> Result<Seq, Error> {
+    pub(crate) fn append_blocking(&self, mut events: Vec<Event>, sync: bool) -> Result<Seq, Error> {
+        if let Some(appended) = self.desk.append_alone(&self.place, &mut events, sync) {
+            return appended;
+        }
         let (bytes, cost) = self.cost(&events);
         let Ok(permit) = Arc::clone(&self.intake).try_acquire_many_owned(cost) else {
             return block_on(self.append(events, sync));

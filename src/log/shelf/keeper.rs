@@ -86,7 +86,36 @@ enum Keeping {
 
 /// Work that was begun and may not be done yet.
 #[derive(Debug)]
-pub(crate) struct Begun<T>(Receiver<(T, Seen)>);
+pub(crate) struct Begun<T> {
+    result: Receiver<(T, Seen)>,
+    is_done: Arc<AtomicBool>,
+}
+
+impl<T> Begun<T> {
+    /// The work, and where its result goes.
+    fn new() -> (Self, impl FnOnce(T, &Shelf) + Send + 'static)
+    where
+        T: Send + 'static,
+    {
+        let (sender, result) = channel();
+        let is_done = Arc::new(AtomicBool::new(false));
+        let begun = Self {
+            result,
+            is_done: Arc::clone(&is_done),
+        };
+        let done = move |result: T, shelf: &Shelf| {
+            // The log may have lost interest.
+            drop(sender.send((result, Seen::of(shelf))));
+            is_done.store(true, Ordering::Release);
+        };
+        (begun, done)
+    }
+
+    /// Whether it is done. To be asked at each commit, it looks at nothing but this.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_done.load(Ordering::Acquire)
+    }
+}
 
 impl Keeper {
     /// Keeps the shelf here.
@@ -143,14 +172,13 @@ impl Keeper {
         &mut self,
         work: impl FnOnce(&mut Shelf) -> T + Send + 'static,
     ) -> Begun<T> {
-        let (done, begun) = channel();
+        let (begun, done) = Begun::new();
         let work = move |shelf: &mut Shelf| {
             let result = work(shelf);
-            // The log may have lost interest.
-            drop(done.send((result, Seen::of(shelf))));
+            done(result, shelf);
         };
         self.send(Work::Awaited(Box::new(work)));
-        Begun(begun)
+        begun
     }
 
     /// As [`begin`](Self::begin), for work that gives way to other work after each step. The last
@@ -159,16 +187,19 @@ impl Keeper {
         &mut self,
         mut step: impl FnMut(&mut Shelf) -> Option<T> + Send + 'static,
     ) -> Begun<T> {
-        let (done, begun) = channel();
+        let (begun, done) = Begun::new();
+        let mut done = Some(done);
         let step = move |shelf: &mut Shelf| {
             let Some(result) = step(shelf) else {
                 return false;
             };
-            drop(done.send((result, Seen::of(shelf))));
+            if let Some(done) = done.take() {
+                done(result, shelf);
+            }
             true
         };
         self.send(Work::InSteps(Box::new(step)));
-        Begun(begun)
+        begun
     }
 
     /// Begins a piece of work whose end the log need not know of.
@@ -191,21 +222,9 @@ impl Keeper {
         }
     }
 
-    /// Takes note of work that was begun, if it is done; gives it back otherwise.
-    pub(crate) fn poll<T>(&mut self, begun: Begun<T>) -> Result<T, Begun<T>> {
-        match begun.0.try_recv() {
-            Ok((result, seen)) => {
-                self.seen = seen;
-                Ok(result)
-            }
-            Err(TryRecvError::Empty) => Err(begun),
-            Err(TryRecvError::Disconnected) => self.rethrow(),
-        }
-    }
-
-    /// Waits for work that was begun.
+    /// Takes note of work that was begun; waits for it if it is not done.
     pub(crate) fn finish<T>(&mut self, begun: Begun<T>) -> T {
-        match begun.0.recv() {
+        match begun.result.recv() {
             Ok((result, seen)) => {
                 self.seen = seen;
                 result
@@ -429,8 +448,11 @@ mod tests {
             let _ = gate.recv();
         });
         let begun = keeper.begin(|shelf| shelf.bytes());
-        let begun = keeper.poll(begun).unwrap_err();
+        let again = keeper.begin(|shelf| shelf.bytes());
+        assert!(!begun.is_done());
         drop(open_gate);
+        assert_eq!(keeper.finish(again), 0);
+        assert!(begun.is_done());
         assert_eq!(keeper.finish(begun), 0);
         keeper.order(move |_| {
             let _ = done.send(4);

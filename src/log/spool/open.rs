@@ -1,5 +1,6 @@
 //! Opening a spool: everything on disk is read once, put together, and gone on with.
 
+use std::cell::Cell;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
@@ -107,6 +108,7 @@ impl SpoolLog {
             news: true,
             seal_rest: None,
             read: ReadTimes::default(),
+            oldest: Cell::new(None),
             settings,
             clock,
             dir,

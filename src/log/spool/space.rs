@@ -74,20 +74,10 @@ impl SpoolLog {
     /// Takes note of what was deleted, if it is, or waits for it; and takes the ballast on board
     /// again if it had been given up: there is room now.
     pub(super) fn finish_removing(&mut self, wait: bool) -> Result<(), Error> {
-        let Some(begun) = self.removing.take() else {
+        let Some(begun) = self.removing.take_if(|begun| wait || begun.is_done()) else {
             return Ok(());
         };
-        let removed = if wait {
-            self.shelf.finish(begun)
-        } else {
-            match self.shelf.poll(begun) {
-                Ok(removed) => removed,
-                Err(begun) => {
-                    self.removing = Some(begun);
-                    return Ok(());
-                }
-            }
-        };
+        let removed = self.shelf.finish(begun);
         self.news = true;
         if removed? > 0 {
             self.dir.restore_ballast();
@@ -177,20 +167,13 @@ impl SpoolLog {
     /// keep it: it is synced on the shelf first, so that a segment that breaks in between loses
     /// nothing that memory does not have (I2, I3).
     pub(super) fn finish_sealing(&mut self, wait: bool) -> Result<(), Error> {
-        let Some(sealing) = self.sealing.take() else {
+        let sealing = self
+            .sealing
+            .take_if(|sealing| wait || sealing.begun.is_done());
+        let Some(sealing) = sealing else {
             return Ok(());
         };
-        let sealed = if wait {
-            self.shelf.finish(sealing.begun)
-        } else {
-            match self.shelf.poll(sealing.begun) {
-                Ok(sealed) => sealed,
-                Err(begun) => {
-                    self.sealing = Some(Sealing { begun, ..sealing });
-                    return Ok(());
-                }
-            }
-        };
+        let sealed = self.shelf.finish(sealing.begun);
         self.news = true;
         self.seal_rest = sealed.as_ref().err().map(|error| {
             let kind = match error {

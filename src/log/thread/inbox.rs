@@ -93,6 +93,13 @@ impl Inbox {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether nothing waits, and something may come.
+    pub(super) fn is_idle(&self) -> bool {
+        let waiting = self.lock();
+        let is_empty = waiting.appends.is_empty() && waiting.commands.is_empty();
+        is_empty && waiting.intake == Intake::Open
+    }
+
     /// Sends an append to the thread; gives it back if the log has closed.
     pub(super) fn send_append(&self, append: Append) -> Result<(), Append> {
         let mut waiting = self.lock();

@@ -11,7 +11,7 @@ use super::inbox::{Inbox, KEPT, Mail, Pause, Rest};
 use super::{Append, Command, Log, Position, ThreadSettings};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::event::Seq;
+use crate::event::{Event, Seq};
 use crate::observe;
 
 /// How often a full log is asked for room while appends wait for it.
@@ -103,10 +103,7 @@ impl Owner {
                 Command::Close(reply) => close = Some(reply),
             }
         }
-        owner.sync_if_due();
-        owner.tidy();
-        changed |= owner.log.has_news() && owner.publish();
-        owner.room_may_have_come = changed && !owner.waiting.is_empty();
+        owner.tidy_up(changed);
         if mail.is_last {
             there.take()?.close(close);
             return None;
@@ -124,6 +121,27 @@ impl Owner {
             // Without a sync, whoever was answered is back sooner than the thread could be woken.
             looks: if is_quick { LOOKS } else { 0 },
         })
+    }
+
+    /// A round for one append, by its caller. None, with the events left where they are, if it has
+    /// to wait for room, or behind others that do.
+    pub(super) fn append_alone(
+        &mut self,
+        inbox: &Inbox,
+        events: &mut Vec<Event>,
+        sync: bool,
+    ) -> Option<Result<Seq, Error>> {
+        if !self.waiting.is_empty() {
+            return None;
+        }
+        let taken_up = self.log.take_up(events);
+        if self.has_to_wait(&taken_up) {
+            return None;
+        }
+        let appended = taken_up.and_then(|first| self.commit_staged(1, sync).map(|()| first));
+        self.tidy_up(false);
+        self.plan(inbox, By::Caller);
+        Some(appended)
     }
 
     /// Takes what waits. There may be nothing: the time has come for something else then.
@@ -224,12 +242,7 @@ impl Owner {
 
     fn commit_and_tell(&mut self, staged: &mut Vec<(Append, Seq)>) {
         let sync = staged.iter().any(|(append, _)| append.sync);
-        self.company = staged.len().max(self.company - self.company.div_ceil(8));
-        let result = self.commit_staged(sync);
-        self.more_to_tidy = true;
-        self.schedule_sync();
-        // The position is public before the callers go on, so that they see their own events.
-        self.publish();
+        let result = self.commit_staged(staged.len(), sync);
         let mut permits: Option<OwnedSemaphorePermit> = None;
         for (append, first) in staged.drain(..) {
             let answer = match &result {
@@ -245,14 +258,18 @@ impl Owner {
         }
     }
 
-    fn commit_staged(&mut self, sync: bool) -> Result<(), Error> {
-        let mut commit = || observe::commit(&*self.clock, || self.log.commit(sync));
-        if self.company < 2 {
-            return commit();
+    /// Commits what is staged, so many appends, and makes the position public before the callers
+    /// go on, so that they see their own events.
+    fn commit_staged(&mut self, appends: usize, sync: bool) -> Result<(), Error> {
+        self.company = appends.max(self.company - self.company.div_ceil(8));
+        let began = (self.company > 1).then(|| self.clock.monotonic());
+        let result = observe::commit(&*self.clock, || self.log.commit(sync));
+        if let Some(began) = began {
+            self.patience = self.clock.monotonic().saturating_sub(began) / 4;
         }
-        let began = self.clock.monotonic();
-        let result = commit();
-        self.patience = self.clock.monotonic().saturating_sub(began) / 4;
+        self.more_to_tidy = true;
+        self.schedule_sync();
+        self.publish();
         result
     }
 
@@ -262,12 +279,20 @@ impl Owner {
         if append.asker.is_gone() {
             return None;
         }
-        match self.log.take_up(&mut append.events) {
+        let taken_up = self.log.take_up(&mut append.events);
+        if self.has_to_wait(&taken_up) {
+            return Some(append);
+        }
+        match taken_up {
             Ok(first) => staged.push((append, first)),
-            Err(Error::Full { .. }) if self.settings.block_when_full => return Some(append),
             Err(error) => append.asker.tell(Err(error)),
         }
         None
+    }
+
+    /// Whether this append waits for room, instead of being told that there is none.
+    fn has_to_wait(&self, taken_up: &Result<Seq, Error>) -> bool {
+        self.settings.block_when_full && matches!(taken_up, Err(Error::Full { .. }))
     }
 
     fn schedule_sync(&mut self) {
@@ -290,10 +315,15 @@ impl Owner {
         }
     }
 
-    fn tidy(&mut self) {
+    /// What is due after each round. `changed` says whether something happened that is not an
+    /// append.
+    fn tidy_up(&mut self, mut changed: bool) {
+        self.sync_if_due();
         // A fault here is shown in the position; it is tried again after the next command, not
         // in a loop.
         self.more_to_tidy = self.log.tidy().unwrap_or(false);
+        changed |= self.log.has_news() && self.publish();
+        self.room_may_have_come = changed && !self.waiting.is_empty();
     }
 
     /// Makes the position public. True if it changed.
