@@ -11,6 +11,8 @@ use everpost::{Event, Queue};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::processor;
+
 /// What an acknowledged append survives; a greater one survives more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Survives {
@@ -94,6 +96,8 @@ pub(crate) struct Race {
     pub(crate) runtime: Handle,
     /// How many append at once.
     pub(crate) producers: usize,
+    /// The processor that a producer stays on which is a thread.
+    pub(crate) processor: Option<usize>,
     /// What they append.
     pub(crate) pool: Arc<[Bytes]>,
     /// How long they run before it counts.
@@ -221,7 +225,7 @@ impl Race {
                 }
             }
         };
-        Ok(vec![spawn("producer", producer)?])
+        Ok(vec![self.spawn("producer", producer)?])
     }
 
     /// Tasks that await a writer thread: group commit for systems that have none of their own.
@@ -273,7 +277,7 @@ impl Race {
             .map(|producer| {
                 let (store, track, turn) =
                     (Arc::clone(store), Arc::clone(track), self.turn(producer));
-                spawn("producer", move || {
+                self.spawn("producer", move || {
                     for event in turn {
                         match store.append(&event) {
                             Ok(()) => track.count(1),
@@ -286,6 +290,21 @@ impl Race {
                 })
             })
             .collect()
+    }
+
+    /// Starts a producer, on its processor if it has one.
+    fn spawn(
+        &self,
+        name: &str,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Result<std::thread::JoinHandle<()>> {
+        let processor = self.processor;
+        spawn(name, move || {
+            if let Some(Err(error)) = processor.map(processor::stay_on) {
+                eprintln!("{error:#}");
+            }
+            work();
+        })
     }
 }
 

@@ -121,6 +121,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
 fn maximum(bench: &Bench, pool: &Arc<[Bytes]>) -> Result<f64> {
     let scratch = bench.place.fresh()?;
     let race = Race {
+        processor: None,
         runtime: bench.runtime.handle().clone(),
         producers: 64,
         pool: Arc::clone(pool),
