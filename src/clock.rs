@@ -16,19 +16,20 @@ pub trait Clock: Send + Sync + std::fmt::Debug + 'static {
     /// A time that only moves forward, counted from some fixed moment of this process.
     fn monotonic(&self) -> Duration;
 
-    /// A new id for an event of this time: version 7, so the time and 74 random bits.
+    /// A new id for an event of this time, in milliseconds since 1970: version 7, so the time and
+    /// 74 random bits.
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
-    fn event_id(&self, time: SystemTime) -> EventId {
+    fn event_id(&self, time_ms: u64) -> EventId {
         // The generator of the thread: asking the system for each event takes a third as long as
         // writing it.
         let random: [u8; 10] = rand::random();
-        let id = uuid::Builder::from_unix_timestamp_millis(unix_ms(time), &random);
+        let id = uuid::Builder::from_unix_timestamp_millis(time_ms, &random);
         EventId::from_uuid(id.into_uuid())
     }
 
     /// A new id for a queue.
     fn queue_id(&self) -> Uuid {
-        *self.event_id(self.wall()).as_uuid()
+        *self.event_id(unix_ms(self.wall())).as_uuid()
     }
 }
 

@@ -93,10 +93,10 @@ impl Event {
     pub fn json_with_clock(json: impl Into<Bytes>, clock: &dyn Clock) -> Result<Self, Error> {
         let json = json.into();
         check_json(&json)?;
-        let now = clock.wall();
+        let time_ms = unix_ms(clock.wall());
         Ok(Self {
-            id: clock.event_id(now),
-            time_ms: unix_ms(now),
+            id: clock.event_id(time_ms),
+            time_ms,
             json,
         })
     }

@@ -1,5 +1,6 @@
 //! The handle that programs hold, and how it is opened.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -194,6 +195,11 @@ impl QueueBuilder {
     }
 }
 
+thread_local! {
+    /// Empty between two appends.
+    static ONE: Cell<Vec<Event>> = const { Cell::new(Vec::new()) };
+}
+
 impl Queue {
     /// Begins to open the spool in this directory.
     pub fn builder(spool: impl Into<PathBuf>) -> QueueBuilder {
@@ -236,7 +242,7 @@ impl Queue {
         taken
     }
 
-    fn take_in_blocking(&self, events: Vec<Event>) -> Result<Seq, Error> {
+    fn take_in_blocking(&self, events: &mut Vec<Event>) -> Result<Seq, Error> {
         let count = events.len();
         let taken = if self.shared.closing.load(Ordering::Acquire) {
             Err(Error::Closed)
@@ -294,8 +300,13 @@ impl Queue {
     /// As [`append`](Self::append).
     pub fn append_blocking(&self, event: Event) -> Result<Receipt, Error> {
         let id = event.id();
-        let seq = self.take_in_blocking(vec![event])?;
-        Ok(Receipt::new(seq, id))
+        // Room for one event is kept by the thread, but for one that is about to end.
+        let mut events = ONE.try_with(Cell::take).unwrap_or_default();
+        events.push(event);
+        let taken = self.take_in_blocking(&mut events);
+        events.clear();
+        let _ = ONE.try_with(|one| one.set(events));
+        Ok(Receipt::new(taken?, id))
     }
 
     /// As [`append_all`](Self::append_all), for code that is not async; blocks the thread.
@@ -306,11 +317,11 @@ impl Queue {
         &self,
         events: impl IntoIterator<Item = Event>,
     ) -> Result<Vec<Receipt>, Error> {
-        let (events, ids) = gathered(events);
+        let (mut events, ids) = gathered(events);
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let first = self.take_in_blocking(events)?;
+        let first = self.take_in_blocking(&mut events)?;
         Ok(receipts(first, ids))
     }
 

@@ -293,7 +293,7 @@ fn i1_callers_that_commit_themselves_are_all_answered_and_after_their_sync() {
                 let (log, disk) = (log.clone(), Arc::clone(&disk));
                 shuttle::thread::spawn(move || {
                     [(), ()].map(|()| {
-                        let seq = log.append_blocking(events(1), sync).unwrap();
+                        let seq = log.append_blocking(&mut events(1), sync).unwrap();
                         let safe = if sync { &disk.synced } else { &disk.committed };
                         assert!(Disk::of(safe) >= seq, "{seq} was acknowledged too early");
                         assert!(log.position().last_seq >= seq);
@@ -352,7 +352,7 @@ fn does_not_overtake(wait: bool) {
                 let mut changes = caller.changes();
                 future::block_on(changes.wait_for(|position| position.last_seq > 0)).unwrap();
             }
-            let last = caller.append_blocking(events(1), true).unwrap();
+            let last = caller.append_blocking(&mut events(1), true).unwrap();
             for (append, early) in sent.into_iter().zip(early) {
                 let seq = match early {
                     std::task::Poll::Ready(seq) => seq.unwrap(),
@@ -379,7 +379,7 @@ fn callers_that_commit_themselves_wait_for_room_like_all_others() {
         let callers: Vec<_> = (0..4)
             .map(|_| {
                 let log = log.clone();
-                shuttle::thread::spawn(move || log.append_blocking(events(1), true).unwrap())
+                shuttle::thread::spawn(move || log.append_blocking(&mut events(1), true).unwrap())
             })
             .collect();
         drain(&log, 4).await;
@@ -406,7 +406,7 @@ fn a_close_or_the_end_of_the_log_reaches_callers_that_commit_themselves() {
                 .into_iter()
                 .map(|sync| {
                     let log = log.clone();
-                    shuttle::thread::spawn(move || log.append_blocking(events(1), sync))
+                    shuttle::thread::spawn(move || log.append_blocking(&mut events(1), sync))
                 })
                 .collect();
             let closed = log.close().await;
@@ -420,7 +420,7 @@ fn a_close_or_the_end_of_the_log_reaches_callers_that_commit_themselves() {
                     Err(error) => assert!(error.to_string().contains("boom"), "{error:?}"),
                 }
             }
-            let late = log.append_blocking(events(1), true);
+            let late = log.append_blocking(&mut events(1), true);
             assert!(late.is_err(), "{late:?}");
         });
     }

@@ -116,7 +116,8 @@ pub(crate) struct LogHandle {
     intake_bytes: u64,
     controls: Arc<Semaphore>,
     place: Place,
-    position: watch::Receiver<Position>,
+    /// One for all handles: see `Owner::publish`.
+    position: Arc<watch::Receiver<Position>>,
     /// Closes when the thread has ended, and with it the log.
     ended: watch::Receiver<()>,
 }
@@ -157,11 +158,17 @@ impl LogHandle {
     }
 
     /// As [`append`](Self::append), on a thread that may be blocked: the commit is done on it,
-    /// unless somebody is at the log already.
-    pub(crate) fn append_blocking(&self, mut events: Vec<Event>, sync: bool) -> Result<Seq, Error> {
-        if let Some(appended) = self.desk.append_alone(&self.place, &mut events, sync) {
+    /// unless somebody is at the log already. The events are taken out of `events`, whose memory
+    /// the caller keeps if it can.
+    pub(crate) fn append_blocking(
+        &self,
+        events: &mut Vec<Event>,
+        sync: bool,
+    ) -> Result<Seq, Error> {
+        if let Some(appended) = self.desk.append_alone(&self.place, events, sync) {
             return appended;
         }
+        let events = std::mem::take(events);
         let (bytes, cost) = self.cost(&events);
         let Ok(permit) = Arc::clone(&self.intake).try_acquire_many_owned(cost) else {
             return block_on(self.append(events, sync));
@@ -331,7 +338,7 @@ impl LogHandle {
 
     /// Where everything stands, and every change of it.
     pub(crate) fn changes(&self) -> watch::Receiver<Position> {
-        self.position.clone()
+        (*self.position).clone()
     }
 
     /// Why the log does not answer. Called only when it has ended or is about to.
@@ -371,7 +378,7 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
         intake_bytes: settings.intake_bytes,
         controls: Arc::new(Semaphore::new(CONTROLS_MAX)),
         place: settings.place.clone(),
-        position,
+        position: Arc::new(position),
         ended,
     };
     let place = settings.place.clone();

@@ -221,10 +221,10 @@ impl Message {
     /// As [`into_event`](Self::into_event).
     pub fn into_event_with_clock(mut self, clock: &dyn Clock) -> Result<Event, Error> {
         let given = self.id.as_deref().and_then(|id| Uuid::parse_str(id).ok());
-        let now = clock.wall();
-        let id = given.map_or_else(|| clock.event_id(now), EventId::from_uuid);
+        let now_ms = unix_ms(clock.wall());
+        let id = given.map_or_else(|| clock.event_id(now_ms), EventId::from_uuid);
         self.id.get_or_insert_with(|| id.to_string());
-        let time_ms = *self.inner.timestamp.get_or_insert_with(|| unix_ms(now));
+        let time_ms = *self.inner.timestamp.get_or_insert(now_ms);
         let json = self.to_json().map_err(|source| Error::InvalidEvent {
             reason: format!("the message cannot be written: {source}"),
         })?;

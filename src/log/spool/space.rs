@@ -144,10 +144,10 @@ impl SpoolLog {
             ));
         }
         // At `Written`, what comes before the chunk may not be durable yet. A chunk that outlived
-        // it in a power cut would make it look damaged. Everything newer becomes durable as well,
-        // so the next chunks need no sync.
-        let is_durable = last <= self.durable_last;
-        let sync = (!is_durable).then(|| self.journal.sync_later());
+        // it in a power cut would make it look damaged. That does not happen each time, but all of
+        // a journal file has to be durable before the next is begun, and there a caller waits for
+        // what was not synced here.
+        let sync = self.is_unsynced().then(|| self.journal.sync_later());
         let sync = sync.transpose()?;
         let with_sync = (self.ledger.appended, self.cursor());
         let begun = self.shelf.begin(move |shelf| {

@@ -103,6 +103,10 @@ impl Owner {
                 Command::Close(reply) => close = Some(reply),
             }
         }
+        // The thread wakes up for that: a caller need not look at the clock.
+        if by == By::Thread {
+            owner.sync_if_due();
+        }
         owner.tidy_up(changed);
         if mail.is_last {
             there.take()?.close(close);
@@ -318,7 +322,6 @@ impl Owner {
     /// What is due after each round. `changed` says whether something happened that is not an
     /// append.
     fn tidy_up(&mut self, mut changed: bool) {
-        self.sync_if_due();
         // A fault here is shown in the position; it is tried again after the next command, not
         // in a loop.
         self.more_to_tidy = self.log.tidy().unwrap_or(false);
@@ -329,11 +332,16 @@ impl Owner {
     /// Makes the position public. True if it changed.
     fn publish(&self) -> bool {
         let position = self.log.position();
+        let mut changed = false;
         self.publish.send_if_modified(|old| {
-            let changed = *old != position;
+            changed = *old != position;
             *old = position;
-            changed
-        })
+            // If nobody follows it but the handles, which only look, there is nobody to wake:
+            // that costs as much as all the rest. Asked under the lock, so whoever begins to
+            // follow is either counted here or finds this position there.
+            changed && self.publish.receiver_count() > 1
+        });
+        changed
     }
 
     fn close(mut self, reply: Option<oneshot::Sender<Result<(), Error>>>) {
