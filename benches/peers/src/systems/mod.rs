@@ -7,6 +7,7 @@ mod okaywal;
 mod persistent_queue;
 mod queue_file;
 mod redb;
+mod sealed;
 mod sled;
 mod sqlite;
 mod yaque;
@@ -15,6 +16,7 @@ pub(crate) use self::everpost::{WRITTEN, settings, synced, written};
 pub(crate) use self::files::{
     Preallocated, bare_synced, bare_written, grouped_synced, grouped_written,
 };
+pub(crate) use self::sealed::sealed;
 use crate::contest::System;
 
 /// Those whose append survives a power cut, or is meant to; the limits first.
@@ -39,7 +41,11 @@ pub(crate) fn all_synced(producers: usize) -> Vec<System> {
 
 /// Those whose append survives the process, or less; the limits first.
 pub(crate) fn all_written(producers: usize) -> Vec<System> {
-    let limits = [bare_written(), grouped_written()];
+    let mut limits = vec![bare_written(), grouped_written()];
+    // Many producers share a write, and have to be woken: another shape.
+    if producers == 1 {
+        limits.insert(1, sealed());
+    }
     let peers = [
         sqlite::normal(),
         queue_file::written(),
