@@ -357,9 +357,9 @@ fn valid_frames(file: &mut impl Source, queue: Uuid) -> io::Result<(Vec<Frame>, 
         {
             at = frame.end() as usize;
             frames.push(frame);
-        } else if at.is_multiple_of(ZEROES.len()) && starts_with_zeroes(file, at)? {
+        } else if at.is_multiple_of(BLOCK_BYTES) && is_zero_block(file, at)? {
             // Nor does a frame begin so near the end of them that its kind would be among them.
-            at += ZEROES.len() - HEADER_BYTES;
+            at += BLOCK_BYTES - HEADER_BYTES;
         } else {
             at += 8;
         }
@@ -369,11 +369,15 @@ fn valid_frames(file: &mut impl Source, queue: Uuid) -> io::Result<(Vec<Frame>, 
     Ok((frames, used || rest.iter().any(|byte| *byte != 0)))
 }
 
-/// As much of a file as is held against zeroes at once.
-static ZEROES: [u8; 4096] = [0; 4096];
+/// As much of a file as is passed over at once if it holds nothing.
+const BLOCK_BYTES: usize = 4096;
 
-fn starts_with_zeroes(file: &mut impl Source, at: usize) -> io::Result<bool> {
-    Ok(file.get(at, ZEROES.len())? == Some(&ZEROES))
+/// What is held against zeroes at once: a part of a block, since it is a part of the program too.
+static ZEROES: [u8; 512] = [0; 512];
+
+fn is_zero_block(file: &mut impl Source, at: usize) -> io::Result<bool> {
+    let block = file.get(at, BLOCK_BYTES)?;
+    Ok(block.is_some_and(|block| block.chunks(ZEROES.len()).all(|part| part == ZEROES)))
 }
 
 fn frame_at(file: &mut impl Source, at: usize, queue: Uuid) -> io::Result<Option<Frame>> {
