@@ -1,7 +1,10 @@
 //! The log's thread and its handle, with a real runtime.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use super::Log;
 use super::thread::{LogHandle, ThreadSettings, spawn};
@@ -9,7 +12,9 @@ use crate::clock::SystemClock;
 use crate::error::Error;
 use crate::event::Event;
 use crate::ledger::Settled;
+use crate::log::disk::{Disk, DiskFile, RealDisk};
 use crate::log::memory::MemoryLog;
+use crate::log::spool::SpoolLog;
 use crate::observe::Place;
 use crate::settings::{OnFull, Settings};
 
@@ -126,4 +131,80 @@ async fn i9_a_disk_that_does_not_answer_holds_up_no_thread_of_the_runtime() {
         Some("everpost-log")
     );
     assert_eq!(behind.await.unwrap().unwrap(), 1);
+}
+
+/// The file system, telling which thread syncs a file.
+#[derive(Clone, Debug)]
+struct Telling(Sender<Option<String>>);
+
+#[derive(Debug)]
+struct TellingFile(Box<dyn DiskFile>, Telling);
+
+impl Disk for Telling {
+    fn create(&self, path: &Path, len: u64) -> io::Result<Box<dyn DiskFile>> {
+        let file = RealDisk.create(path, len)?;
+        Ok(Box::new(TellingFile(file, self.clone())))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(TellingFile(RealDisk.open(path)?, self.clone())))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(path)
+    }
+}
+
+impl DiskFile for TellingFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_at(bytes, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()?;
+        let thread = std::thread::current().name().map(str::to_owned);
+        let _ = self.1.0.send(thread);
+        Ok(())
+    }
+}
+
+/// Callers that append by themselves do not look at the clock: the thread is woken for the sync.
+#[tokio::test]
+async fn what_callers_wrote_is_synced_by_the_thread_when_it_is_due() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, (told, syncs)) = (dir.path().join("spool"), channel());
+    let settings = Settings::default();
+    let threads = ThreadSettings {
+        intake_bytes: settings.intake_bytes,
+        block_when_full: false,
+        sync_every: Some(Duration::from_millis(1)),
+        place: Place::new(&spool),
+    };
+    let clock = Arc::new(SystemClock);
+    let opening = move || {
+        let (clock, disk) = (Arc::new(SystemClock), Arc::new(Telling(told)));
+        SpoolLog::open(&spool, settings, clock, disk)
+    };
+    let (log, _) = spawn(threads, clock, opening).await.unwrap();
+    log.run(|_| Ok(())).await.unwrap();
+    while syncs.try_recv().is_ok() {}
+    // The thread may be awake once or twice.
+    for _ in 0..20 {
+        log.append_blocking(&mut events(1), false).unwrap();
+        let synced = syncs.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(synced.as_deref(), Some("everpost-log"));
+    }
+    log.close().await.unwrap();
 }

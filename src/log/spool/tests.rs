@@ -46,6 +46,24 @@ fn i2_what_comes_before_a_chunk_is_durable_before_the_chunk_is() {
     assert!(!log.is_unsynced());
 }
 
+/// Nobody reads while delivery is paused, and the status has to say how old the oldest event is.
+#[test]
+fn the_age_of_the_oldest_event_is_known_after_it_was_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), tight());
+    let oldest = event(1, 500);
+    let time_ms = oldest.time_ms();
+    log.stage(&[oldest]).unwrap();
+    log.commit(true).unwrap();
+    assert_eq!(log.position().oldest_ms, Some(time_ms));
+    append(&mut log, 2..=40, 500);
+    while log.tidy().unwrap() {}
+    assert!(log.tail.first() > 1, "nothing was sealed");
+    assert_eq!(log.position().oldest_ms, Some(time_ms));
+    log.settle(40, Settled::Delivered).unwrap();
+    assert_eq!(log.position().oldest_ms, None);
+}
+
 /// A power cut takes back a cursor that is not durable: were its events deleted by then, they
 /// would be missing.
 #[test]

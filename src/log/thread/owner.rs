@@ -336,9 +336,9 @@ impl Owner {
         self.publish.send_if_modified(|old| {
             changed = *old != position;
             *old = position;
-            // If nobody follows it but the handles, which only look, there is nobody to wake:
-            // that costs as much as all the rest. Asked under the lock, so whoever begins to
-            // follow is either counted here or finds this position there.
+            // If nobody follows it but the handles, which only look, there is nobody to wake,
+            // and to look for them costs more than to publish. Asked under the lock, so whoever
+            // begins to follow is either counted here or finds this position there.
             changed && self.publish.receiver_count() > 1
         });
         changed

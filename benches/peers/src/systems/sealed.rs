@@ -93,7 +93,8 @@ impl Store for Sealed {
             self.held.push(event);
         }
         let length = self.buffer.len() as u64;
-        if self.at % FILE_BYTES + length > FILE_BYTES {
+        // One byte is left over, so that a file is never filled to its very end.
+        if self.at % FILE_BYTES + length >= FILE_BYTES {
             self.ring.sync_data()?;
             self.at = (self.at / FILE_BYTES + 1) % 3 * FILE_BYTES;
         }
