@@ -26,6 +26,7 @@ use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::codec;
+use super::run::Run;
 use crate::event::{Seq, StoredEvent};
 
 /// The newest layout this build reads, and the one it writes.
@@ -107,20 +108,30 @@ pub(crate) fn encode(events: &[StoredEvent]) -> Option<Vec<u8>> {
     }
     let mut run = Vec::new();
     codec::encode_run(first, events.iter().map(|e| &e.event), &mut run);
+    seal(first, events.len(), &run)
+}
+
+/// As [`encode`], for events that are encoded already.
+pub(crate) fn encode_run(run: &Run) -> Option<Vec<u8>> {
+    seal(run.first, run.count, &run.encode()?)
+}
+
+/// Puts a run of so many events into a chunk.
+fn seal(first: Seq, count: usize, run: &[u8]) -> Option<Vec<u8>> {
     let run_bytes = u32::try_from(run.len())
         .ok()
         .filter(|n| *n <= RUN_BYTES_MAX)?;
-    let frame = compress(&run).filter(|frame| frame.len() < run.len());
+    let frame = compress(run).filter(|frame| frame.len() < run.len());
     let (codec, body) = match &frame {
-        Some(frame) => (ZSTD, frame),
-        None => (PLAIN, &run),
+        Some(frame) => (ZSTD, frame.as_slice()),
+        None => (PLAIN, run),
     };
     let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
     out.extend_from_slice(&[VERSION, codec]);
     out.extend_from_slice(&first.to_le_bytes());
-    out.extend_from_slice(&u32::try_from(events.len()).ok()?.to_le_bytes());
+    out.extend_from_slice(&u32::try_from(count).ok()?.to_le_bytes());
     out.extend_from_slice(&run_bytes.to_le_bytes());
-    out.extend_from_slice(&crc32c::crc32c(&run).to_le_bytes());
+    out.extend_from_slice(&crc32c::crc32c(run).to_le_bytes());
     out.extend_from_slice(body);
     Some(out)
 }

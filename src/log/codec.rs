@@ -76,47 +76,72 @@ pub(crate) fn encode_run<'a>(
 ) {
     let bytes: u64 = events.clone().map(event_bytes).sum();
     out.reserve(usize::try_from(bytes + RUN_OVERHEAD_BYTES).unwrap_or(0));
-    out.extend_from_slice(&first.to_le_bytes());
-    out.extend_from_slice(
-        &u32::try_from(events.len())
-            .unwrap_or(u32::MAX)
-            .to_le_bytes(),
-    );
+    out.extend_from_slice(&run_head(first, events.len()));
     for event in events {
         push_event(out, event);
     }
 }
 
+/// What is in front of a run: first sequence number and count.
+pub(crate) fn run_head(first: Seq, count: usize) -> [u8; RUN_OVERHEAD_BYTES as usize] {
+    let mut head = [0; RUN_OVERHEAD_BYTES as usize];
+    let (number, rest) = head.split_at_mut(8);
+    number.copy_from_slice(&first.to_le_bytes());
+    rest.copy_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
+    head
+}
+
+/// What stands before the JSON of an event: id, time, and the length of the JSON.
+fn event_head(bytes: &[u8]) -> Option<([u8; 16], u64, usize)> {
+    let id = array(bytes.get(..16)?)?;
+    let time_ms = u64::from_le_bytes(array(bytes.get(16..24)?)?);
+    let len = u32::from_le_bytes(array(bytes.get(24..28)?)?);
+    Some((id, time_ms, usize::try_from(len).ok()?))
+}
+
+/// When the event happened that these bytes begin with.
+pub(crate) fn time_ms(bytes: &[u8]) -> Option<u64> {
+    event_head(bytes).map(|(_, time_ms, _)| time_ms)
+}
+
+/// The event that begins at `at`, and where it ends. It shares `bytes`.
+pub(crate) fn event_at(bytes: &Bytes, at: usize) -> Option<(Event, usize)> {
+    let (id, time_ms, len) = event_head(bytes.get(at..)?)?;
+    let json = at + EVENT_OVERHEAD_BYTES as usize;
+    let end = json.checked_add(len).filter(|end| *end <= bytes.len())?;
+    // Only the JSON of an event becomes a handle on the buffer: each one is counted.
+    let json = bytes.slice(json..end);
+    let id = EventId::from_uuid(Uuid::from_bytes(id));
+    Some((Event::from_parts(id, time_ms, json), end))
+}
+
+/// Whether these bytes are so many events and nothing else.
+pub(crate) fn are_events(bytes: &[u8], count: usize) -> bool {
+    fn after_event(bytes: &[u8]) -> Option<&[u8]> {
+        let (_, _, len) = event_head(bytes)?;
+        bytes.get(EVENT_OVERHEAD_BYTES as usize..)?.get(len..)
+    }
+    let rest = (0..count).try_fold(bytes, |rest, _| after_event(rest));
+    rest.is_some_and(<[u8]>::is_empty)
+}
+
 /// Decodes a run that must fill `bytes` exactly. The events share `bytes`.
 pub(crate) fn decode_run(bytes: &Bytes) -> Result<Vec<StoredEvent>, Undecodable> {
     let bad = || Undecodable("a run of events");
-    let mut at = 0_usize;
-    let mut take = |n: usize| -> Result<Range<usize>, Undecodable> {
-        let end = at.checked_add(n).filter(|end| *end <= bytes.len());
-        let taken = at..end.ok_or_else(bad)?;
-        at = taken.end;
-        Ok(taken)
-    };
-    // Only the JSON of an event becomes a handle on the buffer: each one is counted.
-    let field = |range| bytes.get(range).unwrap_or_default();
-    let first = u64::from_le_bytes(array(field(take(8)?)).ok_or_else(bad)?);
-    let count = u32::from_le_bytes(array(field(take(4)?)).ok_or_else(bad)?);
+    let field = |range: Range<usize>| bytes.get(range).unwrap_or_default();
+    let first = u64::from_le_bytes(array(field(0..8)).ok_or_else(bad)?);
+    let count = u32::from_le_bytes(array(field(8..12)).ok_or_else(bad)?);
     // The count is not trusted for the allocation: each event takes at least its overhead.
     let most = bytes.len() as u64 / EVENT_OVERHEAD_BYTES;
     if u64::from(count) > most || first == 0 || first.checked_add(u64::from(count)).is_none() {
         return Err(bad());
     }
     let mut events = Vec::with_capacity(count as usize);
+    let mut at = RUN_OVERHEAD_BYTES as usize;
     for seq in first..first + u64::from(count) {
-        let id = array(field(take(16)?)).ok_or_else(bad)?;
-        let id = EventId::from_uuid(Uuid::from_bytes(id));
-        let time_ms = u64::from_le_bytes(array(field(take(8)?)).ok_or_else(bad)?);
-        let len = u32::from_le_bytes(array(field(take(4)?)).ok_or_else(bad)?);
-        let json = bytes.slice(take(len as usize)?);
-        events.push(StoredEvent {
-            seq,
-            event: Event::from_parts(id, time_ms, json),
-        });
+        let (event, end) = event_at(bytes, at).ok_or_else(bad)?;
+        at = end;
+        events.push(StoredEvent { seq, event });
     }
     if at == bytes.len() {
         Ok(events)

@@ -26,6 +26,7 @@ pub(crate) mod memory;
 mod model_tests;
 pub(crate) mod piece;
 pub(crate) mod recovery;
+pub(crate) mod run;
 #[cfg(test)]
 mod schedule_tests;
 pub(crate) mod segment;

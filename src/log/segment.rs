@@ -20,6 +20,7 @@ mod opening;
 
 use super::chunk::{self, Fault, Head};
 use super::piece::{Key, Layout, Scan, Whole};
+use super::run::Run;
 use super::store::{Store, dir_bytes};
 use crate::error::Error;
 use crate::event::{Seq, StoredEvent};
@@ -86,6 +87,16 @@ impl Encoded {
             last: events.last()?.seq,
         };
         let bytes = chunk::encode(events)?;
+        Some(Self { range, bytes })
+    }
+
+    /// As [`new`](Self::new), for a run of the tail.
+    pub(crate) fn of_run(run: &Run) -> Option<Self> {
+        let bytes = chunk::encode_run(run)?;
+        let range = SeqRange {
+            first: run.first,
+            last: run.last(),
+        };
         Some(Self { range, bytes })
     }
 

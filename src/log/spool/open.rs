@@ -91,7 +91,7 @@ impl SpoolLog {
         }
         let mut log = Self {
             journal,
-            tail: Tail::new(tail_first),
+            tail: Tail::new(tail_first, settings.chunk_bytes),
             shelf: Keeper::new(shelf),
             sealing: None,
             removing: None,

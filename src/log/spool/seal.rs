@@ -8,83 +8,60 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use crate::error::Error;
-use crate::event::StoredEvent;
-use crate::log::codec;
+use crate::log::run::Run;
 use crate::log::segment::Encoded;
 use crate::log::shelf::Shelf;
 
-/// Puts consecutive events on the shelf, durably, in chunks of at most so many bytes.
-pub(super) fn seal(
-    shelf: &mut Shelf,
-    events: &[StoredEvent],
-    chunk_bytes: u64,
-) -> Result<(), Error> {
-    // What an earlier attempt put there and could not sync is there still.
+/// Puts consecutive events on the shelf, durably, a chunk for each run.
+pub(super) fn seal(shelf: &mut Shelf, runs: &[Run]) -> Result<(), Error> {
+    // What an earlier attempt put there and could not sync is there still: whole runs, since a
+    // block of the tail keeps its end.
     let there = shelf.last_seq().unwrap_or(0);
-    let rest = events.partition_point(|stored| stored.seq <= there);
-    let mut runs = Runs {
-        events: events.get(rest..).unwrap_or_default(),
-        chunk_bytes,
-    };
-    if let Some(first) = runs.next() {
-        if runs.events.is_empty() {
-            shelf.append(first)?;
-        } else {
-            put_all(shelf, first, runs)?;
-        }
+    let rest = runs.partition_point(|run| run.last() <= there);
+    match runs.get(rest..).unwrap_or_default() {
+        [] => {}
+        [run] => put(shelf, run)?,
+        [first, rest @ ..] => put_all(shelf, first, rest)?,
     }
     shelf.sync()
 }
 
+fn put(shelf: &mut Shelf, run: &Run) -> Result<(), Error> {
+    put_chunk(shelf, Encoded::of_run(run))
+}
+
+/// An error if there is no chunk: whoever seals lets go of the events afterwards (I3).
+fn put_chunk(shelf: &mut Shelf, chunk: Option<Encoded>) -> Result<(), Error> {
+    match chunk {
+        Some(chunk) => shelf.put(chunk),
+        None => Err(shelf.out_of_order()),
+    }
+}
+
 /// Puts several runs there, the first of them here and now.
-fn put_all<'a>(shelf: &mut Shelf, first: &'a [StoredEvent], rest: Runs<'a>) -> Result<(), Error> {
+fn put_all(shelf: &mut Shelf, first: &Run, rest: &[Run]) -> Result<(), Error> {
     let (ready, chunks) = sync_channel(1);
-    let mut slowly = rest;
     thread::scope(|scope| {
         let packing = thread::Builder::new().name("everpost-pack".into());
         let packing = packing.spawn_scoped(scope, move || pack(rest, &ready));
-        shelf.append(first)?;
+        put(shelf, first)?;
         if packing.is_err() {
             // The system has no thread to spare: the rest goes the slow way.
-            return slowly.try_for_each(|run| shelf.append(run));
+            return rest.iter().try_for_each(|run| put(shelf, run));
         }
         // An error ends the loop, and with it the other thread.
-        chunks.into_iter().try_for_each(|chunk| match chunk {
-            Some(chunk) => shelf.put(chunk),
-            None => Err(shelf.out_of_order()),
-        })
+        chunks
+            .into_iter()
+            .try_for_each(|chunk| put_chunk(shelf, chunk))
     })
 }
 
 /// Compresses run after run until there are no more, or nobody wants them.
-fn pack(runs: Runs<'_>, ready: &SyncSender<Option<Encoded>>) {
+fn pack(runs: &[Run], ready: &SyncSender<Option<Encoded>>) {
     for run in runs {
-        if ready.send(Encoded::new(run)).is_err() {
+        if ready.send(Encoded::of_run(run)).is_err() {
             return;
         }
-    }
-}
-
-/// Divides events into runs of at most so many bytes, but of one event at least.
-#[derive(Clone, Copy)]
-struct Runs<'a> {
-    events: &'a [StoredEvent],
-    chunk_bytes: u64,
-}
-
-impl<'a> Iterator for Runs<'a> {
-    type Item = &'a [StoredEvent];
-
-    fn next(&mut self) -> Option<&'a [StoredEvent]> {
-        let mut bytes = 0;
-        let fits = |stored: &&StoredEvent| {
-            bytes += codec::event_bytes(&stored.event);
-            bytes <= self.chunk_bytes
-        };
-        let count = self.events.iter().take_while(fits).count().max(1);
-        let (run, rest) = self.events.split_at_checked(count)?;
-        self.events = rest;
-        Some(run)
     }
 }
 
@@ -93,6 +70,7 @@ mod tests {
     use super::*;
     use crate::log::contract::event;
     use crate::log::shelf::Shelved;
+    use crate::log::tail::Tail;
     use std::path::Path;
     use uuid::Uuid;
 
@@ -102,12 +80,16 @@ mod tests {
         Shelf::open(dir, 1 << 20, Uuid::from_u128(7)).unwrap().0
     }
 
-    fn events(seqs: impl IntoIterator<Item = u64>) -> Vec<StoredEvent> {
-        let stored = |seq| StoredEvent {
-            seq,
-            event: event(seq, 500),
-        };
-        seqs.into_iter().map(stored).collect()
+    /// Events of 528 bytes, seven to a run.
+    fn runs(first: u64, last: u64) -> Vec<Run> {
+        let mut tail = Tail::new(first, CHUNK_BYTES);
+        tail.extend((first..=last).map(|seq| event(seq, 500)));
+        let mut runs = Vec::new();
+        while tail.first() <= last {
+            runs.extend(tail.oldest(CHUNK_BYTES));
+            tail.release(runs.last().unwrap().last());
+        }
+        runs
     }
 
     fn on(shelf: &mut Shelf) -> Vec<u64> {
@@ -125,11 +107,14 @@ mod tests {
     fn many_events_become_chunks_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let mut shelf = shelf(dir.path());
-        seal(&mut shelf, &events(1..=3), CHUNK_BYTES).unwrap();
+        seal(&mut shelf, &runs(1, 14)).unwrap();
         // The first of these are there already.
-        seal(&mut shelf, &events(1..=100), CHUNK_BYTES).unwrap();
+        seal(&mut shelf, &runs(1, 100)).unwrap();
         assert!(on(&mut shelf).into_iter().eq(1..=100));
         assert_eq!(shelf.synced_through(), 100);
+        seal(&mut shelf, &runs(1, 100)).unwrap();
+        seal(&mut shelf, &runs(101, 103)).unwrap();
+        assert!(on(&mut shelf).into_iter().eq(1..=103));
     }
 
     /// Whoever seals lets go of the events afterwards.
@@ -137,11 +122,14 @@ mod tests {
     fn i3_what_does_not_become_a_chunk_is_an_error_and_not_passed_over() {
         let dir = tempfile::tempdir().unwrap();
         let mut shelf = shelf(dir.path());
-        let gap = events((1..=20).chain(22..=40));
-        seal(&mut shelf, &gap, CHUNK_BYTES).unwrap_err();
-        assert!(shelf.last_seq().unwrap() < 22);
+        for wrong in [0, 3] {
+            let mut runs = runs(1, 40);
+            runs[wrong].count += 1;
+            seal(&mut shelf, &runs).unwrap_err();
+            assert!(shelf.last_seq().unwrap_or(0) < runs[wrong].first);
+        }
         // What was put there before the error is gone on from.
-        seal(&mut shelf, &events(1..=40), CHUNK_BYTES).unwrap();
+        seal(&mut shelf, &runs(1, 40)).unwrap();
         assert!(on(&mut shelf).into_iter().eq(1..=40));
     }
 }

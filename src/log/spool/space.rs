@@ -9,6 +9,7 @@ use crate::ledger::Settled;
 use crate::log::Log;
 use crate::log::journal::Later;
 use crate::log::piece::Layout;
+use crate::log::run::Run;
 use crate::log::shelf::Removal;
 use crate::observe;
 use crate::settings::{OnFull, Settings};
@@ -130,8 +131,8 @@ impl SpoolLog {
         let chunk_bytes = self.settings.chunk_bytes;
         let over = self.tail.bytes().saturating_sub(self.settings.tail_bytes);
         let bytes = over.clamp(chunk_bytes, CHUNKS_AT_ONCE * chunk_bytes);
-        let events = self.tail.oldest(bytes);
-        let Some(last) = events.last().map(|stored| stored.seq) else {
+        let runs = self.tail.oldest(bytes);
+        let Some(last) = runs.last().map(Run::last) else {
             return Ok(false);
         };
         if let Some((until, kind, text)) = &self.seal_rest
@@ -152,7 +153,7 @@ impl SpoolLog {
         let with_sync = (self.ledger.appended, self.cursor());
         let begun = self.shelf.begin(move |shelf| {
             let synced = sync.map(Later::sync).transpose()?;
-            seal(shelf, &events, chunk_bytes)?;
+            seal(shelf, &runs)?;
             Ok(synced)
         });
         self.sealing = Some(Sealing {
@@ -242,8 +243,8 @@ impl SpoolLog {
         let from = self.cursor() + 1;
         let through = match self.shelf.seen().first_segment_last {
             Some(last) if last >= from => last,
-            _ => match self.tail.oldest(more).last() {
-                Some(stored) => stored.seq,
+            _ => match self.tail.last_of_oldest(more) {
+                Some(last) => last,
                 None => return Ok(false),
             },
         };
