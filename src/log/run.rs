@@ -49,7 +49,11 @@ mod tests {
         assert_eq!(run(7, 2, 0).encode(), Some(encoded.clone()));
         assert_eq!((run(7, 2, 0).last(), run(7, 0, 0).last()), (8, 6));
         for (first, count, cut) in [(0, 2, 0), (7, 0, 0), (7, 1, 0), (7, 3, 0), (7, 2, 1)] {
-            assert_eq!(run(first, count, cut).encode(), None, "{first} {count} {cut}");
+            assert_eq!(
+                run(first, count, cut).encode(),
+                None,
+                "{first} {count} {cut}"
+            );
         }
         let empty = Run {
             first: 7,

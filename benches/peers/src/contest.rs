@@ -43,8 +43,9 @@ pub(crate) trait Store: Send {
 
 /// A system that many threads may drive at once.
 pub(crate) trait SharedStore: Send + Sync {
-    /// Appends one event. When it returns, the event is as safe as is promised.
-    fn append(&self, event: &Bytes) -> Result<()>;
+    /// Appends one event, which is given away, as it is to everpost. When it returns, the event is
+    /// as safe as is promised.
+    fn append(&self, event: Bytes) -> Result<()>;
 }
 
 /// A system that was opened.
@@ -279,7 +280,7 @@ impl Race {
                     (Arc::clone(store), Arc::clone(track), self.turn(producer));
                 self.spawn("producer", move || {
                     for event in turn {
-                        match store.append(&event) {
+                        match store.append(event) {
                             Ok(()) => track.count(1),
                             Err(error) => track.fail(error),
                         }
@@ -312,8 +313,8 @@ impl Race {
 struct Blocking(Queue);
 
 impl SharedStore for Blocking {
-    fn append(&self, event: &Bytes) -> Result<()> {
-        self.0.append_blocking(Event::json(event.clone())?)?;
+    fn append(&self, event: Bytes) -> Result<()> {
+        self.0.append_blocking(Event::json(event)?)?;
         Ok(())
     }
 }

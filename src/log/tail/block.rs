@@ -43,11 +43,9 @@ impl<B: AsRef<[u8]>> Block<B> {
         }
     }
 
-    /// When the event `seq` happened, if it is here.
+    /// When the event `seq` happened, or the first if that is before it; none if it is behind.
     pub(super) fn time_ms(&self, seq: Seq) -> Option<u64> {
-        let is_here = self.first <= seq && seq < self.next();
-        let bytes = self.bytes.as_ref().get(self.start_of(seq)..)?;
-        is_here.then(|| codec::time_ms(bytes)).flatten()
+        codec::time_ms(self.bytes.as_ref().get(self.start_of(seq)..)?)
     }
 
     /// The last event that ends within so many bytes from the beginning of `from`, which is here;

@@ -33,9 +33,9 @@ impl Store for Wal {
 }
 
 impl SharedStore for Wal {
-    fn append(&self, event: &Bytes) -> Result<()> {
+    fn append(&self, event: Bytes) -> Result<()> {
         let mut entry = self.0.begin_entry()?;
-        entry.write_chunk(event)?;
+        entry.write_chunk(&event)?;
         entry.commit()?;
         Ok(())
     }

@@ -30,9 +30,9 @@ impl Pushing {
 }
 
 impl SharedStore for Pushing {
-    fn append(&self, event: &Bytes) -> Result<()> {
+    fn append(&self, event: Bytes) -> Result<()> {
         self.producer
-            .push(event)
+            .push(&event)
             .map_err(|error| anyhow!("{error}"))
     }
 }
