@@ -24,6 +24,8 @@ pub(crate) enum Workload {
     Append,
     /// Four producers at once, some appends of several events.
     Group,
+    /// Two producers, appends of many large events: so long that the journal packs them.
+    Import,
     /// Level `Written`, with pauses after which the sync must have happened.
     Written,
     /// Level `Written`, with delivery and burying of what may not be durable yet.
@@ -46,9 +48,10 @@ pub(crate) enum Workload {
 
 impl Workload {
     /// All that are recorded from an empty disk.
-    pub(crate) const FRESH: [Self; 10] = [
+    pub(crate) const FRESH: [Self; 11] = [
         Self::Append,
         Self::Group,
+        Self::Import,
         Self::Written,
         Self::WrittenBury,
         Self::Drain,
@@ -63,6 +66,7 @@ impl Workload {
         match self {
             Self::Append => "append",
             Self::Group => "group commit",
+            Self::Import => "import",
             Self::Written => "written",
             Self::WrittenBury => "written, bury",
             Self::Drain => "drain",
@@ -103,6 +107,8 @@ pub(crate) fn settings(workload: Workload, seed: u64) -> Settings {
     settings.delivery.breaker_refusals = u32::MAX;
     match workload {
         Workload::Append => settings.tail_bytes = settings.journal_bytes,
+        // An append has to fit half a journal file.
+        Workload::Import => settings.journal_bytes = [256, 512][rng.usize(0..2)] * KIB,
         Workload::Written => {
             let sync_every = SYNC_EVERY;
             settings.durability = Durability::Written { sync_every };
@@ -130,6 +136,27 @@ const SYNC_EVERY: Duration = Duration::from_millis(10);
 /// that does other things too.
 const SYNC_PATIENCE: Duration = Duration::from_millis(500);
 
+/// What a producer of a group appends: how often, how many events mostly, and how many else.
+#[derive(Clone, Copy)]
+struct Appends {
+    count: u64,
+    short: u64,
+    long: (u64, u64),
+}
+
+const GROUPS: Appends = Appends {
+    count: 50,
+    short: 1,
+    long: (2, 6),
+};
+
+/// Events are of 1 to 3.5 KB, and the journal packs what is longer than 16 KiB.
+const IMPORTS: Appends = Appends {
+    count: 24,
+    short: 16,
+    long: (1, 32),
+};
+
 /// One process of a workload.
 #[derive(Clone)]
 pub(crate) struct Program {
@@ -152,7 +179,8 @@ impl Program {
                 Workload::Append => self.plain(spool, 220).await,
                 Workload::Create => self.plain(spool, 3).await,
                 Workload::Evict => self.large().plain(spool, 900).await,
-                Workload::Group => self.group(spool).await,
+                Workload::Group => self.group(spool, 4, GROUPS).await,
+                Workload::Import => self.large().group(spool, 2, IMPORTS).await,
                 Workload::Written => self.written(spool).await,
                 Workload::Drain => self.deliver(spool, 260, Refuse::default()).await,
                 Workload::Roll => self.roll(spool).await,
@@ -214,14 +242,16 @@ impl Program {
         Ok(())
     }
 
-    async fn group(&self, spool: &Path) -> Result<(), Failure> {
+    async fn group(&self, spool: &Path, producers: u64, appends: Appends) -> Result<(), Failure> {
         let queue = self.open(spool, None).await?;
         let mut tasks = Vec::new();
-        for producer in 0..4 {
+        for producer in 0..producers {
             let mut program = self.clone();
             program.producer += producer;
             let queue = queue.clone();
-            tasks.push(tokio::spawn(async move { program.produce(&queue).await }));
+            tasks.push(tokio::spawn(async move {
+                program.produce(&queue, appends).await
+            }));
         }
         for task in tasks {
             task.await??;
@@ -230,12 +260,15 @@ impl Program {
         Ok(())
     }
 
-    async fn produce(&self, queue: &Queue) -> Result<(), Failure> {
+    async fn produce(&self, queue: &Queue, appends: Appends) -> Result<(), Failure> {
         let producer = self.producer;
         let mut rng = fastrand::Rng::with_seed(self.seed ^ producer);
         let mut number = 1;
-        for _ in 0..50 {
-            let count = if rng.u8(0..3) == 0 { rng.u64(2..6) } else { 1 };
+        for _ in 0..appends.count {
+            let count = match rng.u8(0..3) {
+                0 => rng.u64(appends.long.0..appends.long.1),
+                _ => appends.short,
+            };
             let first = Name { producer, number };
             let events = (0..count).map(|i| {
                 let number = number + i;
