@@ -16,6 +16,16 @@ pub(crate) struct Name {
 /// Producers from here on make large events.
 pub(crate) const LARGE_FROM: u64 = 0x800;
 
+/// Producers from here on make large events that repeat themselves.
+pub(crate) const WORDY_FROM: u64 = 0xc00;
+
+const WORDS: [&str; 4] = [
+    "where is my order, ",
+    "once again ",
+    "please ",
+    "thank you! ",
+];
+
 /// An event's place in an append of several: its index and how many there are.
 pub(crate) type Group = (u64, u64);
 
@@ -35,7 +45,11 @@ pub(crate) fn event(seed: u64, name: Name, group: Group) -> Result<Event, Error>
         LARGE_FROM.. => rng.usize(1_000..3_500),
         _ => rng.usize(20..900),
     };
-    let pad: String = (0..len).map(|_| rng.char('a'..='p')).collect();
+    let pad: String = match producer {
+        // The quick level that the journal packs with needs whole words that come again.
+        WORDY_FROM.. => (0..len / 12).map(|_| WORDS[rng.usize(0..4)]).collect(),
+        _ => (0..len).map(|_| rng.char('a'..='p')).collect(),
+    };
     let (index, count) = group;
     let json = format!(r#"{{"p":{producer},"k":{number},"g":[{index},{count}],"x":"{pad}"}}"#);
     let id: EventId = format!("00000000-0000-7000-8{producer:03x}-{number:012x}").parse()?;

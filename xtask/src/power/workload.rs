@@ -12,7 +12,7 @@ use everpost::{
     Answer, Batch, Durability, Event, OnFull, Outcome, Queue, Settings, Sink, StoredEvent, Verdict,
 };
 
-use super::event::{LARGE_FROM, Name, event, recognise};
+use super::event::{LARGE_FROM, Name, WORDY_FROM, event, recognise};
 use super::mark::{Mark, Marks};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -178,9 +178,9 @@ impl Program {
             match self.workload {
                 Workload::Append => self.plain(spool, 220).await,
                 Workload::Create => self.plain(spool, 3).await,
-                Workload::Evict => self.large().plain(spool, 900).await,
+                Workload::Evict => self.by(LARGE_FROM).plain(spool, 900).await,
                 Workload::Group => self.group(spool, 4, GROUPS).await,
-                Workload::Import => self.large().group(spool, 2, IMPORTS).await,
+                Workload::Import => self.by(WORDY_FROM).group(spool, 2, IMPORTS).await,
                 Workload::Written => self.written(spool).await,
                 Workload::Drain => self.deliver(spool, 260, Refuse::default()).await,
                 Workload::Roll => self.roll(spool).await,
@@ -195,9 +195,9 @@ impl Program {
         })
     }
 
-    /// The same with a producer of large events.
-    fn large(mut self) -> Self {
-        self.producer += LARGE_FROM;
+    /// The same with a producer of another kind of events.
+    fn by(mut self, kind: u64) -> Self {
+        self.producer += kind;
         self
     }
 
