@@ -14,9 +14,9 @@
 //! older than the shelf and is then on the safe side: what is synced on the shelf stays so.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::Shelf;
@@ -87,7 +87,9 @@ enum Keeping {
 /// Work that was begun and may not be done yet.
 #[derive(Debug)]
 pub(crate) struct Begun<T> {
-    result: Receiver<(T, Seen)>,
+    /// There once this is told. Not sent itself, so that all work shares one kind of channel.
+    result: Arc<Mutex<Option<T>>>,
+    seen: Receiver<Seen>,
     is_done: Arc<AtomicBool>,
 }
 
@@ -97,15 +99,18 @@ impl<T> Begun<T> {
     where
         T: Send + 'static,
     {
-        let (sender, result) = channel();
+        let (sender, seen) = channel();
+        let result = Arc::new(Mutex::new(None));
         let is_done = Arc::new(AtomicBool::new(false));
         let begun = Self {
-            result,
+            result: Arc::clone(&result),
+            seen,
             is_done: Arc::clone(&is_done),
         };
-        let done = move |result: T, shelf: &Shelf| {
+        let done = move |came: T, shelf: &Shelf| {
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(came);
             // The log may have lost interest.
-            drop(sender.send((result, Seen::of(shelf))));
+            let _ = sender.send(Seen::of(shelf));
             is_done.store(true, Ordering::Release);
         };
         (begun, done)
@@ -224,13 +229,16 @@ impl Keeper {
 
     /// Takes note of work that was begun; waits for it if it is not done.
     pub(crate) fn finish<T>(&mut self, begun: Begun<T>) -> T {
-        match begun.result.recv() {
-            Ok((result, seen)) => {
-                self.seen = seen;
-                result
-            }
-            Err(_) => self.rethrow(),
-        }
+        let Ok(seen) = begun.seen.recv() else {
+            self.rethrow();
+        };
+        self.seen = seen;
+        let came = begun
+            .result
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        came.unwrap_or_else(|| self.rethrow())
     }
 
     /// Does a piece of work and waits for it.
