@@ -63,6 +63,22 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// There is no spool yet: the directory is missing, empty, or left over from the making of a
+    /// spool that was interrupted. Nothing was ever acknowledged in it.
+    #[error("there is no spool yet. path=`{}`", path.display())]
+    NoSpool {
+        /// The directory.
+        path: PathBuf,
+    },
+
+    /// The owner of the spool kept writing while it was looked at, so that nothing certain can be
+    /// said. Look again, or ask the owner.
+    #[error("spool is being written to by its owner. path=`{}`", path.display())]
+    Changing {
+        /// The spool.
+        path: PathBuf,
+    },
+
     /// The spool was written by a newer everpost. Nothing was touched.
     #[error("spool has a format this version does not know. path=`{}`, found=`{found}`, supported=`{supported}`", path.display())]
     FutureFormat {
@@ -158,6 +174,12 @@ impl Error {
             Self::Closed => "open the queue again; what was acknowledged is still in it",
             Self::InUse { .. } => "stop the other process, or use a different directory",
             Self::NotASpool { .. } => "choose an empty directory, or one made by everpost",
+            Self::NoSpool { .. } => {
+                "`everpost append` makes a new spool; or name another directory"
+            }
+            Self::Changing { .. } => {
+                "look again, or let the owner serve the control socket, as `everpost run` does"
+            }
             Self::FutureFormat { .. } => "use the everpost that wrote it, or a newer one",
             Self::Damaged { .. } => "keep a copy of the directory before anything else",
             Self::Settings { .. } => "mend the fields named",

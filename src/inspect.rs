@@ -1,9 +1,13 @@
-//! Looks at a spool that nobody owns, without changing a byte of it.
+//! Looks at a spool without changing a byte of it.
 //!
-//! Opening a queue mends what it finds, and sled writes whenever it opens. So this reads the
-//! files themselves: every frame of the journal, every piece and chunk of the segments, every
-//! dead letter, each held against its checksum and its range (I8), and then what they say
-//! together, as an opening would understand it.
+//! A look takes no lock and needs no right but to read: it works on a read-only file system, for
+//! any user who may read the files, and beside an owner (invariant I10). It sees what an opening
+//! would see, since both are made of the same picture (I11): [`look`] goes as far as an opening
+//! does, and [`verify`] reads every pending event besides.
+//!
+//! Beside an owner that writes all the time nothing certain can be said: a look is begun anew a few
+//! times, and then says so ([`Look::is_disturbed`]) instead of raising an alarm. The owner itself
+//! knows best; ask it through its control socket where it serves one.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,28 +22,32 @@
 //! let report = inspect::verify(&spool)?;
 //! assert!(report.is_sound());
 //! assert_eq!((report.events, report.first, report.last), (1, 1, 1));
+//! assert_eq!(inspect::look(&spool)?.peek(0, 10)?.len(), 1);
 //! # Ok(()) }
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use uuid::Uuid;
 
+use crate::dead::DeadLetter;
 use crate::error::Error;
-use crate::event::{Event, Seq};
-use crate::ledger::Ledger;
-use crate::log::codec::{self, Memo};
-use crate::log::dir::{FORMAT, lock_to_look, look_at_markers};
-use crate::log::journal::{FILES, scan_files};
-use crate::log::piece::{Key, Scan};
-use crate::log::recovery::{Recovered, recover};
-use crate::log::segment::{Found, Segment};
+use crate::event::{Event, Seq, StoredEvent, unix_ms};
+use crate::incident::{Finding, Incident};
+use crate::ledger::{Ledger, LetterLedger};
+use crate::log::Read;
+use crate::log::codec::Memo;
+use crate::log::incidents::Record;
+use crate::log::letters::Letters;
+use crate::log::look::{Pending, Picture, undisturbed};
+use crate::log::spool::ledger_of;
+use crate::log::spool::space::OWN_BYTES;
 use crate::sink::{Answer, PauseReason};
-use crate::status::SeqRange;
+use crate::status::{FlusherState, SeqRange, Status};
+
+/// Bytes of JSON that one [`Look::peek`] gives at the most, beyond the first event.
+const PEEK_BYTES: u64 = 8 << 20;
 
 /// What is in a spool, and what is wrong with it.
 ///
@@ -55,16 +63,23 @@ pub struct Report {
     pub last: Seq,
     /// Bytes of JSON in them.
     pub bytes: u64,
-    /// Pending events that cannot be read: the next owner of the spool will book them as lost.
+    /// Pending events that cannot be read: they are, or will be, booked as lost.
     pub missing: Vec<SeqRange>,
-    /// What does not check, though it had been written and synced.
+    /// What is damaged or missing and not on record yet: an owner puts it there when it opens the
+    /// spool, or when it comes to read what an opening does not read.
     pub errors: Vec<Flaw>,
+    /// What is damaged or missing and on record already.
+    pub known: Vec<Flaw>,
     /// What is odd and cost nothing: the end of a write that was cut off, say.
     pub notes: Vec<Flaw>,
+    /// What is on record and no person has acknowledged yet.
+    pub incidents: Vec<Incident>,
     /// Dead letters that can be read.
     pub dead_letters: u64,
     /// The books.
     pub ledger: Ledger,
+    /// The books of dead letters.
+    pub letters: LetterLedger,
     /// When the first of the events happened, in milliseconds since 1970.
     pub oldest_ms: Option<u64>,
     /// Segments read.
@@ -73,6 +88,8 @@ pub struct Report {
     pub quarantine: Vec<String>,
     /// The pause that the next flusher will go on with.
     pub paused: Option<Paused>,
+    /// An owner kept writing meanwhile, so that nothing is certain and nothing an error.
+    pub disturbed: bool,
 }
 
 /// Something that is not as it should be.
@@ -83,6 +100,15 @@ pub struct Flaw {
     pub place: PathBuf,
     /// What is wrong with it. Never contains any of the content of an event.
     pub what: String,
+}
+
+impl Flaw {
+    fn of(finding: &Finding) -> Self {
+        Self {
+            place: PathBuf::from(&finding.place),
+            what: finding.what.clone(),
+        }
+    }
 }
 
 /// A pause that outlives a restart.
@@ -106,20 +132,11 @@ impl Paused {
 }
 
 impl Report {
-    /// Whether everything checks and nothing is missing.
+    /// Whether nothing is damaged or missing but what is on record already: false exactly when an
+    /// owner would put something on record.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.errors.is_empty() && self.missing.is_empty()
-    }
-
-    fn error(&mut self, place: impl Into<PathBuf>, what: impl Into<String>) {
-        let (place, what) = (place.into(), what.into());
-        self.errors.push(Flaw { place, what });
-    }
-
-    fn note(&mut self, place: impl Into<PathBuf>, what: impl Into<String>) {
-        let (place, what) = (place.into(), what.into());
-        self.notes.push(Flaw { place, what });
+        self.errors.is_empty()
     }
 
     /// Counts an event that can be read. They come in any order.
@@ -134,290 +151,303 @@ impl Report {
     }
 }
 
-/// Reads the whole spool and checks every checksum and range. It takes as long as reading all of
-/// it does, in memory that does not grow with the backlog, and changes nothing. Meanwhile nobody
-/// can own the spool.
+/// A spool as it was at one moment. Made by [`look`].
+///
+/// It keeps the files open that it reads from, and nothing from being changed: events that an owner
+/// delivers meanwhile may be gone when they are asked for.
+#[derive(Debug)]
+pub struct Look {
+    spool: PathBuf,
+    pending: Pending,
+    letters: Letters,
+    leaving: Vec<Seq>,
+    letter_books: LetterLedger,
+    ledger: Ledger,
+    missing: Vec<SeqRange>,
+    memo: Memo,
+    record: Record,
+    findings: Vec<Finding>,
+    notes: Vec<String>,
+    journal_bytes: u64,
+    is_disturbed: bool,
+}
+
+/// Looks at a spool: reads what an opening reads, and changes nothing.
 ///
 /// # Errors
-/// [`Error::InUse`]; [`Error::NotASpool`]; [`Error::FutureFormat`]; [`Error::Damaged`] if neither
+/// [`Error::NoSpool`]; [`Error::NotASpool`]; [`Error::FutureFormat`]; [`Error::Damaged`] if neither
 /// of the two files is readable that say what the directory is, since nothing can be checked
-/// then; [`Error::Storage`] if the disk refuses to be read. Other damage is in the report.
-pub fn verify(spool: &Path) -> Result<Report, Error> {
-    let _lock = lock(spool)?;
-    let mut report = Report::default();
-    let queue = check_markers(spool, &mut report)?;
-    let mut frames = Vec::new();
-    for (name, scan) in check_journal(spool, queue, &mut report)? {
-        if scan.used && scan.frames.is_empty() {
-            report.error(&name, "it holds nothing that checks");
-        }
-        for offset in &scan.damaged {
-            let what = format!("it does not check at offset {offset}");
-            // A file that was being begun anew when the power went looks like this too; if it was
-            // damage, events are missing.
-            if *offset == 0 {
-                report.note(&name, what);
+/// then; [`Error::Changing`]; [`Error::Storage`] if the disk refuses to be read. Other damage is in
+/// the look.
+pub fn look(spool: &Path) -> Result<Look, Error> {
+    let (picture, is_disturbed) = undisturbed(spool, || Picture::take(spool))?;
+    let picture = picture.ok_or_else(|| Error::NoSpool {
+        path: spool.to_owned(),
+    })?;
+    Ok(Look::new(picture, is_disturbed))
+}
+
+impl Look {
+    fn new(picture: Picture, is_disturbed: bool) -> Self {
+        let held = picture.letters.count() - picture.leaving.len() as u64;
+        Self {
+            ledger: picture.recovered.ledger,
+            missing: picture.recovered.missing.clone(),
+            journal_bytes: picture.journal.bytes(),
+            letter_books: ledger_of(picture.letter_books, held),
+            pending: Pending::new(picture.recovered, picture.row),
+            spool: picture.spool,
+            letters: picture.letters,
+            leaving: picture.leaving,
+            memo: picture.memo,
+            record: picture.record,
+            findings: if is_disturbed {
+                Vec::new()
             } else {
-                report.error(&name, what);
+                picture.findings
+            },
+            notes: picture.notes,
+            is_disturbed,
+        }
+    }
+
+    /// Whether an owner kept writing while this look was taken. What it shows is then put together
+    /// from different moments, and nothing is reported as damaged.
+    #[must_use]
+    pub fn is_disturbed(&self) -> bool {
+        self.is_disturbed
+    }
+
+    /// The state of the queue as its next owner will find it. `max_bytes` is the bound to show;
+    /// nothing is held against it. Among the incidents are those that are not on record yet, with
+    /// the number 0.
+    #[must_use]
+    pub fn status(&mut self, max_bytes: u64) -> Status {
+        let ballast = std::fs::symlink_metadata(self.spool.join("ballast"));
+        let ballast = ballast.map_or(0, |meta| meta.len());
+        let oldest = self
+            .peek(0, 1)
+            .ok()
+            .and_then(|events| events.first().map(|e| e.event.time()));
+        Status {
+            flusher: FlusherState::Absent,
+            ledger: self.ledger,
+            pending: self.ledger.pending(),
+            cursor: self.ledger.settled(),
+            last_seq: self.ledger.appended,
+            oldest_pending: oldest,
+            dead_letters: self.letter_books.held,
+            letters: self.letter_books,
+            disk_bytes: self.journal_bytes
+                + self.pending.shelf_bytes()
+                + self.letters.bytes()
+                + ballast
+                + OWN_BYTES,
+            max_bytes,
+            missing: self.missing.clone(),
+            incidents: self.incidents(),
+            storage_fault: None,
+            last_answer: None,
+            requests: 0,
+        }
+    }
+
+    /// What no person has acknowledged yet, and what is not on record yet, with the number 0.
+    fn incidents(&self) -> Vec<Incident> {
+        let mut incidents = self.record.unseen();
+        let news = self.record.news(&self.findings);
+        incidents.extend(news.into_iter().map(|finding| Incident {
+            number: 0,
+            time_ms: unix_ms(UNIX_EPOCH),
+            kind: finding.kind,
+            place: finding.place,
+            what: finding.what,
+            missing: finding.missing,
+            acknowledged_ms: None,
+        }));
+        incidents
+    }
+
+    /// All incidents on record, in order of their numbers.
+    #[must_use]
+    pub fn record(&self) -> &[Incident] {
+        self.record.all()
+    }
+
+    /// The pending events after `after` by sequence number, at most `max` of them. Ranges that are
+    /// damaged are passed over. 0 begins with the oldest; the last one's `seq` goes on from there.
+    ///
+    /// # Errors
+    /// [`Error::Storage`], [`Error::FutureFormat`].
+    pub fn peek(&mut self, after: Seq, max: usize) -> Result<Vec<StoredEvent>, Error> {
+        let mut from = after.saturating_add(1);
+        let mut found: Vec<StoredEvent> = Vec::new();
+        let mut bytes = 0;
+        while found.len() < max && bytes < PEEK_BYTES {
+            match self.pending.read(from, max - found.len())? {
+                Read::Events(events) => {
+                    let size = |stored: &StoredEvent| stored.event.json_bytes().len() as u64;
+                    bytes += events.iter().map(size).sum::<u64>();
+                    from = events
+                        .last()
+                        .map_or(from, |stored| stored.seq)
+                        .saturating_add(1);
+                    found.extend(events);
+                }
+                Read::Missing(range) => from = range.last.saturating_add(1),
+                Read::End => break,
             }
         }
-        frames.extend(scan.frames);
+        Ok(found)
     }
-    frames.sort_by_key(|frame| (frame.generation, frame.offset));
-    let rows = segments(spool)?;
-    let sealed = sealed_range(spool, queue, &rows)?;
-    let found = recover(&frames, sealed);
-    drop(frames);
-    let cursor = found.ledger.settled();
-    check_recovered(&found, &mut report);
-    for (at, first) in rows.iter().enumerate() {
-        let end = rows.get(at + 1).map(|next| next - 1);
-        let segment = open_segment(spool, *first, queue)?;
-        check_segment(segment, end, cursor, &mut report)?;
+
+    /// At most `max` dead letters that stood after `after`, in order: 0 begins with the first, the
+    /// last one's `seq` goes on from there.
+    ///
+    /// # Errors
+    /// [`Error::Storage`], [`Error::Damaged`], [`Error::FutureFormat`].
+    pub fn letters(&mut self, after: Seq, max: usize) -> Result<Vec<DeadLetter>, Error> {
+        let mut letters = Vec::new();
+        for seq in self.letters.seqs(after, usize::MAX) {
+            if letters.len() == max {
+                break;
+            }
+            if !self.leaving.contains(&seq) {
+                letters.extend(self.letters.letter(seq)?);
+            }
+        }
+        Ok(letters)
     }
-    report.missing.sort();
-    report.segments = rows.len() as u64;
-    check_books(&mut report);
-    check_state(spool, &mut report)?;
-    report.quarantine = names(&spool.join("quarantine"))?;
+
+    /// The dead letter that stood at `seq`.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLetter`], and as [`letters`](Self::letters).
+    pub fn letter(&mut self, seq: Seq) -> Result<DeadLetter, Error> {
+        let found = if self.leaving.contains(&seq) {
+            None
+        } else {
+            self.letters.letter(seq)?
+        };
+        found.ok_or(Error::NoSuchLetter { seq })
+    }
+
+    /// The pause that the next flusher of this spool will go on with.
+    #[must_use]
+    pub fn paused(&self) -> Option<Paused> {
+        let paused = self.memo.paused.clone()?;
+        Some(Paused {
+            reason: paused.reason,
+            last_error: paused.answer,
+            since_ms: paused.since_ms,
+        })
+    }
+
+    /// Reads every pending event and dead letter, and puts the whole into a report.
+    fn report(mut self) -> Result<Report, Error> {
+        let mut report = Report {
+            ledger: self.ledger,
+            letters: self.letter_books,
+            paused: self.paused(),
+            incidents: self.record.unseen(),
+            disturbed: self.is_disturbed,
+            quarantine: names(&self.spool.join("quarantine"))?,
+            ..Report::default()
+        };
+        self.read_events(&mut report)?;
+        for letter in self.letters.seqs(0, usize::MAX) {
+            let is_readable = !self.leaving.contains(&letter) && self.letter(letter).is_ok();
+            report.dead_letters += u64::from(is_readable);
+        }
+        let segments = names(&self.spool.join("segments"))?;
+        report.segments = segments.len() as u64;
+        let notes = self.notes.iter().map(|what| Flaw {
+            place: PathBuf::new(),
+            what: what.clone(),
+        });
+        report.notes.extend(notes);
+        if !self.is_disturbed {
+            let news = self.record.news(&self.findings);
+            let known = self
+                .findings
+                .iter()
+                .filter(|finding| !news.contains(finding));
+            report.known = known.map(Flaw::of).collect();
+            report.errors = news.iter().map(Flaw::of).collect();
+        }
+        Ok(report)
+    }
+
+    /// Counts what can be read and what cannot. What reading finds is added to what looking found.
+    fn read_events(&mut self, report: &mut Report) -> Result<(), Error> {
+        let mut next = 1;
+        loop {
+            match self.pending.read(next, usize::MAX)? {
+                Read::End => break,
+                Read::Events(events) => {
+                    for stored in &events {
+                        report.count(stored.seq, &stored.event);
+                        next = stored.seq.saturating_add(1);
+                    }
+                }
+                Read::Missing(range) => {
+                    next = range.last.saturating_add(1);
+                    report.missing.push(range);
+                }
+            }
+        }
+        if self.is_disturbed {
+            report.missing.clear();
+            return Ok(());
+        }
+        self.findings.extend(self.pending.take_findings());
+        let found = |range: &SeqRange| {
+            let is_in = |known: SeqRange| known.first <= range.first && range.last <= known.last;
+            self.findings
+                .iter()
+                .filter_map(|finding| finding.missing)
+                .any(is_in)
+        };
+        let unfound: Vec<SeqRange> = report
+            .missing
+            .iter()
+            .filter(|range| !found(range))
+            .copied()
+            .collect();
+        for range in unfound {
+            self.findings.push(Finding::events("segments", range, ""));
+        }
+        Ok(())
+    }
+}
+
+/// Reads the whole spool and checks every checksum and range. It takes as long as reading all of
+/// it does, in memory that does not grow with the backlog, and changes nothing.
+///
+/// # Errors
+/// As [`look`].
+pub fn verify(spool: &Path) -> Result<Report, Error> {
+    let look_and_read = || match Picture::take(spool)? {
+        Some(picture) => Look::new(picture, false).report(),
+        None => Err(Error::NoSpool {
+            path: spool.to_owned(),
+        }),
+    };
+    let (mut report, is_disturbed) = undisturbed(spool, look_and_read)?;
+    if is_disturbed {
+        report.disturbed = true;
+        report.errors.clear();
+        report.missing.clear();
+    }
     Ok(report)
 }
 
 /// The pause that the next flusher of this spool will go on with, read without changing anything.
 ///
 /// # Errors
-/// [`Error::InUse`]; [`Error::NotASpool`]; [`Error::Storage`].
+/// As [`look`].
 pub fn remembered_pause(spool: &Path) -> Result<Option<Paused>, Error> {
-    let _lock = lock(spool)?;
-    Ok(scan_state(spool)?.and_then(|(_, scan)| paused(&scan)))
-}
-
-fn lock(spool: &Path) -> Result<Option<std::fs::File>, Error> {
-    let marked = look_at_markers(spool);
-    let there = |name: &str| spool.join(name).exists();
-    if !spool.is_dir() || !(marked.iter().any(|(name, _)| there(name)) || there("journal")) {
-        return Err(Error::NotASpool {
-            path: spool.to_owned(),
-        });
-    }
-    lock_to_look(spool)
-}
-
-/// The id of the queue; damage to one of the two markers goes to the report.
-fn check_markers(spool: &Path, report: &mut Report) -> Result<Uuid, Error> {
-    let mut queue = None;
-    let mut faults = Vec::new();
-    for (name, marker) in look_at_markers(spool) {
-        match marker {
-            Ok(marker) if marker.everpost_format != FORMAT => {
-                return Err(Error::FutureFormat {
-                    path: spool.join(name),
-                    found: marker.everpost_format,
-                    supported: FORMAT,
-                });
-            }
-            Ok(marker) => queue = queue.or(Some(marker.queue_id)),
-            Err(what) => faults.push((name, what)),
-        }
-    }
-    let Some(queue) = queue else {
-        let (name, what) = faults.pop().unwrap_or(("spool.json", String::new()));
-        return Err(Error::Damaged {
-            what: format!("neither spool.json nor spool.copy.json can be read: {what}"),
-            path: spool.join(name),
-        });
-    };
-    for (name, what) in faults {
-        report.error(name, format!("it cannot be read: {what}"));
-    }
-    Ok(queue)
-}
-
-type NamedScan = (PathBuf, crate::log::frame::Scan);
-
-fn check_journal(spool: &Path, queue: Uuid, report: &mut Report) -> Result<Vec<NamedScan>, Error> {
-    let dir = spool.join("journal");
-    if !dir.is_dir() {
-        report.error("journal", "it is missing");
-        return Ok(Vec::new());
-    }
-    let scans = scan_files(&dir, queue)?;
-    if scans.len() < FILES {
-        let gone = FILES - scans.len();
-        report.error("journal", format!("{gone} of {FILES} files are missing"));
-    }
-    let name = |path: &Path| path.strip_prefix(spool).unwrap_or(path).to_owned();
-    Ok(scans
-        .into_iter()
-        .map(|(path, _, scan)| (name(&path), scan))
-        .collect())
-}
-
-fn check_recovered(found: &Recovered, report: &mut Report) {
-    report.ledger = found.ledger;
-    report.missing.clone_from(&found.missing);
-    for note in &found.notes {
-        report.error("journal", note.clone());
-    }
-    for (event, seq) in found.tail.iter().zip(found.tail_first..) {
-        report.count(seq, event);
-    }
-    for (first, events) in &found.islands {
-        for (event, seq) in events.iter().zip(*first..) {
-            report.count(seq, event);
-        }
-    }
-}
-
-/// The first sequence numbers of the segments, in order.
-fn segments(spool: &Path) -> Result<Vec<Seq>, Error> {
-    let names = names(&spool.join("segments"))?;
-    let is_segment = |name: &&String| name.len() == 20 && name.bytes().all(|b| b.is_ascii_digit());
-    Ok(names
-        .iter()
-        .filter(is_segment)
-        .filter_map(|name| name.parse().ok())
-        .collect())
-}
-
-fn open_segment(spool: &Path, first: Seq, queue: Uuid) -> Result<Segment, Error> {
-    Segment::open_to_read(&spool.join(segment_place(first)), first, queue)
-}
-
-fn segment_place(first: Seq) -> PathBuf {
-    Path::new("segments").join(format!("{first:020}"))
-}
-
-/// Everything that is sealed, as an opening would see it.
-fn sealed_range(spool: &Path, queue: Uuid, rows: &[Seq]) -> Result<Option<SeqRange>, Error> {
-    let (Some(first), Some(newest)) = (rows.first(), rows.last()) else {
-        return Ok(None);
-    };
-    let last = open_segment(spool, *newest, queue)?.last_seq();
-    let range = SeqRange {
-        first: *first,
-        last,
-    };
-    Ok((*first <= last).then_some(range))
-}
-
-fn check_segment(
-    mut segment: Segment,
-    end: Option<Seq>,
-    cursor: Seq,
-    report: &mut Report,
-) -> Result<(), Error> {
-    let place = segment_place(segment.first_seq());
-    if segment.is_foreign() {
-        report.error(&place, "it is of another queue");
-        return Ok(());
-    }
-    let mut next = segment.first_seq();
-    let mut whole = true;
-    while end.is_none_or(|end| next <= end) {
-        match segment.read(next, end)? {
-            Found::Chunk(events) => {
-                for stored in events.iter().filter(|stored| stored.seq > cursor) {
-                    report.count(stored.seq, &stored.event);
-                }
-                next = events.last().map_or(next, |stored| stored.seq) + 1;
-            }
-            Found::Missing(range) => {
-                whole = false;
-                let what = format!("events {} to {} cannot be read", range.first, range.last);
-                report.error(&place, what);
-                if range.last > cursor {
-                    let first = range.first.max(cursor + 1);
-                    report.missing.push(SeqRange { first, ..range });
-                }
-                next = range.last + 1;
-            }
-            Found::Behind => break,
-        }
-    }
-    if whole && segment.is_damaged(next - 1) {
-        let what = "it ends with a chunk that was not written to its end, or a piece is damaged \
-                    that is there a second time; every event is there";
-        report.note(&place, what);
-    }
-    Ok(())
-}
-
-/// I7: what can be read and what is missing is all that waits.
-fn check_books(report: &mut Report) {
-    let missing: u64 = report.missing.iter().map(SeqRange::count).sum();
-    let (found, pending) = (report.events + missing, report.ledger.pending());
-    if found != pending {
-        let what = format!("the books say that {pending} events wait, but there are {found}");
-        report.error("journal", what);
-    }
-}
-
-/// The state's file, wherever a swap that was cut off has left it.
-fn scan_state(spool: &Path) -> Result<Option<(PathBuf, Scan)>, Error> {
-    for name in ["state", "state.new", "state.old"] {
-        let path = spool.join(name).join("db");
-        match Scan::of(&path) {
-            Ok(scan) => return Ok(Some((name.into(), scan))),
-            Err(source) if source.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(Error::storage("read the state", path)(source)),
-        }
-    }
-    Ok(None)
-}
-
-/// Reads every dead letter that was not removed.
-fn check_state(spool: &Path, report: &mut Report) -> Result<(), Error> {
-    let Some((place, scan)) = scan_state(spool)? else {
-        // A spool without dead letters need not have one.
-        if report.ledger.dead + report.ledger.expired > 0 {
-            report.error("state", "it is missing, and the dead letters with it");
-        }
-        return Ok(());
-    };
-    if scan.damaged() > 0 {
-        report.error(&place, "a piece of it is damaged");
-    }
-    let fail = |source| Error::storage("read the state", spool.join("state"))(source);
-    let mut removed = BTreeSet::new();
-    for (seq, whole, _) in scan.values(b'r') {
-        let marks = scan.read(Key::new(b'r', seq), whole).map_err(fail)?;
-        for mark in marks.unwrap_or_default().chunks_exact(8) {
-            removed.insert((seq, mark.to_vec()));
-        }
-    }
-    let mut letters = BTreeMap::new();
-    for (seq, whole, _) in scan.values(b'l') {
-        if !removed.contains(&(seq, whole.to_bytes().to_vec())) {
-            let value = scan.read(Key::new(b'l', seq), whole).map_err(fail)?;
-            *letters.entry(seq).or_insert(false) |= value.is_some();
-        }
-    }
-    for (seq, readable) in letters {
-        if readable {
-            report.dead_letters += 1;
-        } else {
-            report.error(&place, format!("dead letter {seq} cannot be read"));
-        }
-    }
-    report.paused = paused(&scan);
-    Ok(())
-}
-
-/// What the newest memo says of a pause.
-fn paused(scan: &Scan) -> Option<Paused> {
-    let (number, whole, _) = scan.values(b'm').last()?;
-    let value = scan.read(Key::new(b'm', number), whole).ok()??;
-    let (version, body) = value.split_first()?;
-    if *version != 1 {
-        return None;
-    }
-    let memo: Memo = codec::decode(body, "memo").ok()?;
-    memo.paused.map(|paused| Paused {
-        reason: paused.reason,
-        last_error: paused.answer,
-        since_ms: paused.since_ms,
-    })
+    Ok(look(spool)?.paused())
 }
 
 /// The names in a directory, sorted; none if it does not exist.
@@ -425,7 +455,7 @@ fn names(dir: &Path) -> Result<Vec<String>, Error> {
     let failed = || Error::storage("list a directory of the spool", dir);
     let mut names = Vec::new();
     match std::fs::read_dir(dir) {
-        Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
         Err(source) => return Err(failed()(source)),
         Ok(entries) => {
             for entry in entries {

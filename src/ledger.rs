@@ -76,6 +76,46 @@ impl Ledger {
     }
 }
 
+/// Counts of dead letters by what became of them, over the whole life of the spool.
+///
+/// `buried + returned = held + retried + discarded + lost + earlier`, where `buried` is `dead` and
+/// `expired` of the [`Ledger`] together: so a letter that is missing is a difference in numbers.
+///
+/// As JSON: an object with these field names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LetterLedger {
+    /// Letters that are there.
+    pub held: u64,
+    /// Letters whose event was appended again.
+    pub retried: u64,
+    /// Letters that were removed for ever.
+    pub discarded: u64,
+    /// Letters that damage took.
+    pub lost: u64,
+    /// Letters that had left the spool before it kept these books (format 1).
+    pub earlier: u64,
+    /// Letters that were there again after they had left: damage took the note of that.
+    pub returned: u64,
+}
+
+impl LetterLedger {
+    /// How many letters these books account for.
+    #[must_use]
+    pub fn buried(&self) -> u64 {
+        [
+            self.held,
+            self.retried,
+            self.discarded,
+            self.lost,
+            self.earlier,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+        .saturating_sub(self.returned)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -55,6 +55,7 @@ mod event;
 #[cfg(feature = "cli")]
 pub mod exit;
 mod flusher;
+mod incident;
 pub mod inspect;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
@@ -80,7 +81,8 @@ mod watch;
 pub use dead::{Cause, DeadLetter, DeadLetters};
 pub use error::Error;
 pub use event::{Event, EventId, Receipt, Seq, StoredEvent};
-pub use ledger::{Ledger, Settled};
+pub use incident::{Incident, IncidentKind, Incidents};
+pub use ledger::{Ledger, LetterLedger, Settled};
 pub use queue::{Queue, QueueBuilder};
 pub use settings::{Delivery, Durability, OnFull, Settings};
 pub use sink::botanalytics;

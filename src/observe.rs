@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::dead::{Cause, DeadLetter};
 use crate::error::Error;
 use crate::event::Seq;
+use crate::incident::Finding;
 use crate::sink::{Answer, Batch, PauseReason, Verdict};
 use crate::status::SeqRange;
 
@@ -199,13 +200,13 @@ fn error_source(error: &Error) -> Option<String> {
     std::error::Error::source(error).map(ToString::to_string)
 }
 
-/// Opening found events that were acknowledged and cannot be read any more.
-pub(crate) fn damage_found(range: SeqRange) {
+/// ERROR: something is wrong with the spool, and is put on record.
+pub(crate) fn incident(finding: &Finding) {
     tracing::error!(
-        first = range.first,
-        last = range.last,
-        count = range.count(),
-        "events are damaged and lost"
+        kind = ?finding.kind,
+        place = finding.place,
+        what = finding.what,
+        "the spool is damaged; see `everpost incidents`"
     );
 }
 

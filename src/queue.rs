@@ -14,6 +14,7 @@ use crate::dead::DeadLetters;
 use crate::error::Error;
 use crate::event::{Event, EventId, Receipt, Seq, StoredEvent};
 use crate::flusher::{self, FlusherHandle};
+use crate::incident::Incidents;
 use crate::log::disk::RealDisk;
 use crate::log::spool::SpoolLog;
 use crate::log::sync::block_on;
@@ -372,6 +373,13 @@ impl Queue {
     #[must_use]
     pub fn recovery(&self) -> &Recovery {
         &self.shared.recovery
+    }
+
+    /// What was found wrong with the spool, as far as it is on record. What no person has
+    /// acknowledged yet is in [`Status::incidents`] too.
+    #[must_use]
+    pub fn incidents(&self) -> Incidents {
+        Incidents::new(self.shared.log.clone())
     }
 
     /// The events that were set aside.

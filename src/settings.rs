@@ -12,7 +12,7 @@ const MIB: u64 = 1024 * KIB;
 /// Below this, segments are divided more finely.
 pub(crate) const SMALL_SEGMENT_BYTES: u64 = MIB;
 
-const JOURNAL_BYTES_MIN: u64 = 16 * KIB;
+pub(crate) const JOURNAL_BYTES_MIN: u64 = 16 * KIB;
 /// Also of the tail.
 const CHUNK_BYTES_MIN: u64 = 4 * KIB;
 const INTAKE_BYTES_MIN: u64 = 64 * KIB;

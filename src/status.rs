@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::event::Seq;
-use crate::ledger::Ledger;
+use crate::incident::Incident;
+use crate::ledger::{Ledger, LetterLedger};
 use crate::sink::{Answer, PauseReason};
 
 /// A run of sequence numbers, both ends included.
@@ -94,12 +95,18 @@ pub struct Status {
     pub oldest_pending: Option<SystemTime>,
     /// Dead letters held at present.
     pub dead_letters: u64,
+    /// The books of dead letters.
+    #[serde(default)]
+    pub letters: LetterLedger,
     /// Bytes on disk, as counted against `max_bytes`.
     pub disk_bytes: u64,
     /// The bound on them.
     pub max_bytes: u64,
     /// Ranges that damage made unreadable and that the cursor has not passed yet.
     pub missing: Vec<SeqRange>,
+    /// What was found wrong with the spool and no person has acknowledged yet.
+    #[serde(default)]
+    pub incidents: Vec<Incident>,
     /// What the disk refused last, if it has not worked again since.
     pub storage_fault: Option<String>,
     /// The last answer of the receiver.
@@ -120,7 +127,10 @@ pub struct Recovery {
     /// Ranges that were acknowledged once and cannot be read any more. They are counted under
     /// `lost` when the cursor passes them.
     pub missing: Vec<SeqRange>,
-    /// What else was odd, one sentence each, for people.
+    /// What was found damaged and put on record, in order. What was on record before is not here.
+    #[serde(default)]
+    pub incidents: Vec<Incident>,
+    /// What else was odd and cost nothing, one sentence each, for people.
     pub notes: Vec<String>,
     /// How long opening took.
     #[serde(rename = "took_ms", with = "crate::millis::span")]

@@ -39,6 +39,11 @@ impl StatusWatch {
             disk_bytes: position.disk_bytes,
             max_bytes: self.max_bytes,
             missing: position.missing,
+            letters: position.letters,
+            incidents: position
+                .incidents
+                .map(|seen| seen.to_vec())
+                .unwrap_or_default(),
             storage_fault: position.fault,
             last_answer,
             requests,

@@ -87,6 +87,8 @@ fn sort(error: &Error) -> (StatusCode, &'static str) {
         // These only happen while a queue opens.
         Error::InUse { .. }
         | Error::NotASpool { .. }
+        | Error::NoSpool { .. }
+        | Error::Changing { .. }
         | Error::FutureFormat { .. }
         | Error::Settings { .. }
         | Error::Key(_)

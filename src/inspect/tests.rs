@@ -28,29 +28,34 @@ async fn i8_a_sound_spool_is_found_sound_and_an_empty_one_too() {
     }
 }
 
+/// A look took the lock, and so a loop of `status` kept a service from starting.
 #[tokio::test]
-async fn nobody_looks_while_somebody_owns_the_spool() {
-    let (_dir, spool) = spool_with(1).await;
+async fn i10_a_look_beside_an_owner_sees_what_is_there_and_keeps_no_owner_out() {
+    let (_dir, spool) = spool_with(3).await;
+    let before = look(&spool).unwrap();
     let queue = Queue::builder(&spool).open().await.unwrap();
-    let error = verify(&spool).unwrap_err();
-    let own = Some(std::process::id());
-    assert!(
-        matches!(error, Error::InUse { pid, .. } if pid == own),
-        "{error}"
-    );
+    let mut beside = look(&spool).unwrap();
+    assert!(!beside.is_disturbed());
+    assert_eq!(beside.peek(0, 9).unwrap().len(), 3);
+    queue.append(Event::json("4").unwrap()).await.unwrap();
+    let report = verify(&spool).unwrap();
+    assert!(report.is_sound() && !report.disturbed, "{report:?}");
+    assert_eq!(report.events, 4);
     queue.close(Duration::ZERO).await.unwrap();
-    verify(&spool).unwrap();
+    drop(before);
 }
 
-#[tokio::test]
-async fn two_may_look_at_once_and_nobody_can_own_it_meanwhile() {
-    let (_dir, spool) = spool_with(1).await;
-    let look = lock(&spool).unwrap();
-    verify(&spool).unwrap();
-    let error = Queue::builder(&spool).open().await.unwrap_err();
-    assert!(matches!(error, Error::InUse { .. }), "{error}");
-    drop(look);
-    Queue::builder(&spool).open().await.unwrap();
+#[test]
+fn where_nothing_was_ever_acknowledged_there_is_no_spool_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = dir.path().join("spool");
+    let is_none = || matches!(verify(&spool), Err(Error::NoSpool { .. }));
+    assert!(is_none());
+    std::fs::create_dir_all(spool.join("journal")).unwrap();
+    std::fs::write(spool.join("journal/00000001.journal"), [0; 64]).unwrap();
+    assert!(is_none());
+    std::fs::write(spool.join("thesis.txt"), "x").unwrap();
+    assert!(matches!(verify(&spool), Err(Error::NotASpool { .. })));
 }
 
 #[tokio::test]
@@ -72,14 +77,34 @@ async fn what_was_cut_out_is_missing_with_its_bounds() {
     }
     let report = verify(&spool).unwrap();
     let missing = [SeqRange { first: 2, last: 2 }];
+    // The place that does not check, and what was in it.
     assert_eq!(
         (report.missing.as_slice(), report.errors.len()),
-        (&missing[..], 1)
+        (&missing[..], 2)
     );
     assert_eq!((report.events, report.first, report.last), (2, 1, 3));
     assert!(!report.is_sound());
+    // An opening puts exactly that on record, and then it is known.
+    let queue = Queue::builder(&spool).open().await.unwrap();
+    let said = |flaws: &[Flaw]| {
+        flaws
+            .iter()
+            .map(|flaw| flaw.what.clone())
+            .collect::<Vec<_>>()
+    };
+    let incidents = queue.incidents().list().await.unwrap();
+    let recorded: Vec<_> = incidents.iter().map(|i| i.what.clone()).collect();
+    assert_eq!(recorded, said(&report.errors));
+    assert_eq!(queue.status().incidents, incidents);
+    assert_eq!(queue.incidents().acknowledge(Some(1)).await.unwrap(), 1);
+    assert_eq!(queue.status().incidents, incidents[1..]);
+    queue.close(Duration::ZERO).await.unwrap();
+    let again = verify(&spool).unwrap();
+    assert!(again.is_sound());
+    assert_eq!(said(&again.known), recorded);
+    assert_eq!(again.incidents, incidents[1..]);
 }
 
-fn queue_id(spool: &Path) -> Uuid {
-    check_markers(spool, &mut Report::default()).unwrap()
+fn queue_id(spool: &Path) -> uuid::Uuid {
+    crate::log::marker::identify(spool).unwrap().unwrap().queue
 }

@@ -15,31 +15,12 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::disk::{create_private_dir, private, sync_dir};
+use super::marker::{self, COPY, FORMAT, Identity, MARKER, Marker};
 use crate::clock::Clock;
 use crate::error::Error;
-
-/// The newest format of the directory as a whole that this version reads.
-pub(crate) const FORMAT: u32 = 1;
-
-const MARKER: &str = "spool.json";
-const COPY: &str = "spool.copy.json";
-
-/// Names that may stand in a directory whose making was interrupted.
-const OWN_NAMES: [&str; 9] = [
-    "lock",
-    MARKER,
-    COPY,
-    "spool.json.new",
-    "spool.copy.json.new",
-    "ballast",
-    "journal",
-    "segments",
-    "state",
-];
 
 /// A spool directory that this process owns.
 #[derive(Debug)]
@@ -49,13 +30,6 @@ pub(crate) struct SpoolDir {
     ballast_bytes: u64,
     // The lock is given back when the file is closed.
     _lock: File,
-}
-
-/// What `spool.json` says.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Marker {
-    pub(crate) everpost_format: u32,
-    pub(crate) queue_id: Uuid,
 }
 
 impl SpoolDir {
@@ -69,7 +43,7 @@ impl SpoolDir {
         path: &Path,
         clock: &dyn Clock,
         ballast_bytes: u64,
-        make: impl FnOnce(&Path) -> Result<(), Error>,
+        make: impl FnOnce(&Path, Uuid) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         if !path.is_dir() {
             if path.exists() {
@@ -79,25 +53,16 @@ impl SpoolDir {
             }
             create_durably(path)?;
         }
-        let marked = path.join(MARKER).exists() || path.join(COPY).exists();
-        if !marked
-            && names(path)?
-                .iter()
-                .any(|name| !OWN_NAMES.contains(&name.as_str()))
-        {
-            return Err(Error::NotASpool {
-                path: path.to_owned(),
-            });
-        }
+        marker::identify(path)?;
         let lock = lock(path)?;
-        let queue = if marked {
-            read_markers(path)?
-        } else {
-            refuse_unmarked_data(path)?;
-            make(path)?;
-            let queue = clock.queue_id();
-            write_markers(path, queue)?;
-            queue
+        let queue = match marker::identify(path)? {
+            Some(identity) => identity.queue,
+            None => {
+                let queue = clock.queue_id();
+                make(path, queue)?;
+                write_markers(path, queue)?;
+                queue
+            }
         };
         let dir = Self {
             path: path.to_owned(),
@@ -107,6 +72,15 @@ impl SpoolDir {
         };
         dir.restore_ballast();
         Ok(dir)
+    }
+
+    /// Writes both markers anew, if they are not as this version writes them. The caller has put on
+    /// record what was wrong with one.
+    pub(crate) fn mend_markers(&self, identity: &Identity) -> Result<(), Error> {
+        if identity.is_current() {
+            return Ok(());
+        }
+        write_markers(&self.path, self.queue)
     }
 
     pub(crate) fn queue(&self) -> Uuid {
@@ -159,31 +133,6 @@ impl SpoolDir {
     }
 }
 
-/// What each of the two markers says, under its name; or what is wrong with it. Mends nothing.
-pub(crate) fn look_at_markers(dir: &Path) -> [(&'static str, Result<Marker, String>); 2] {
-    [MARKER, COPY].map(|name| (name, read_marker(&dir.join(name))))
-}
-
-/// Shares the spool with others who only look at it, for as long as the file lives. Writes
-/// nothing; none if there is no lock file, as in a copy that nobody ever opened.
-///
-/// # Errors
-/// [`Error::InUse`] if somebody owns the spool. [`Error::Storage`].
-pub(crate) fn lock_to_look(dir: &Path) -> Result<Option<File>, Error> {
-    let path = dir.join("lock");
-    let failed = || Error::storage("lock the spool", &path);
-    let mut file = match File::open(&path) {
-        Ok(file) => file,
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(failed()(source)),
-    };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(in_use(dir, &mut file)),
-        Err(TryLockError::Error(source)) => Err(failed()(source)),
-    }
-}
-
 fn in_use(dir: &Path, lock: &mut File) -> Error {
     let mut text = String::new();
     // Best effort: some systems do not let a locked file be read.
@@ -215,21 +164,6 @@ fn create_durably(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn names(path: &Path) -> Result<Vec<String>, Error> {
-    let failed = || Error::storage("list the spool directory", path);
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(failed())? {
-        names.push(
-            entry
-                .map_err(failed())?
-                .file_name()
-                .to_string_lossy()
-                .into_owned(),
-        );
-    }
-    Ok(names)
-}
-
 /// Takes the lock and writes this process's pid into it.
 fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join("lock");
@@ -252,55 +186,6 @@ fn lock(dir: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-/// Reads what the directory is from its two markers, and mends the one that cannot be read.
-///
-/// A flipped bit can leave a marker readable and wrong. With a wrong queue id nothing in the spool
-/// would check, and all of it would look damaged, so where the two differ, the frames of the
-/// journal say which one is right.
-fn read_markers(dir: &Path) -> Result<Uuid, Error> {
-    let both = [MARKER, COPY].map(|name| read_marker(&dir.join(name)));
-    for marker in both.iter().flatten() {
-        if marker.everpost_format != FORMAT {
-            return Err(Error::FutureFormat {
-                path: dir.to_owned(),
-                found: marker.everpost_format,
-                supported: FORMAT,
-            });
-        }
-    }
-    let damaged = |what: String| Error::Damaged {
-        what,
-        path: dir.to_owned(),
-    };
-    let queue = match &both {
-        [Ok(first), Ok(copy)] if first.queue_id == copy.queue_id => return Ok(first.queue_id),
-        [Ok(first), Ok(copy)] => {
-            let known = |queue| super::journal::is_of(&dir.join("journal"), queue);
-            match (known(first.queue_id)?, known(copy.queue_id)?) {
-                (true, false) => first.queue_id,
-                (false, true) => copy.queue_id,
-                _ => {
-                    let what = format!("{MARKER} and {COPY} name different queues");
-                    return Err(damaged(what));
-                }
-            }
-        }
-        [Ok(good), Err(_)] | [Err(_), Ok(good)] => good.queue_id,
-        [Err(what), Err(_)] => {
-            let what = format!("neither {MARKER} nor {COPY} can be read: {what}");
-            return Err(damaged(what));
-        }
-    };
-    tracing::warn!(path = %dir.display(), "one of the two spool markers was damaged or missing; written again");
-    write_markers(dir, queue)?;
-    Ok(queue)
-}
-
-fn read_marker(path: &Path) -> Result<Marker, String> {
-    let text = std::fs::read(path).map_err(|error| error.to_string())?;
-    serde_json::from_slice(&text).map_err(|error| error.to_string())
-}
-
 fn write_markers(dir: &Path, queue_id: Uuid) -> Result<(), Error> {
     let marker = Marker {
         everpost_format: FORMAT,
@@ -320,32 +205,6 @@ fn write_markers(dir: &Path, queue_id: Uuid) -> Result<(), Error> {
             .and_then(|()| std::fs::rename(&new, &path))
             .and_then(|()| sync_dir(dir))
             .map_err(Error::storage("mark the spool", &path))?;
-    }
-    Ok(())
-}
-
-/// Without a marker there can be no acknowledged event, unless somebody removed the markers.
-/// Data is then left untouched: without the queue id nothing in it can be checked.
-fn refuse_unmarked_data(dir: &Path) -> Result<(), Error> {
-    let failed = |path: &PathBuf| Error::storage("look into an unfinished spool", path.clone());
-    let journal = dir.join("journal");
-    let mut with_data = dir
-        .join("segments")
-        .read_dir()
-        .is_ok_and(|mut dir| dir.next().is_some());
-    if journal.is_dir() {
-        for entry in std::fs::read_dir(&journal).map_err(failed(&journal))? {
-            let path = entry.map_err(failed(&journal))?.path();
-            let bytes = std::fs::read(&path).map_err(failed(&path))?;
-            with_data |= bytes.iter().any(|byte| *byte != 0);
-        }
-    }
-    if with_data {
-        let what = format!("there is data but neither {MARKER} nor {COPY}");
-        return Err(Error::Damaged {
-            what,
-            path: dir.to_owned(),
-        });
     }
     Ok(())
 }

@@ -17,6 +17,9 @@ pub(crate) trait Disk: Send + Sync + Debug {
     /// Opens a file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
+    /// Gives a file another name, in place of whatever has it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
@@ -78,6 +81,10 @@ impl Disk for RealDisk {
         ))
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
     }
@@ -131,6 +138,11 @@ fn read_exact_at(mut file: &File, bytes: &mut [u8], offset: u64) -> io::Result<(
     use std::io::{Read, Seek, SeekFrom};
     file.seek(SeekFrom::Start(offset))?;
     file.read_exact(bytes)
+}
+
+/// Opens a file to read it, for somebody who need not own it.
+pub(crate) fn open_to_look(path: &Path) -> io::Result<File> {
+    File::open(path)
 }
 
 /// Events are personal data: files are for their owner alone.

@@ -76,6 +76,11 @@ impl Disk for FaultyDisk {
         )))
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.call()?;
+        RealDisk.rename(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.0.call()?;
         RealDisk.remove(path)

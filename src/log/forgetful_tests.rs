@@ -26,6 +26,8 @@ use crate::ledger::Settled;
 struct Memory {
     /// What stood where something was written since the last sync, oldest first.
     undo: BTreeMap<PathBuf, Vec<(u64, Vec<u8>)>>,
+    /// The names of open files.
+    open: Vec<Arc<Mutex<PathBuf>>>,
     /// Files whose names are not durable.
     nameless: BTreeSet<PathBuf>,
     syncs: u64,
@@ -38,7 +40,7 @@ struct ForgetfulDisk(Arc<Mutex<Memory>>);
 
 #[derive(Debug)]
 struct ForgetfulFile {
-    path: PathBuf,
+    path: Arc<Mutex<PathBuf>>,
     file: Box<dyn DiskFile>,
     disk: ForgetfulDisk,
 }
@@ -58,8 +60,10 @@ impl ForgetfulDisk {
     }
 
     fn file(&self, path: &Path, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+        let path = Arc::new(Mutex::new(path.to_owned()));
+        self.0.lock().unwrap().open.push(Arc::clone(&path));
         Box::new(ForgetfulFile {
-            path: path.to_owned(),
+            path,
             file,
             disk: self.clone(),
         })
@@ -102,6 +106,24 @@ impl Disk for ForgetfulDisk {
         Ok(self.file(path, RealDisk.open(path)?))
     }
 
+    /// Durable at once: whoever renames syncs the directory behind it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut memory = self.0.lock().unwrap();
+        for open in &memory.open {
+            let mut path = open.lock().unwrap();
+            if *path == from {
+                *path = to.to_owned();
+            }
+        }
+        if let Some(undo) = memory.undo.remove(from) {
+            memory.undo.insert(to.to_owned(), undo);
+        }
+        if memory.nameless.remove(from) {
+            memory.nameless.insert(to.to_owned());
+        }
+        RealDisk.rename(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove(path)
     }
@@ -123,11 +145,12 @@ impl DiskFile for ForgetfulFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let before = fs::read(&self.path)?;
+        let path = self.path.lock().unwrap().clone();
+        let before = fs::read(&path)?;
         let at = usize::try_from(offset).unwrap();
         let old = before[at..at + bytes.len()].to_vec();
         let mut memory = self.disk.0.lock().unwrap();
-        let undo = memory.undo.entry(self.path.clone()).or_default();
+        let undo = memory.undo.entry(path).or_default();
         undo.push((offset, old));
         self.file.write_at(bytes, offset)
     }
@@ -143,10 +166,11 @@ impl DiskFile for ForgetfulFile {
         };
         assert!(!dies, "killed");
         if fails {
-            self.disk.forget(&self.path);
+            self.disk.forget(&self.path.lock().unwrap().clone());
             return Err(io::Error::other("injected"));
         }
-        self.disk.0.lock().unwrap().undo.remove(&self.path);
+        let path = self.path.lock().unwrap().clone();
+        self.disk.0.lock().unwrap().undo.remove(&path);
         Ok(())
     }
 }

@@ -60,12 +60,14 @@ pub(crate) enum Kind {
     Retried = 4,
     /// As `Events`, compressed.
     Packed = 5,
+    /// The books of dead letters, and the letter that left them.
+    Letters = 6,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        use Kind::{Ack, Checkpoint, Events, Packed, Retried};
-        let mut kinds = [Checkpoint, Events, Ack, Retried, Packed].into_iter();
+        use Kind::{Ack, Checkpoint, Events, Letters, Packed, Retried};
+        let mut kinds = [Checkpoint, Events, Ack, Retried, Packed, Letters].into_iter();
         kinds.find(|kind| *kind as u8 == byte)
     }
 
@@ -79,6 +81,27 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Books {
     pub(crate) ledger: Ledger,
+}
+
+/// The body of `Letters`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LetterNote {
+    /// `held` is not among them: that is counted.
+    pub(crate) retried: u64,
+    pub(crate) discarded: u64,
+    pub(crate) lost: u64,
+    pub(crate) earlier: u64,
+    pub(crate) returned: u64,
+    /// The letter that left with this note, by the number where its event stood. If it was retried,
+    /// the Events frame just before has its event.
+    pub(crate) gone: Option<Gone>,
+}
+
+/// How a letter left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Gone {
+    Retried(Seq),
+    Discarded(Seq),
 }
 
 /// A frame that checks.
@@ -130,6 +153,7 @@ pub(crate) enum Entry {
     Events(Vec<StoredEvent>),
     Ack(Ledger),
     Retried(Seq),
+    Letters(LetterNote),
 }
 
 impl Frame {
@@ -163,6 +187,9 @@ impl Frame {
             Kind::Retried => array(&self.body)
                 .map(u64::from_le_bytes)
                 .map(Entry::Retried),
+            Kind::Letters => codec::decode(&self.body, "books of dead letters")
+                .ok()
+                .map(Entry::Letters),
         }
     }
 }
@@ -204,11 +231,6 @@ impl FrameWriter {
         }
     }
 
-    /// Another writer for the same queue.
-    pub(crate) fn empty(&self) -> Self {
-        Self::new(self.queue)
-    }
-
     /// The frames written since the last `clear`.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer
@@ -240,10 +262,18 @@ impl FrameWriter {
         self.frame(place, kind, |out| out.extend_from_slice(&body));
     }
 
+    /// As format 1 noted a retry.
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn retried(&mut self, place: Place, letter: Seq) {
         self.frame(place, Kind::Retried, |out| {
             out.extend_from_slice(&letter.to_le_bytes())
         });
+    }
+
+    pub(crate) fn letters(&mut self, place: Place, note: &LetterNote) {
+        // A few numbers: far below the limit of an envelope.
+        let body = codec::encode(note).unwrap_or_default();
+        self.frame(place, Kind::Letters, |out| out.extend_from_slice(&body));
     }
 
     fn frame(&mut self, place: Place, kind: Kind, body: impl FnOnce(&mut Vec<u8>)) {
@@ -283,8 +313,9 @@ pub(crate) struct Scan {
     pub(crate) frames: Vec<Frame>,
     /// The highest generation of any frame that checks, believed or not.
     pub(crate) generation_max: u64,
-    /// Offsets at which something that had been synced does not check any more.
-    pub(crate) damaged: Vec<u32>,
+    /// Offsets at which something that had been synced does not check any more, each with the
+    /// generation of what follows.
+    pub(crate) damaged: Vec<(u32, u64)>,
     /// Whether anything but zeroes is in the file.
     pub(crate) used: bool,
 }
@@ -333,7 +364,7 @@ pub(crate) fn scan_source(file: &mut impl Source, queue: Uuid) -> io::Result<Sca
             if !valid.iter().skip(index).any(is_witness) {
                 break;
             }
-            scan.damaged.push(end);
+            scan.damaged.push((end, frame.generation));
         }
         generation = frame.generation;
         end = frame.end();

@@ -15,26 +15,31 @@
 
 mod gather;
 mod handle;
-mod runs;
+mod look;
+mod witness;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use uuid::Uuid;
 
-use super::disk::Disk;
-use super::frame::{self, Frame, FrameWriter, HEADER_BYTES, Kind, Place, Scan, Window};
+use super::disk::{Disk, create_private_dir};
+use super::frame::{Frame, FrameWriter, HEADER_BYTES, Kind, LetterNote, Place, Scan};
 use crate::error::Error;
 use crate::event::Seq;
 use crate::ledger::Ledger;
 use handle::{Handle, failed_before};
 pub(crate) use handle::{Later, Through};
+pub(crate) use look::{Seen, look};
+use witness::{Witness, WitnessFile};
 
 /// Journal files a spool has: one that is written, one that was, one to go on with.
 pub(crate) const FILES: usize = 3;
 
-/// Beside the journal files: the books at the last orderly close.
+/// The directory of the files, in the spool.
+const DIR: &str = "journal";
+
+/// Beside the journal files in format 1: the books at the last orderly close.
 const END: &str = "end";
 
 /// Bytes a frame with the books takes.
@@ -43,6 +48,13 @@ const BOOKS_BYTES: u64 = (HEADER_BYTES + 6 * 8) as u64;
 /// Room at the end of each file that only the books may use: for two frames, so that the older
 /// can be overwritten while the newer is durable. See [`Journal::overwrite_ack`].
 const RESERVE_BYTES: u64 = 2 * BOOKS_BYTES;
+
+/// Bytes a frame with the books of dead letters takes: five numbers, and the letter that left.
+pub(crate) const LETTERS_BYTES: u64 = (HEADER_BYTES + 5 * 8 + 1 + 4 + 8).next_multiple_of(8) as u64;
+
+/// Numbers that are set aside at once at the least, and at the most.
+const NUMBERS_MIN: u64 = 1 << 10;
+const NUMBERS_MAX: u64 = 1 << 16;
 
 /// One journal file.
 #[derive(Debug)]
@@ -70,134 +82,182 @@ pub(crate) struct Journal {
     /// The end of what is synced in it.
     synced: u64,
     generation_max: u64,
-}
-
-/// What opening the journal found, for recovery to understand.
-#[derive(Debug, Default)]
-pub(crate) struct Found {
-    /// All frames to believe, of all files, in the order they were written; of runs of events only
-    /// the heads, until [`Journal::read_runs`].
-    pub(crate) frames: Vec<Frame>,
-    /// What was odd, for people.
-    pub(crate) notes: Vec<String>,
-    /// Whether bytes that may have held acknowledged events do not check.
-    pub(crate) suspicious: bool,
+    /// The books of dead letters, as they follow the books at the beginning of a file.
+    letters: LetterNote,
+    witness: WitnessFile,
+    /// Numbers that were set aside since the journal was opened.
+    set_aside: u64,
 }
 
 impl Journal {
-    /// Makes the files of a new spool.
-    pub(crate) fn create(disk: &dyn Disk, dir: &Path, file_bytes: u64) -> Result<(), Error> {
+    /// Makes the files of a new spool, and the witness beside them.
+    pub(crate) fn create(
+        disk: &Arc<dyn Disk>,
+        spool: &Path,
+        file_bytes: u64,
+        queue: Uuid,
+    ) -> Result<(), Error> {
+        let dir = spool.join(DIR);
         for number in 1..=FILES {
-            let path = file_path(dir, u32::try_from(number).unwrap_or(0));
+            let path = file_path(&dir, u32::try_from(number).unwrap_or(0));
             let create = disk.create(&path, file_bytes);
             create.map_err(Error::storage("make a journal file", &path))?;
         }
-        disk.sync_dir(dir)
-            .map_err(Error::storage("sync the journal's directory", dir))
+        disk.sync_dir(&dir)
+            .map_err(Error::storage("sync the journal's directory", &dir))?;
+        let mut witness = WitnessFile::new(Arc::clone(disk), spool, queue)?;
+        witness.say(Witness::default(), true)
     }
 
-    /// Opens the files and reads their frames. Nothing is written: call
-    /// [`resume`](Self::resume) before anything else.
-    pub(crate) fn open(
+    /// Goes on with a journal that was looked at: opens its files, makes those that are missing, and
+    /// makes durable what was read. Call [`resume`](Self::resume) before anything else.
+    pub(crate) fn own(
         disk: Arc<dyn Disk>,
-        dir: &Path,
+        spool: &Path,
         file_bytes: u64,
         queue: Uuid,
-    ) -> Result<(Self, Found), Error> {
-        let mut found = Found::default();
-        let mut files: Vec<JournalFile> = Vec::new();
-        let mut generation_max = 0;
-        let mut end = 0;
-        let mut last_generation = 0;
-        for (number, path) in list(dir)? {
-            let file = disk
-                .open(&path)
-                .map_err(Error::storage("open a journal file", &path))?;
-            let failed = || Error::storage("read a journal file", &path);
-            let len = file.len().map_err(failed())?;
-            let mut scan =
-                frame::scan_source(&mut Window::new(&*file, len), queue).map_err(failed())?;
-            scan.frames.iter_mut().for_each(|frame| frame.file = number);
-            note_oddities(&path, &scan, &mut found);
-            generation_max = generation_max.max(scan.generation_max);
-            let generation = scan.generation();
-            if generation >= last_generation {
-                last_generation = generation;
-                end = u64::from(scan.end());
-            }
-            let events = events_of(&scan);
-            found.frames.extend(scan.frames);
+        seen: &Seen,
+        letters: LetterNote,
+    ) -> Result<Self, Error> {
+        let dir = spool.join(DIR);
+        if !dir.is_dir() {
+            create_private_dir(&dir)
+                .and_then(|()| disk.sync_dir(spool))
+                .map_err(Error::storage("make the journal's directory", &dir))?;
+        }
+        let mut files = Vec::new();
+        for seen in &seen.files {
+            let file = disk.open(&seen.path);
+            let file = file.map_err(Error::storage("open a journal file", &seen.path))?;
             files.push(JournalFile {
-                number,
-                path,
+                number: seen.number,
+                path: seen.path.clone(),
                 handle: Handle::new(file),
-                len,
-                generation,
-                events,
+                len: seen.len,
+                generation: seen.generation,
+                events: seen.events,
             });
         }
-        if files.len() < FILES {
-            found.suspicious = true;
-            found.notes.push(format!(
-                "{} of {FILES} journal files are missing; what was appended last may have been in them",
-                FILES - files.len()
-            ));
-        }
-        note_cut_files(&files, file_bytes, &mut found);
-        found
-            .frames
-            .sort_by_key(|frame| (frame.generation, frame.offset));
-        if let Some(end) = read_end(&dir.join(END), queue)
-            && end.generation >= generation_max
-        {
-            generation_max = end.generation;
-            if found.frames.last().is_none_or(|last| last.body != end.body) {
-                found.suspicious = true;
-                found
-                    .notes
-                    .push("the journal does not reach the end it had when it was closed".into());
-                found.frames.push(end);
-            }
-        }
         files.sort_by_key(|file| file.generation);
+        let current = files.last().map(|file| file.number);
+        let current = seen.files.iter().find(|file| Some(file.number) == current);
+        let mut witness = WitnessFile::new(Arc::clone(&disk), spool, queue)?;
+        if !witness.is_there() {
+            // As much as is known now: the end of format 1, say, is not asked again.
+            let closed = seen.end.closed;
+            witness.say(
+                Witness {
+                    generation: seen.generation_max,
+                    numbers: closed
+                        .map_or(0, |books| books.appended)
+                        .max(seen.end.numbers.unwrap_or(0)),
+                    closed,
+                    ..Witness::default()
+                },
+                true,
+            )?;
+        }
         let mut journal = Self {
             disk,
-            dir: dir.to_owned(),
+            dir,
             file_bytes,
             files,
             writer: FrameWriter::new(queue),
-            written: end,
+            written: current.map_or(0, |file| file.end),
             synced: 0,
-            generation_max,
+            generation_max: seen.generation_max,
+            letters,
+            witness,
+            set_aside: 0,
         };
         while journal.files.len() < FILES {
             journal.add_file()?;
         }
         // What was read may only have been in the system's memory, left there by a process that
         // was killed. From here on it is believed, so it has to be durable.
-        journal.written = end;
         journal.sync()?;
-        Ok((journal, found))
+        Ok(journal)
     }
 
     /// Goes on in the current file, or the next, under a new generation, beginning with the
     /// books, and syncs.
     pub(crate) fn resume(&mut self, ledger: Ledger, recyclable: Seq) -> Result<(), Error> {
-        if !self.fits(0) {
-            match self.rotate(ledger, recyclable) {
-                Ok(()) => {}
+        if !self.fits(LETTERS_BYTES) {
+            match self.rotate(ledger, recyclable, true) {
+                Ok(()) => return Ok(()),
                 Err(Error::Full { .. }) => {
                     self.begin_generation();
-                    return self.overwrite_ack(ledger);
+                    self.overwrite_ack(ledger)?;
+                    return self.testify(ledger, None, true);
                 }
                 Err(error) => return Err(error),
             }
-        } else {
-            self.begin_generation();
-            self.writer.books(self.place(), Kind::Checkpoint, ledger);
         }
+        self.begin_generation();
+        self.push_books(ledger);
         self.write()?;
-        self.sync()
+        self.sync()?;
+        self.testify(ledger, None, true)
+    }
+
+    /// Gathers the books that a use of a file begins with.
+    fn push_books(&mut self, ledger: Ledger) {
+        self.writer.books(self.place(), Kind::Checkpoint, ledger);
+        let letters = LetterNote {
+            gone: None,
+            ..self.letters
+        };
+        self.writer.letters(self.place(), &letters);
+    }
+
+    /// Says beside the journal where it stands. No number is taken back.
+    fn testify(&mut self, ledger: Ledger, closed: Option<Ledger>, sync: bool) -> Result<(), Error> {
+        let current = self.files.last();
+        let given = self.witness.said().numbers.max(ledger.appended);
+        // The first events after an opening find their numbers set aside.
+        let given = if self.set_aside == 0 {
+            self.set_aside = NUMBERS_MIN;
+            given
+                .max(ledger.appended.saturating_add(NUMBERS_MIN))
+                .min(Seq::MAX - 1)
+        } else {
+            given
+        };
+        let witness = Witness {
+            generation: self.generation_max,
+            file: current.map_or(0, |file| file.number),
+            file_bytes: current.map_or(0, |file| file.len),
+            synced: sync,
+            numbers: if closed.is_some() {
+                ledger.appended
+            } else {
+                given
+            },
+            closed,
+        };
+        self.witness.say(witness, sync)
+    }
+
+    /// Sees to it that numbers up to `last` are set aside before they are given to events: should
+    /// the newest file be lost, they are not given again. With `sync`, also after a power cut.
+    pub(crate) fn set_numbers_aside(&mut self, last: Seq, sync: bool) -> Result<(), Error> {
+        let said = self.witness.said();
+        if last <= said.numbers && said.closed.is_none() {
+            return Ok(());
+        }
+        // As many again as so far: few writes for many events, few numbers for few.
+        let more = self.set_aside.clamp(NUMBERS_MIN, NUMBERS_MAX);
+        let numbers = last.saturating_add(more).min(Seq::MAX - 1);
+        self.set_aside = self
+            .set_aside
+            .saturating_add(numbers - said.numbers.min(numbers));
+        let closed = None;
+        let witness = Witness {
+            numbers,
+            closed,
+            ..said
+        };
+        self.witness.say(witness, sync)
     }
 
     /// Whether a frame of so many bytes fits into the current file behind what is gathered.
@@ -232,34 +292,10 @@ impl Journal {
         self.sync()
     }
 
-    /// Keeps the books in a file of their own as well, durably: the witness of an orderly close.
-    /// Should the end of the journal be damaged as a whole, nothing in it would say so, and the
-    /// numbers of the events there would be given again.
-    ///
-    /// It is good for the generation it was written in; the next opening begins another. So it
-    /// may be old, torn or missing at any time and is then not believed.
-    pub(crate) fn write_end(&self, ledger: Ledger) -> Result<(), Error> {
-        let path = self.dir.join(END);
-        let mut writer = self.writer.empty();
-        let place = Place {
-            buffer_offset: 0,
-            synced: 0,
-            ..self.place()
-        };
-        writer.books(place, Kind::Ack, ledger);
-        let write = || {
-            let file = match self.disk.open(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    let file = self.disk.create(&path, BOOKS_BYTES)?;
-                    self.disk.sync_dir(&self.dir)?;
-                    file
-                }
-                file => file?,
-            };
-            file.write_at(writer.bytes(), 0)?;
-            file.sync_data()
-        };
-        write().map_err(Error::storage("write the end of the journal", &path))
+    /// Says beside the journal that these books are its end, durably: the witness of an orderly
+    /// close. Should the end of the journal be damaged as a whole, nothing in it would say so.
+    pub(crate) fn write_end(&mut self, ledger: Ledger) -> Result<(), Error> {
+        self.testify(ledger, Some(ledger), true)
     }
 
     /// Whether something written is not synced.
@@ -341,27 +377,25 @@ impl Journal {
     }
 
     /// Writes and syncs the current file and begins the oldest anew, with the books as its first
-    /// frame, which is only gathered: the next write takes it along.
+    /// frames. With `sync` they are durable before the witness names the file, so that it is missed
+    /// if it is lost.
     ///
     /// `recyclable` is the last event that is durably settled or sealed: a file with a later one
     /// is not begun anew (I3).
-    pub(crate) fn rotate(&mut self, ledger: Ledger, recyclable: Seq) -> Result<(), Error> {
+    pub(crate) fn rotate(
+        &mut self,
+        ledger: Ledger,
+        recyclable: Seq,
+        sync: bool,
+    ) -> Result<(), Error> {
         self.write()?;
         self.sync()?;
         self.check_recyclable(recyclable)?;
-        // A file that was replaced and could not be removed is one too many.
-        while self.files.len() > FILES {
-            self.remove_oldest()?;
-            self.check_recyclable(recyclable)?;
-        }
-        // Damaged, or made under other settings.
-        if self
-            .files
-            .first()
-            .is_some_and(|file| file.len != self.file_bytes)
-        {
-            self.remove_oldest()?;
-            self.add_file()?;
+        self.remove_surplus(recyclable)?;
+        let len = self.files.first().map(|file| file.len);
+        // Damaged, or made under other settings. The new one first: there are never too few.
+        if len.is_some_and(|len| len != self.file_bytes) && self.replace_oldest()? {
+            self.remove_surplus(recyclable)?;
         }
         self.files.rotate_left(1);
         self.written = 0;
@@ -370,8 +404,39 @@ impl Journal {
         if let Some(file) = self.files.last_mut() {
             file.events = None;
         }
-        self.writer.books(self.place(), Kind::Checkpoint, ledger);
-        Ok(())
+        self.push_books(ledger);
+        self.write()?;
+        if sync {
+            self.sync()?;
+        }
+        self.testify(ledger, None, sync)
+    }
+
+    /// Removes files that are one too many: replaced, or left over from that.
+    fn remove_surplus(&mut self, recyclable: Seq) -> Result<(), Error> {
+        if self.files.len() > FILES {
+            // The witness on the disk may still name a file that goes.
+            self.witness.sync()?;
+        }
+        while self.files.len() > FILES {
+            self.check_recyclable(recyclable)?;
+            self.remove_oldest()?;
+        }
+        self.check_recyclable(recyclable)
+    }
+
+    /// Makes a file of the right length beside the oldest. False if the disk has no room: then the
+    /// oldest is used as it is.
+    fn replace_oldest(&mut self) -> Result<bool, Error> {
+        match self.add_file() {
+            Ok(()) => {
+                // Behind the oldest, which goes.
+                self.files.swap(0, 1);
+                Ok(true)
+            }
+            Err(error) if error.is_out_of_room() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Begins a new file in place of the failed one, with the books as its first, gathered
@@ -390,12 +455,14 @@ impl Journal {
         self.written = 0;
         self.synced = 0;
         self.begin_generation();
-        self.writer.books(self.place(), Kind::Checkpoint, ledger);
+        self.push_books(ledger);
         Ok(held)
     }
 
-    /// Removes the files that failed: everything they held is durable in the current one.
-    pub(crate) fn forget_failed(&mut self) {
+    /// Removes the files that failed: everything they held is durable in the current one, which the
+    /// witness names from here on.
+    pub(crate) fn forget_failed(&mut self, ledger: Ledger) -> Result<(), Error> {
+        self.testify(ledger, None, true)?;
         let (failed, good) = std::mem::take(&mut self.files)
             .into_iter()
             .partition(|file| file.handle.has_failed());
@@ -409,6 +476,7 @@ impl Journal {
                 tracing::warn!(%error, %path, "failed to remove a journal file that had failed");
             }
         }
+        Ok(())
     }
 
     fn check_recyclable(&self, recyclable: Seq) -> Result<(), Error> {
@@ -437,8 +505,16 @@ impl Journal {
     fn add_file(&mut self) -> Result<(), Error> {
         let number = self.files.iter().map(|file| file.number).max().unwrap_or(0) + 1;
         let path = file_path(&self.dir, number);
-        let made = self.disk.create(&path, self.file_bytes);
-        let file = made.map_err(Error::storage("make a journal file", &path))?;
+        // It has its name once it is whole: one that is shorter was cut.
+        let new = path.with_extension("journal.new");
+        let made = self.disk.create(&new, self.file_bytes).and_then(|file| {
+            self.disk.rename(&new, &path)?;
+            Ok(file)
+        });
+        let file = made.map_err(|source| {
+            drop(self.disk.remove(&new));
+            Error::storage("make a journal file", &path)(source)
+        })?;
         let synced = self.disk.sync_dir(&self.dir);
         synced.map_err(Error::storage("sync the journal's directory", &self.dir))?;
         let len = self.file_bytes;
@@ -516,73 +592,12 @@ fn events_of(scan: &Scan) -> Option<(Seq, Seq)> {
     ranges.reduce(|(first, last), range| (first.min(range.0), last.max(range.1)))
 }
 
-/// Reads what every journal file holds, without opening one for writing: for looking at a spool
-/// that nobody owns. In order of their numbers, with the bytes of each.
-pub(crate) fn scan_files(dir: &Path, queue: Uuid) -> Result<Vec<(PathBuf, u64, Scan)>, Error> {
-    let mut scans = Vec::new();
-    for (_, path) in list(dir)? {
-        let bytes = std::fs::read(&path).map_err(Error::storage("read a journal file", &path))?;
-        let len = bytes.len() as u64;
-        scans.push((path, len, frame::scan(&Bytes::from(bytes), queue)));
+/// Whether any journal file of a spool holds a frame of this queue.
+pub(crate) fn is_of(spool: &Path, queue: Uuid) -> Result<bool, Error> {
+    if !spool.join(DIR).is_dir() {
+        return Ok(false);
     }
-    Ok(scans)
-}
-
-fn note_oddities(path: &Path, scan: &Scan, found: &mut Found) {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    if scan.used && scan.frames.is_empty() {
-        found.suspicious = true;
-        found
-            .notes
-            .push(format!("journal file {name} holds nothing that checks"));
-    }
-    for offset in &scan.damaged {
-        found.notes.push(format!(
-            "journal file {name} does not check at offset {offset}"
-        ));
-    }
-}
-
-/// The frame of the file `end`, if it checks. One that cannot be read bears no witness.
-fn read_end(path: &Path, queue: Uuid) -> Option<Frame> {
-    let bytes = std::fs::read(path).ok()?;
-    let frame = frame::scan(&Bytes::from(bytes), queue)
-        .frames
-        .into_iter()
-        .next()?;
-    (frame.kind == Kind::Ack && frame.offset == 0).then_some(frame)
-}
-
-/// Whether any journal file holds a frame of this queue.
-pub(crate) fn is_of(dir: &Path, queue: Uuid) -> Result<bool, Error> {
-    for (_, path) in list(dir)? {
-        let bytes = std::fs::read(&path).map_err(Error::storage("read a journal file", &path))?;
-        if !frame::scan(&Bytes::from(bytes), queue).frames.is_empty() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Files are made in full and never cut. One whose length is neither that of the settings nor
-/// that of another file was cut short, unless it is the last of those made under other settings.
-fn note_cut_files(files: &[JournalFile], file_bytes: u64, found: &mut Found) {
-    // Of one that holds something and nothing that checks, that is said already.
-    let readable = |file: &&JournalFile| file.generation > 0 || file.len == 0;
-    for file in files
-        .iter()
-        .filter(readable)
-        .filter(|file| file.len < file_bytes)
-    {
-        if files.iter().filter(|other| other.len == file.len).count() == 1 {
-            found.suspicious = true;
-            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-            found.notes.push(format!(
-                "journal file {name} has {} bytes, unlike the others; what was appended last may have been in what is missing",
-                file.len
-            ));
-        }
-    }
+    Ok(!look(spool, queue, true)?.frames.is_empty())
 }
 
 #[cfg(test)]

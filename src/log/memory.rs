@@ -164,6 +164,11 @@ impl Log for MemoryLog {
             last_seq: self.ledger.appended,
             ledger: self.ledger,
             dead_letters: self.letters.len() as u64,
+            letters: crate::ledger::LetterLedger {
+                held: self.letters.len() as u64,
+                ..Default::default()
+            },
+            incidents: None,
             disk_bytes: 0,
             oldest_ms: self.pending.values().next().map(Event::time_ms),
             missing: Vec::new(),

@@ -18,8 +18,13 @@ mod fault_tests;
 #[cfg(all(test, unix))]
 mod forgetful_tests;
 pub(crate) mod frame;
+pub(crate) mod incidents;
 pub(crate) mod journal;
 pub(crate) mod letter;
+pub(crate) mod letters;
+pub(crate) mod look;
+pub(crate) mod marker;
+pub(crate) mod memo;
 #[cfg(test)]
 pub(crate) mod memory;
 #[cfg(test)]
@@ -30,20 +35,24 @@ pub(crate) mod run;
 #[cfg(test)]
 mod schedule_tests;
 pub(crate) mod segment;
+pub(crate) mod sheet;
 pub(crate) mod shelf;
 pub(crate) mod spool;
-pub(crate) mod state;
 pub(crate) mod store;
+pub(crate) mod sum;
 pub(crate) mod sync;
 pub(crate) mod tail;
 pub(crate) mod thread;
 #[cfg(test)]
 mod thread_tests;
 
+use std::sync::Arc;
+
 use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::event::{Event, Receipt, Seq, StoredEvent};
-use crate::ledger::{Ledger, Settled};
+use crate::incident::Incident;
+use crate::ledger::{Ledger, LetterLedger, Settled};
 use crate::observe::Place;
 use crate::status::SeqRange;
 use shelf::keeper::Nudge;
@@ -111,6 +120,18 @@ pub(crate) trait Log: Send {
     /// without having been delivered or booked.
     fn discard(&mut self, seq: Seq) -> Result<(), Error>;
 
+    /// What was found wrong with the log, as far as it is on record.
+    fn incidents(&mut self) -> Vec<Incident> {
+        Vec::new()
+    }
+
+    /// Notes, durably, that a person has seen one of the incidents, or all. Gives how many that
+    /// concerned.
+    fn acknowledge(&mut self, number: Option<u64>) -> Result<u64, Error> {
+        let _ = number;
+        Ok(0)
+    }
+
     /// What the flusher asked to remember.
     fn memo(&mut self) -> Result<Memo, Error>;
 
@@ -167,12 +188,16 @@ pub(crate) struct Position {
     pub(crate) ledger: Ledger,
     /// Dead letters held.
     pub(crate) dead_letters: u64,
+    /// The books of dead letters.
+    pub(crate) letters: LetterLedger,
     /// Bytes on disk as counted against the bound.
     pub(crate) disk_bytes: u64,
     /// When the oldest pending event happened, if that is known without reading.
     pub(crate) oldest_ms: Option<u64>,
     /// Damaged ranges above the cursor.
     pub(crate) missing: Vec<SeqRange>,
+    /// The incidents that no person has seen; `None` if there are none.
+    pub(crate) incidents: Option<Arc<Vec<Incident>>>,
     /// What the disk refused last, if it has not worked again since.
     pub(crate) fault: Option<String>,
 }

@@ -216,7 +216,8 @@ impl<'a> Piece<'a> {
     }
 
     /// The piece that fills `bytes`.
-    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
+    #[cfg(test)]
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
         Self::parse_front(bytes).filter(|piece| piece.bytes() == bytes.len())
     }
 

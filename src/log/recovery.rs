@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 
-use super::frame::{Entry, Frame, Kind};
+use super::frame::{Entry, Frame, Gone, Kind, LetterNote};
 use crate::event::{Event, Seq};
 use crate::ledger::{Ledger, Settled};
 use crate::status::SeqRange;
@@ -34,10 +34,23 @@ pub(crate) struct Recovered {
     /// Events that wait beyond a gap in the journal: to be put into a segment, since the tail
     /// has no gaps. Runs in order.
     pub(crate) islands: Vec<(Seq, Vec<Event>)>,
-    /// Dead letters that were appended again: they are to be removed.
-    pub(crate) retried: Vec<Seq>,
+    /// Dead letters that were retried or discarded: they are to be removed if they are there.
+    pub(crate) gone: Vec<Seq>,
+    /// The books of dead letters; `None` if the journal has none, as that of format 1.
+    pub(crate) letters: Option<LetterNote>,
+    /// Whether what stood before the first event was booked as lost, since no books are left.
+    pub(crate) books_gone: Option<SeqRange>,
     /// What was odd, for people.
     pub(crate) notes: Vec<String>,
+}
+
+/// What is known beside frames and segments of how far the journal went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct End {
+    /// The books at an orderly close, if nothing came after it.
+    pub(crate) closed: Option<Ledger>,
+    /// Numbers up to this one may have been given, and the file that would say which is gone.
+    pub(crate) numbers: Option<Seq>,
 }
 
 /// What a segment serves or the cursor has passed. A journal may hold a great many runs of such
@@ -55,7 +68,7 @@ impl Passed {
         // Older books can only say more in a journal that is damaged.
         let books = frames.iter().rev().find_map(|frame| match frame.kind {
             Kind::Checkpoint | Kind::Ack => frame.entry(),
-            Kind::Events | Kind::Packed | Kind::Retried => None,
+            Kind::Events | Kind::Packed | Kind::Retried | Kind::Letters => None,
         });
         let cursor = match books {
             Some(Entry::Checkpoint(ledger) | Entry::Ack(ledger)) => ledger.settled(),
@@ -73,7 +86,7 @@ impl Passed {
 
 /// Puts the frames, in the order they were written, and the sealed range together. Runs that are
 /// [`Passed`] are not looked into.
-pub(crate) fn recover(frames: &[Frame], sealed: Option<SeqRange>) -> Recovered {
+pub(crate) fn recover(frames: &[Frame], sealed: Option<SeqRange>, end: End) -> Recovered {
     let mut replay = Replay {
         sealed,
         passed: Passed::of(frames, sealed),
@@ -82,6 +95,10 @@ pub(crate) fn recover(frames: &[Frame], sealed: Option<SeqRange>) -> Recovered {
     for frame in frames {
         replay.apply(frame);
     }
+    if let Some(ledger) = end.closed {
+        replay.book(ledger);
+    }
+    replay.last = replay.last.max(end.numbers.unwrap_or(0));
     replay.finish()
 }
 
@@ -92,8 +109,8 @@ struct Replay {
     ledger: Option<Ledger>,
     events: BTreeMap<Seq, Event>,
     last: Seq,
-    /// Letters that were appended again, each with the event it became.
-    retried: Vec<(Seq, Seq)>,
+    /// Notes on letters, each with the event that one became which was appended again, or 0.
+    letters: Vec<(Seq, Option<LetterNote>, Option<Seq>)>,
     notes: Vec<String>,
 }
 
@@ -119,18 +136,16 @@ impl Replay {
                     }
                 }
             }
-            Some(Entry::Checkpoint(ledger) | Entry::Ack(ledger)) => {
-                self.truncate(ledger.appended + 1);
-                self.last = ledger.appended;
-                // The cursor only moves forward (I6); books from before damage are not older.
-                if self
-                    .ledger
-                    .is_none_or(|old| ledger.settled() >= old.settled())
-                {
-                    self.ledger = Some(ledger);
-                }
+            Some(Entry::Checkpoint(ledger) | Entry::Ack(ledger)) => self.book(ledger),
+            Some(Entry::Retried(letter)) => self.letters.push((self.last, None, Some(letter))),
+            Some(Entry::Letters(note)) => {
+                let (event, gone) = match note.gone {
+                    Some(Gone::Retried(letter)) => (self.last, Some(letter)),
+                    Some(Gone::Discarded(letter)) => (0, Some(letter)),
+                    None => (0, None),
+                };
+                self.letters.push((event, Some(note), gone));
             }
-            Some(Entry::Retried(letter)) => self.retried.push((self.last, letter)),
             None => self.notes.push(format!(
                 "a journal frame at offset {} checks but does not decode",
                 frame.offset
@@ -138,10 +153,20 @@ impl Replay {
         }
     }
 
+    fn book(&mut self, ledger: Ledger) {
+        self.truncate(ledger.appended + 1);
+        self.last = ledger.appended;
+        // The cursor only moves forward (I6); books from before damage are not older.
+        let is_older = |old: Ledger| ledger.settled() < old.settled();
+        if !self.ledger.is_some_and(is_older) {
+            self.ledger = Some(ledger);
+        }
+    }
+
     fn truncate(&mut self, from: Seq) {
         drop(self.events.split_off(&from));
         // Without its event, the note would take the letter away for nothing.
-        self.retried.retain(|(event, _)| *event < from);
+        self.letters.retain(|(event, ..)| *event < from);
     }
 
     fn is_sealed(&self, seq: Seq) -> bool {
@@ -151,7 +176,7 @@ impl Replay {
 
     fn finish(mut self) -> Recovered {
         let sealed = self.sealed;
-        let mut ledger = self.ledger(sealed);
+        let (mut ledger, books_gone) = self.ledger(sealed);
         ledger.appended = self
             .last
             .max(sealed.map_or(0, |s| s.last))
@@ -204,7 +229,8 @@ impl Replay {
             None => None,
         };
         let (tail_first, tail) = tail.unwrap_or((ledger.appended + 1, Vec::new()));
-        let retried = self.retried.into_iter().map(|(_, letter)| letter).collect();
+        let gone = self.letters.iter().filter_map(|(.., gone)| *gone).collect();
+        let letters = self.letters.iter().rev().find_map(|(_, note, _)| *note);
         let notes = self.notes;
         Recovered {
             ledger,
@@ -212,16 +238,18 @@ impl Replay {
             tail_first,
             missing,
             islands: runs,
-            retried,
+            gone,
+            letters,
+            books_gone,
             notes,
         }
     }
 
     /// The last books found. If there are none although something is there, what came before it
     /// is booked as lost: it may have been delivered, but nothing says so.
-    fn ledger(&mut self, sealed: Option<SeqRange>) -> Ledger {
+    fn ledger(&self, sealed: Option<SeqRange>) -> (Ledger, Option<SeqRange>) {
         if let Some(ledger) = self.ledger {
-            return ledger;
+            return (ledger, None);
         }
         let first_event = self.events.keys().next().copied();
         let first = first_event
@@ -230,14 +258,12 @@ impl Replay {
             .min()
             .unwrap_or(1);
         let mut ledger = Ledger::default();
-        if first > 1 {
-            ledger.settle(Settled::Lost, first - 1);
-            self.notes.push(format!(
-                "the books are gone; the events 1 to {} are booked as lost, although they may have been delivered",
-                first - 1
-            ));
-        }
-        ledger
+        let before = SeqRange {
+            first: 1,
+            last: first - 1,
+        };
+        ledger.settle(Settled::Lost, before.last);
+        (ledger, (before.last > 0).then_some(before))
     }
 }
 
@@ -289,6 +315,7 @@ mod tests {
         recover(
             &frames,
             sealed.map(|(first, last)| SeqRange { first, last }),
+            End::default(),
         )
     }
 
@@ -329,7 +356,7 @@ mod tests {
         assert_eq!((found.ledger.appended, found.missing), (8, vec![]));
         // A letter whose event went with the numbers that were given again stays.
         let found = run(&[Events(1, 6), Retried(2), Events(5, 1)], Some((1, 6)));
-        assert!(found.retried.is_empty());
+        assert!(found.gone.is_empty());
     }
 
     #[test]
@@ -370,7 +397,7 @@ mod tests {
     fn without_books_what_came_before_is_booked_as_lost() {
         let found = run(&[], Some((11, 20)));
         assert_eq!((found.ledger.lost, found.ledger.pending()), (10, 10));
-        assert_eq!(found.notes.len(), 1);
+        assert_eq!(found.books_gone, Some(range(1, 10)));
     }
 
     /// A retry whose commit failed was taken back by the books after it, but its note was
@@ -379,11 +406,11 @@ mod tests {
     fn a_retry_that_was_taken_back_keeps_its_letter() {
         let found = run(&[Events(1, 3), Retried(1), Books(2, 1)], None);
         assert_eq!(found.ledger.appended, 2);
-        assert!(found.retried.is_empty(), "{:?}", found.retried);
+        assert!(found.gone.is_empty(), "{:?}", found.gone);
     }
 
     #[test]
     fn retried_letters_are_remembered() {
-        assert_eq!(run(&[Events(1, 1), Retried(7)], None).retried, [7]);
+        assert_eq!(run(&[Events(1, 1), Retried(7)], None).gone, [7]);
     }
 }

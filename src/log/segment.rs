@@ -4,11 +4,9 @@
 //! where the one before ends. Nothing is ever written twice or removed: a segment in doubt is
 //! followed by a new one, and a settled segment is deleted as a directory.
 //!
-//! Opening a segment reads its whole file once, without sled ([`Scan`]), and so learns the range
-//! of every chunk before sled can touch anything: sled writes when it opens, and where it meets
-//! damage it may cut off what lies behind (sled 0.34.7 `src/pagecache/iterator.rs:129`). Only the
-//! last segment, if the scan found it whole, is handed to sled to be continued. All others are
-//! read by scan alone: that works on a full disk, cannot panic, and reads around any damage.
+//! Opening a segment reads its whole file once ([`Scan`]) and so learns the range of every chunk.
+//! That works on a full disk, cannot panic, and reads around any damage. A segment that an earlier
+//! process wrote is only read: the next chunk begins a new one, into which a small one is carried.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -139,55 +137,6 @@ impl Segment {
         Opening::begin(dir, first, queue)?.finish()
     }
 
-    /// Opens the last segment to read it and, if nothing speaks against it, to append to it.
-    /// What does, is the note. One that was made with another layout is only read.
-    pub(crate) fn open_to_append(
-        dir: &Path,
-        layout: Layout,
-        first: Seq,
-        queue: Uuid,
-    ) -> Result<(Self, Option<String>), Error> {
-        let mut segment = Self::open_to_read(dir, first, queue)?;
-        segment.sync_found()?;
-        let doubt = match &segment.scan {
-            None => Some("it has no file"),
-            Some(_) if segment.foreign => Some("it belongs elsewhere"),
-            Some(scan) => segment.doubt(scan),
-        };
-        if let Some(doubt) = doubt {
-            segment.closed = true;
-            return Ok((segment, Some(doubt.into())));
-        }
-        let found = segment.scan.as_ref().and_then(Scan::layout);
-        if found.is_some_and(|found| found != layout) {
-            // Made under settings for a smaller or a larger spool: nothing is wrong with it.
-            segment.closed = true;
-            return Ok((segment, None));
-        }
-        let opened = Store::open(dir, layout).and_then(|store| Ok((store.last(SPACE)?, store)));
-        let doubt = match opened {
-            Ok((last, store)) if last == segment.chunks.last().map(|place| place.number) => {
-                segment.closed = store.layout() != layout;
-                segment.store = Some(store);
-                return Ok((segment, None));
-            }
-            Ok((_, store)) => {
-                drop(store);
-                "sled does not see all of it".into()
-            }
-            Err(Error::Damaged { what, .. }) => what,
-            // Reading needs no room, and makes some in time.
-            Err(error) if error.is_out_of_room() => error.to_string(),
-            Err(error) => return Err(error),
-        };
-        // When it opens, sled zeroes what lies behind the end it sees. What is left counts: after
-        // a power cut the rest had never been synced, so the journal still has it (I3).
-        let mut segment = Self::open_to_read(dir, first, queue)?;
-        segment.sync_found()?;
-        segment.closed = true;
-        Ok((segment, Some(doubt)))
-    }
-
     fn empty(dir: &Path, first: Seq) -> Self {
         Self {
             dir: dir.to_path_buf(),
@@ -233,38 +182,87 @@ impl Segment {
         Ok(())
     }
 
-    /// Why nothing should be appended to what the scan found.
-    fn doubt(&self, scan: &Scan) -> Option<&'static str> {
-        let whole = (0..)
-            .zip(&self.chunks)
-            .all(|(number, place)| place.number == number)
-            && self.hole().is_none();
-        if scan.damaged() > 0 {
-            Some("a piece of it is damaged")
-        } else if scan.last(SPACE) != self.chunks.last().map(|place| place.number) {
-            Some("its last chunk is not complete")
-        } else if !whole {
-            Some("a chunk of it is missing")
-        } else {
-            None
+    /// Whether the scan found whole chunks and nothing else, so that the file is no longer needed
+    /// once they are elsewhere.
+    pub(crate) fn is_whole(&self) -> bool {
+        let Some(scan) = &self.scan else {
+            return false;
+        };
+        let numbered = |(number, place): (u64, &Place)| place.number == number;
+        scan.damaged() == 0
+            && !scan.is_altered()
+            && !self.damaged
+            && !self.foreign
+            && scan.last(SPACE) == self.chunks.last().map(|place| place.number)
+            && (0..).zip(&self.chunks).all(numbered)
+            && self.hole().is_none()
+    }
+
+    /// Whether its file is not what it was when it was closed.
+    pub(crate) fn is_altered(&self) -> bool {
+        self.scan.as_ref().is_some_and(Scan::is_altered)
+    }
+
+    /// Writes all its chunks to another segment, durably.
+    pub(crate) fn carry_into(&self, other: &mut Self) -> Result<(), Error> {
+        let fail = |source| Error::storage("read a segment", &self.dir)(source);
+        for place in &self.chunks {
+            let key = Key::new(SPACE, place.number);
+            let scan = self.scan.as_ref();
+            let bytes = scan.map_or(Ok(None), |scan| scan.read(key, place.whole));
+            let bytes = bytes.map_err(fail)?.ok_or_else(|| Error::Damaged {
+                what: "a chunk is not there any more".into(),
+                path: self.dir.clone(),
+            })?;
+            other.append(Encoded {
+                range: place.range,
+                bytes,
+            })?;
+        }
+        other.sync()
+    }
+
+    /// Whether this is its directory.
+    pub(crate) fn is_in(&self, dir: &Path) -> bool {
+        self.dir == dir
+    }
+
+    /// Its directory has another name now.
+    pub(crate) fn renamed(&mut self, dir: &Path) {
+        self.dir = dir.to_path_buf();
+        if let Some(store) = &mut self.store {
+            store.renamed(dir);
         }
     }
 
-    /// Whether chunks are missing before its last one.
-    fn hole(&self) -> Option<SeqRange> {
+    /// Ends it before `seq`: what is behind was never durable, and stands elsewhere.
+    pub(crate) fn end_before(&mut self, seq: Seq) {
+        self.chunks.retain(|place| place.range.last < seq);
+        self.last = seq - 1;
+        self.damaged = true;
+    }
+
+    /// The first events that are missing before its last chunk.
+    pub(crate) fn hole(&self) -> Option<SeqRange> {
+        self.holes().into_iter().next()
+    }
+
+    /// All that is missing before its last chunk.
+    pub(crate) fn holes(&self) -> Vec<SeqRange> {
         let mut next = self.first;
+        let mut holes = Vec::new();
         for Place { range, .. } in &self.chunks {
-            if range.first != next {
+            if range.first > next {
                 let last = range.first - 1;
-                return Some(SeqRange { first: next, last });
+                holes.push(SeqRange { first: next, last });
             }
-            next = range.last + 1;
+            next = range.last.saturating_add(1);
         }
-        None
+        holes
     }
 
     /// Makes durable what another process may have left in the page cache.
-    fn sync_found(&mut self) -> Result<(), Error> {
+    pub(crate) fn sync_found(&mut self) -> Result<(), Error> {
         let path = self.dir.join("db");
         match OpenOptions::new().write(true).open(&path) {
             Ok(file) => file.sync_all(),
@@ -359,7 +357,9 @@ impl Segment {
     /// Ends it: it is only read from here on. The caller has synced it.
     pub(crate) fn close(&mut self) {
         self.closed = true;
-        self.store = None;
+        if let Some(store) = self.store.take() {
+            store.close();
+        }
     }
 
     /// Gives up the chunks whose sync is outstanding, to be written to another segment. From
@@ -406,33 +406,24 @@ impl Segment {
             return Ok(chunk.events());
         }
         let key = Key::new(SPACE, place.number);
-        if let Some(store) = &self.store {
-            // What was there at opening is read around sled, which keeps memory for what it reads.
-            if let Some(scan) = &self.scan
-                && let Ok(Some(bytes)) = scan.read(key, place.whole)
-                && let Some(events) = self.decode(&bytes, place)?
-            {
-                return Ok(Some(events));
-            }
-            // Whatever sled says, the file may still have it.
-            if let Ok(Some(bytes)) = store.read(key)
-                && let Some(events) = self.decode(&bytes, place)?
-            {
-                return Ok(Some(events));
-            }
-            self.scan = None;
-        }
         let fail = |source| Error::storage("read a segment", &self.dir)(source);
-        let scan = match self.scan.take() {
-            Some(scan) => scan,
-            None => Scan::of(&self.dir.join("db")).map_err(fail)?,
-        };
-        let bytes = scan.read(key, place.whole).map_err(fail)?;
-        self.scan = Some(scan);
-        match bytes {
-            Some(bytes) => self.decode(&bytes, place),
-            None => Ok(None),
+        // While sled writes to the file, it moves what is in it.
+        let looks = if self.store.is_some() { 3 } else { 1 };
+        for look in 1..=looks {
+            let mut scan = match self.scan.take().filter(|_| look < 3) {
+                Some(scan) => scan,
+                None => Scan::of(&self.dir.join("db")).map_err(fail)?,
+            };
+            if look == 2 {
+                scan.look_on().map_err(fail)?;
+            }
+            let bytes = scan.read(key, place.whole).map_err(fail)?;
+            self.scan = Some(scan);
+            if let Some(bytes) = bytes {
+                return self.decode(&bytes, place);
+            }
         }
+        Ok(None)
     }
 
     fn decode(&self, bytes: &[u8], place: Place) -> Result<Option<Vec<StoredEvent>>, Error> {
@@ -469,6 +460,15 @@ impl Segment {
         let none = self.first.saturating_sub(1);
         let covered = self.chunks.last().map_or(none, |place| place.range.last);
         self.damaged || self.hole().is_some_and(|hole| hole.first <= end) || covered < end
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // Whatever it was given is synced, or in the journal.
+        if self.unsynced.is_empty() {
+            self.close();
+        }
     }
 }
 

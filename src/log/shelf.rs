@@ -15,29 +15,45 @@
 //!
 //! It stays in its place and is read around the damage until all of it is settled, since that
 //! loses least; the ranges that are gone are reported as the reader comes to them. Then it is
-//! moved to `quarantine/` beside `segments/` instead of being deleted.
+//! moved to `quarantine/` beside `segments/` instead of being deleted. Reading changes nothing.
+//!
+//! # After a restart
+//!
+//! What an earlier process wrote is only read (I12). So that many short sessions do not leave many
+//! small segments, a small last one is carried into the one that the next chunk begins: it is
+//! filled as `<first>.new`, the old one becomes `<first>.old`, the new one takes its name, and the
+//! old one is deleted. A crash in between leaves one of them, and each has every chunk (I2).
 
 mod coming;
 pub(crate) mod keeper;
 mod removal;
+mod row;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use uuid::Uuid;
 
 use super::piece::Layout;
 use super::segment::{Encoded, Found, Segment};
-use super::store::{dir_bytes, make_dir, sync_dir};
+use super::store::{make_dir, sync_dir};
 use coming::Coming;
 
 use crate::error::Error;
 use crate::event::{Seq, StoredEvent};
+use crate::incident::Finding;
 use crate::status::SeqRange;
 pub(crate) use removal::Removal;
+use row::dir_of;
+pub(crate) use row::{Row, place as segment_place};
+
+/// A last segment is carried on while its chunks are less than this part of what a segment takes.
+const CARRIED_PART: u64 = 4;
 
 /// The row of segments. Only the one being written is open in sled; besides, only the one being
 /// read is open, and the one behind it.
@@ -46,6 +62,13 @@ pub(crate) struct Shelf {
     dir: PathBuf,
     segment_bytes: u64,
     queue: Uuid,
+    /// Whether the last segment was written by an earlier process.
+    inherited: bool,
+    /// What was found while reading, until the log takes it, and whether there is any.
+    findings: Vec<Finding>,
+    has_found: Arc<AtomicBool>,
+    /// Directories that belong elsewhere: they are not read.
+    foreign: BTreeSet<Seq>,
     /// All segments but the last: first sequence number and bytes on disk.
     older: BTreeMap<Seq, u64>,
     last: Option<Segment>,
@@ -78,60 +101,8 @@ pub(crate) enum Shelved<'a> {
 }
 
 impl Shelf {
-    /// Opens the shelf: reads the names in `dir`, and the last segment. The notes say, for
-    /// people, what was odd. A directory that does not exist is an empty shelf.
-    pub(crate) fn open(
-        dir: &Path,
-        segment_bytes: u64,
-        queue: Uuid,
-    ) -> Result<(Self, Vec<String>), Error> {
-        let mut shelf = Self {
-            dir: dir.to_path_buf(),
-            segment_bytes,
-            queue,
-            older: BTreeMap::new(),
-            last: None,
-            reader: None,
-            coming: None,
-            damaged: BTreeSet::new(),
-            homeless: Vec::new(),
-            cached: VecDeque::new(),
-            ahead: VecDeque::new(),
-            synced_before: 0,
-        };
-        let mut notes = Vec::new();
-        for entry in entries(dir)? {
-            match segment_name(&entry) {
-                Some(first) => {
-                    shelf.older.insert(first, dir_bytes(&entry.path()));
-                }
-                None => notes.push(format!(
-                    "left alone in segments/, since it is no segment: {}",
-                    entry.file_name().to_string_lossy()
-                )),
-            }
-        }
-        while let Some((first, _)) = shelf.older.pop_last() {
-            let (segment, doubt) =
-                Segment::open_to_append(&shelf.path(first), shelf.layout(), first, shelf.queue)?;
-            if segment.is_foreign() {
-                drop(segment);
-                shelf.clear_away(first, true)?;
-                notes.push(format!(
-                    "segment {first} belongs elsewhere; it was moved to quarantine"
-                ));
-                continue;
-            }
-            notes.extend(doubt.map(|doubt| {
-                format!("segment {first} is not continued, a new one will be begun: {doubt}")
-            }));
-            shelf.last = Some(segment);
-            break;
-        }
-        Ok((shelf, notes))
-    }
-
     /// The first sequence number on the shelf.
+    #[cfg(test)]
     pub(crate) fn first_seq(&self) -> Option<Seq> {
         let last = self.last.as_ref().map(Segment::first_seq);
         self.older
@@ -234,12 +205,14 @@ impl Shelf {
             None => self.open_to_read(first)?,
         };
         if reader.is_foreign() {
-            drop(reader);
-            tracing::warn!(first, "a segment belongs elsewhere; moved to quarantine");
-            self.clear_away(first, true)?;
+            self.find_out(row::foreign(first));
+            self.foreign.insert(first);
             self.older.remove(&first);
             // What is here belongs to the segment before, if there is one.
             return self.find(seq);
+        }
+        if reader.is_altered() && self.damaged.insert(first) {
+            self.find_out(row::altered(first));
         }
         let found = reader.read(seq, end);
         if end.is_some_and(|end| reader.is_damaged(end)) {
@@ -308,6 +281,9 @@ impl Shelf {
             // sled keeps megabytes of memory for an open file: one at a time is enough.
             last.close();
         }
+        if let Some(segment) = self.carry(first) {
+            return Ok(segment);
+        }
         if let Some(last) = self.last.take_if(|last| last.first_seq() == first) {
             // Nothing in it was ever synced: what it was given is in memory. Its name is needed.
             let damaged = self.damaged.remove(&first) || last.is_damaged(last.last_seq());
@@ -331,6 +307,82 @@ impl Shelf {
         Ok(segment)
     }
 
+    /// Carries the last segment into a new one that goes on with `next`, if an earlier process left
+    /// it small and whole. None if not, or if the disk refuses: then it stays as it is.
+    fn carry(&mut self, next: Seq) -> Option<Segment> {
+        let is_inherited = std::mem::take(&mut self.inherited);
+        let is_small = |last: &Segment| last.chunk_bytes() < self.segment_bytes / CARRIED_PART;
+        let follows = |last: &Segment| last.last_seq() + 1 == next && last.last_seq() > 0;
+        let last = self.last.as_ref().filter(|_| is_inherited)?;
+        let first = last.first_seq();
+        let has_chunks = last.last_seq() >= first && last.is_whole();
+        if !(has_chunks && is_small(last) && follows(last)) || self.damaged.contains(&first) {
+            return None;
+        }
+        match self.carry_over(last) {
+            Ok(segment) => {
+                self.last = None;
+                Some(segment)
+            }
+            Err(error) => {
+                tracing::debug!(%error, first, "a small segment is not carried on");
+                None
+            }
+        }
+    }
+
+    /// The old one loses its name only once every chunk is durable in the new one (I2).
+    fn carry_over(&self, last: &Segment) -> Result<Segment, Error> {
+        let first = last.first_seq();
+        let path = self.path(first);
+        let [new, old] = ["new", "old"].map(|end| path.with_extension(end));
+        remove_dir(&new)?;
+        remove_dir(&old)?;
+        let carry = || {
+            let mut segment = Segment::create(&new, self.layout(), first, self.queue)?;
+            last.carry_into(&mut segment)?;
+            Ok::<_, Error>(segment)
+        };
+        let mut segment = carry().inspect_err(|_| drop(remove_dir(&new)))?;
+        let failed = || Error::storage("carry a segment on", &path);
+        fs::rename(&path, &old).map_err(failed())?;
+        if let Err(source) = fs::rename(&new, &path) {
+            // Each of the two has all, and either is found.
+            drop(fs::rename(&old, &path));
+            return Err(failed()(source));
+        }
+        sync_dir(&self.dir)?;
+        segment.renamed(&path);
+        // What is left of it is deleted at the next opening.
+        drop(remove_dir(&old));
+        Ok(segment)
+    }
+
+    fn find_out(&mut self, finding: Finding) {
+        self.findings.push(finding);
+        self.has_found.store(true, Ordering::Release);
+    }
+
+    /// Set while there is something to take.
+    pub(crate) fn has_found(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.has_found)
+    }
+
+    /// What was found while reading, since this was asked last.
+    pub(crate) fn take_findings(&mut self) -> Vec<Finding> {
+        self.has_found.store(false, Ordering::Release);
+        std::mem::take(&mut self.findings)
+    }
+
+    /// Moves directories that belong elsewhere to quarantine: nothing in them was ever read. The
+    /// caller has put that on record.
+    pub(crate) fn set_foreign_aside(&mut self) -> Result<(), Error> {
+        while let Some(first) = self.foreign.pop_first() {
+            self.clear_away(first, true)?;
+        }
+        Ok(())
+    }
+
     fn make_dir(&self) -> Result<(), Error> {
         if self.dir.is_dir() {
             return Ok(());
@@ -345,19 +397,12 @@ impl Shelf {
     }
 
     fn path(&self, first: Seq) -> PathBuf {
-        self.dir.join(format!("{first:020}"))
+        row::path(&self.dir, first)
     }
 }
 
 /// What the log asks of the shelf beside reading and writing.
 impl Shelf {
-    /// The range that the segments cover; `None` if there is nothing in them. What is missing
-    /// in between counts as covered.
-    pub(crate) fn range(&self) -> Option<SeqRange> {
-        let (first, last) = (self.first_seq()?, self.last_seq()?);
-        (first <= last).then_some(SeqRange { first, last })
-    }
-
     /// The last sequence number of the oldest segment.
     pub(crate) fn first_segment_last(&self) -> Option<Seq> {
         match self.older.first_key_value() {
@@ -411,21 +456,15 @@ pub(crate) fn quarantine(path: &Path, spool: &Path) -> Result<String, Error> {
     Ok(free)
 }
 
-fn entries(dir: &Path) -> Result<Vec<fs::DirEntry>, Error> {
-    match fs::read_dir(dir).and_then(Iterator::collect) {
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        result => result.map_err(Error::storage("list the segments", dir)),
+/// Removes a directory with all that is in it, if it is there.
+fn remove_dir(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::storage(
+            "remove a directory of the spool",
+            path,
+        )(source)),
+        _ => Ok(()),
     }
-}
-
-/// The first sequence number in the name of a segment's directory.
-fn segment_name(entry: &fs::DirEntry) -> Option<Seq> {
-    let name = entry.file_name();
-    let name = name.to_str()?;
-    let digits = name.len() == 20 && name.bytes().all(|b| b.is_ascii_digit());
-    let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-    let first = name.parse().ok()?;
-    (digits && is_dir && first > 0).then_some(first)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 mod open;
 mod read;
 mod seal;
-mod space;
+pub(crate) mod space;
 mod staged;
 
 use std::cell::Cell;
@@ -19,18 +19,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dir::SpoolDir;
-use super::journal::{Journal, Through};
+use super::frame::{Gone, LetterNote};
+use super::incidents::Record;
+use super::journal::{Journal, LETTERS_BYTES, Through};
+use super::letters::Letters;
+use super::memo;
 use super::shelf::keeper::{Begun, Keeper, Nudge};
-use super::state::State;
 use super::tail::Tail;
 use super::{Log, Memo, Position, Read, ReadReply};
 use crate::clock::Clock;
 use crate::dead::DeadLetter;
 use crate::error::Error;
-use crate::event::{Event, Receipt, Seq};
-use crate::ledger::{Ledger, Settled};
+use crate::event::{Event, Receipt, Seq, unix_ms};
+use crate::incident::{Finding, Incident};
+use crate::ledger::{Ledger, LetterLedger, Settled};
 use crate::observe::{self, Place};
-use crate::settings::Settings;
+use crate::settings::{Durability, Settings};
 use crate::status::SeqRange;
 use read::{Limit, ReadTimes};
 use staged::Staged;
@@ -53,10 +57,16 @@ pub(crate) struct SpoolLog {
     removing: Option<Begun<Result<usize, Error>>>,
     /// The books and the end of the oldest segment when deleting was begun last.
     removal_tried: Option<(Ledger, Option<Seq>)>,
-    state: State,
-    /// Bytes of the state on disk, measured when it changed.
-    state_bytes: u64,
-    state_to_tidy: bool,
+    letters: Letters,
+    /// What became of dead letters, but for how many are held.
+    letter_books: LetterNote,
+    /// Bytes of the letters on disk, measured when they changed.
+    letters_bytes: u64,
+    letters_to_tidy: bool,
+    memo: Memo,
+    record: Record,
+    /// The incidents that no person has seen; `None` if there are none.
+    unseen: Option<Arc<Vec<Incident>>>,
     /// The books of everything committed; their sum is the cursor.
     ledger: Ledger,
     /// The cursor that a power cut cannot take back.
@@ -88,6 +98,10 @@ struct Sealing {
 impl SpoolLog {
     fn cursor(&self) -> Seq {
         self.ledger.settled()
+    }
+
+    fn letter_ledger(&self) -> LetterLedger {
+        ledger_of(self.letter_books, self.letters.count())
     }
 
     /// When the oldest pending event happened, if it is known: it was in memory, or read lately.
@@ -157,9 +171,8 @@ impl SpoolLog {
         }
         self.journal.write()?;
         self.journal.sync()?;
-        self.journal.forget_failed();
         self.note_synced();
-        Ok(())
+        self.journal.forget_failed(ledger)
     }
 
     /// Writes the books as they are once `count` more events are settled.
@@ -200,6 +213,55 @@ impl SpoolLog {
         Ok(())
     }
 
+    /// Whether an append waits for the disk.
+    fn is_synced(&self) -> bool {
+        self.settings.durability == Durability::Synced
+    }
+
+    /// Puts on record what was found since opening, before anything is done because of it.
+    fn put_on_record(&mut self, findings: &[Finding]) -> Result<(), Error> {
+        let news = self.record.news(findings);
+        if news.is_empty() {
+            return Ok(());
+        }
+        for finding in &news {
+            observe::incident(finding);
+        }
+        let before = self.record.clone();
+        self.record.add(news, unix_ms(self.clock.wall()));
+        self.write_record(before)
+    }
+
+    fn write_record(&mut self, before: Record) -> Result<(), Error> {
+        let mut written = self.record.write(self.dir.path());
+        if written.as_ref().is_err_and(Error::is_out_of_room) && self.dir.drop_ballast() {
+            written = self.record.write(self.dir.path());
+        }
+        if written.is_err() {
+            self.record = before;
+        }
+        self.note_record();
+        written
+    }
+
+    fn note_record(&mut self) {
+        let unseen = self.record.unseen();
+        self.unseen = (!unseen.is_empty()).then(|| Arc::new(unseen));
+        self.news = true;
+    }
+
+    /// Takes a letter away: first a note in the journal, durably, with the books, then the letter.
+    /// Should this be cut off in between, the next opening finds the note and removes the letter.
+    fn note_gone(&mut self, gone: Gone) -> LetterNote {
+        let mut books = self.letter_books;
+        match gone {
+            Gone::Retried(_) => books.retried += 1,
+            Gone::Discarded(_) => books.discarded += 1,
+        }
+        let gone = Some(gone);
+        LetterNote { gone, ..books }
+    }
+
     fn note_fault<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         match &result {
             Ok(_) => self.news |= self.fault.take().is_some(),
@@ -213,6 +275,18 @@ impl SpoolLog {
             }
         }
         result
+    }
+}
+
+/// The books of dead letters with those that are held.
+pub(crate) fn ledger_of(books: LetterNote, held: u64) -> LetterLedger {
+    LetterLedger {
+        held,
+        retried: books.retried,
+        discarded: books.discarded,
+        lost: books.lost,
+        earlier: books.earlier,
+        returned: books.returned,
     }
 }
 
@@ -290,6 +364,12 @@ impl Log for SpoolLog {
         if count == 0 {
             return Ok(());
         }
+        if how == Settled::Lost {
+            let first = self.cursor() + 1;
+            let last = through;
+            let finding = Finding::events("segments", SeqRange { first, last }, "");
+            self.put_on_record(&[finding])?;
+        }
         let written = self.write_ack(how, count);
         self.note_fault(written)?;
         // The frame is with the system: the cursor moves (I6), and survives the process.
@@ -311,7 +391,7 @@ impl Log for SpoolLog {
             );
             return Err(Error::Damaged {
                 what,
-                path: self.dir.join("state"),
+                path: self.dir.join("letters"),
             });
         }
         if self.is_unsynced() {
@@ -320,56 +400,77 @@ impl Log for SpoolLog {
             self.commit(true)?;
         }
         // Durable before the cursor passes the event (I5).
-        let mut put = self.state.put_letter(letter);
+        let mut put = self.letters.put(letter);
         if put.as_ref().is_err_and(Error::is_out_of_room) && self.dir.drop_ballast() {
-            put = self.state.put_letter(letter);
+            put = self.letters.put(letter);
         }
-        self.state_changed();
+        self.letters_changed();
         self.note_fault(put)?;
         self.settle(letter.seq, how)
     }
 
     fn letters(&mut self, after: Seq, max: usize) -> Result<Vec<DeadLetter>, Error> {
-        self.state.letters(after, max)
+        self.letters.letters(after, max)
     }
 
     fn letter(&mut self, seq: Seq) -> Result<Option<DeadLetter>, Error> {
-        self.state.letter(seq)
+        self.letters.letter(seq)
     }
 
     fn retry(&mut self, seq: Seq) -> Result<Receipt, Error> {
         let letter = self.letter(seq)?.ok_or(Error::NoSuchLetter { seq })?;
-        let receipt = Receipt::new(
-            self.stage(std::slice::from_ref(&letter.event))?,
-            letter.event.id(),
-        );
-        self.staged.retried = Some(seq);
+        let id = letter.event.id();
+        let first = self.stage(std::slice::from_ref(&letter.event))?;
+        let note = self.note_gone(Gone::Retried(seq));
+        self.staged.note = Some(note);
         self.commit(true)?;
         // The event is durably in the queue again. If this fails, or the process dies here, the
         // next opening finds the note in the journal and removes the letter then.
-        let removed = self.state.remove_letter(seq);
-        self.state_changed();
-        removed.map(|_| receipt)
+        self.letter_books = LetterNote { gone: None, ..note };
+        let removed = self.letters.remove(seq);
+        self.letters_changed();
+        removed.map(|_| Receipt::new(first, id))
     }
 
     fn discard(&mut self, seq: Seq) -> Result<(), Error> {
-        let removed = self.state.remove_letter(seq);
-        self.state_changed();
-        if removed? {
-            Ok(())
-        } else {
-            Err(Error::NoSuchLetter { seq })
+        if self.letters.seqs(seq - 1, 1) != [seq] {
+            return Err(Error::NoSuchLetter { seq });
         }
+        self.make_journal_room(LETTERS_BYTES)?;
+        let note = self.note_gone(Gone::Discarded(seq));
+        self.journal.push_letters(note);
+        self.journal.write()?;
+        self.journal.sync()?;
+        self.note_synced();
+        self.letter_books = LetterNote { gone: None, ..note };
+        let removed = self.letters.remove(seq);
+        self.letters_changed();
+        removed.map(drop)
+    }
+
+    fn incidents(&mut self) -> Vec<Incident> {
+        self.record.all().to_vec()
+    }
+
+    fn acknowledge(&mut self, number: Option<u64>) -> Result<u64, Error> {
+        let before = self.record.clone();
+        let count = self.record.acknowledge(number, unix_ms(self.clock.wall()));
+        if count > 0 {
+            self.write_record(before)?;
+        }
+        Ok(count)
     }
 
     fn memo(&mut self) -> Result<Memo, Error> {
-        self.state.memo()
+        Ok(self.memo.clone())
     }
 
     fn remember(&mut self, memo: &Memo) -> Result<(), Error> {
-        let set = self.state.set_memo(memo);
-        self.state_changed();
-        self.note_fault(set)
+        let written = memo::write(self.dir.path(), memo);
+        if written.is_ok() {
+            self.memo = memo.clone();
+        }
+        self.note_fault(written)
     }
 
     fn position(&self) -> Position {
@@ -377,10 +478,12 @@ impl Log for SpoolLog {
             cursor: self.cursor(),
             last_seq: self.ledger.appended,
             ledger: self.ledger,
-            dead_letters: self.state.count(),
+            dead_letters: self.letters.count(),
+            letters: self.letter_ledger(),
             disk_bytes: self.disk_bytes(),
             oldest_ms: self.oldest_ms(),
             missing: self.missing.clone(),
+            incidents: self.unseen.clone(),
             fault: self.fault.clone(),
         }
     }
@@ -391,7 +494,8 @@ impl Log for SpoolLog {
 
     fn tidy(&mut self) -> Result<bool, Error> {
         self.shelf.check();
-        let removed = self.remove_settled().and_then(|()| self.tidy_state());
+        self.take_findings()?;
+        let removed = self.remove_settled().and_then(|()| self.tidy_letters());
         let result = removed.and_then(|()| self.seal_if_long());
         match result {
             Ok(more) => Ok(more),

@@ -1,29 +1,34 @@
-//! One sled database, made safe: the only file that names sled.
+//! One sled database that is written and never read: the only file that names sled.
+//!
+//! sled is the pen, not the eye (I12): it is given only directories that were made for it and hold
+//! nothing. What it wrote is found by a scan of the file (`piece.rs`), since sled, when it opens a
+//! file, zeroes what it does not understand (sled 0.34.7 `src/pagecache/iterator.rs:129`).
 //!
 //! Everything here answers to what sled 0.34.7 really does:
 //!
 //! - `flush` is not an fdatasync on Linux (`src/pagecache/iobuf.rs:728`), so [`Store::sync`] adds
 //!   one on a handle of its own, opened before anything is written: the system reports a failed
 //!   write-back once to each handle that was already open.
-//! - A power cut with much unsynced log behind it can destroy the whole database, so a store
-//!   syncs by itself before 32 KiB of pieces have gathered, 4 KiB in a small store, or four times
-//!   as many from [`Store::put_last`] ([`Layout::unsynced_bytes`]). sled writes a leaf of up to 17
-//!   pieces again every ten inserts, splits it, and pads its log segments. With incompressible
-//!   values of many pieces it was seen to write 270 KB at most between two syncs, half of a log
-//!   segment, and 350 KB with values removed and written again, two thirds; in a small store 34 KB
-//!   and 45 KB, the same parts. With `put_last`, which fills leaves that are not written again,
-//!   it was 165 KB at most, a third, also behind a leaf that was full when the store was opened.
-//! - A kill while it opens can leave `snap.*.generating` behind, which it then takes for its
-//!   newest snapshot and refuses for ever (`src/pagecache/snapshot.rs:532`): removed first.
-//! - It panics on damaged files and, when an fsync fails, in `Drop` (`src/pagecache/logger.rs:467`),
-//!   so every call is guarded. A program built with `panic = "abort"` has no such guard.
+//! - sled writes a leaf of up to 17 pieces again every ten inserts, splits it, and writes over log
+//!   segments whose content it has written elsewhere. So that what was synced is not written over
+//!   before its copy is durable, a store syncs by itself before 32 KiB of pieces have gathered,
+//!   4 KiB in a small store, or four times as many from [`Store::put_last`]
+//!   ([`Layout::unsynced_bytes`]). With incompressible values of many pieces it was seen to write
+//!   270 KB at most between two syncs, half of a log segment, and 350 KB with values written again,
+//!   two thirds; in a small store 34 KB and 45 KB, the same parts. With `put_last`, which fills
+//!   leaves that are not written again, it was 165 KB at most, a third.
+//! - It panics when an fsync fails in `Drop` (`src/pagecache/logger.rs:467`), so every call is
+//!   guarded. A program built with `panic = "abort"` has no such guard.
 //! - Its waits have no timeout (`src/pagecache/iobuf.rs:997`). The wait for a flush, the one place
 //!   where the disk is waited for, is given up after a minute; the database is then left alone
 //!   for good, since dropping it would wait in the same place. Waits inside an insert, which
 //!   happen only when all buffers are under way, cannot be given up.
 //!
 //! After any failed write the store takes no more writes: sled's own state is in doubt, and a
-//! second fdatasync that succeeds proves nothing. Reading goes on as long as it works.
+//! second fdatasync that succeeds proves nothing.
+//!
+//! A store that is [closed](Store::close) gets a `sum` beside its file: length and CRC32C of all of
+//! it. Nothing is ever written to it again, so a bit that changes anywhere is noticed.
 //!
 //! Values are split into pieces as `piece.rs` lays out; one counts only if all its pieces are
 //! there and its checksum holds. Only plain inserts are used: a batch takes a lock that all
@@ -40,7 +45,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use super::piece::{self, Key, Layout, Piece, Scan};
+use super::piece::{self, Key, Layout};
+use super::sum;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 
@@ -57,9 +63,6 @@ const PLACE_BYTES: u64 = 512;
 
 /// How many times as many bytes of pieces may wait for a sync if nothing is written again for them.
 const CROWDED: u64 = 4;
-
-/// How long a database that was just dropped may hold its lock.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a flush may take. A slow disk takes seconds; a flush that lost its wake-up takes
 /// for ever.
@@ -90,23 +93,18 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Makes a new store; when this returns, its files and their names are durable.
+    /// Makes a new store in a directory that does not exist; when this returns, its files and their
+    /// names are durable.
+    ///
+    /// [`Error::Storage`] if the system refuses, [`Error::Damaged`] if sled does.
     pub(crate) fn create(path: &Path, layout: Layout) -> Result<Self, Error> {
         make_dir(path)?;
-        let store = Self::open(path, layout)?;
-        sync_dir(path.parent().unwrap_or(Path::new(".")))?;
-        Ok(store)
-    }
-
-    /// Opens a store, or finishes making one that was cut off while it was made. One that has a
-    /// layout keeps it; otherwise it gets this one.
-    ///
-    /// [`Error::Damaged`] if sled refuses the files or panics on them; [`Error::Storage`] if the
-    /// system refuses.
-    pub(crate) fn open(path: &Path, layout: Layout) -> Result<Self, Error> {
-        remove_torn_snapshots(path)?;
-        let layout = layout_of(path)?.unwrap_or(layout);
-        let db = open_patiently(path, layout)?;
+        let config = sled::Config::new()
+            .path(path)
+            .segment_size(layout.log_segment_bytes())
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None);
+        let db = guarded("make a store", path, || config.open())?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -117,18 +115,33 @@ impl Store {
             layout,
             db: Some(db),
             file,
-            // Its last leaf may be full of pieces, and is written again when it is split.
-            unsynced_bytes: layout.unsynced_bytes() / 2,
+            unsynced_bytes: 0,
             stopped: None,
             #[cfg(test)]
             watch: None,
         };
         store.sync_names()?;
+        sync_dir(path.parent().unwrap_or(Path::new(".")))?;
         Ok(store)
     }
 
-    /// Makes durable what sled leaves to chance when it creates or opens: the files and their
-    /// names. Nobody but the owner may read them.
+    /// Ends it: sled lets go of the file, and the sum of all its bytes is put beside it. Without
+    /// one, if that fails, it is only known less well whether the file was damaged.
+    pub(crate) fn close(mut self) {
+        let was_good = self.stopped.is_none() && self.db.is_some() && self.sync().is_ok();
+        let path = self.path.clone();
+        drop(self);
+        if was_good && let Err(error) = sum::write(&path) {
+            tracing::debug!(%error, path = %path.display(), "a closed store has no sum");
+        }
+    }
+
+    /// The directory it is in has another name now. sled uses none.
+    pub(crate) fn renamed(&mut self, path: &Path) {
+        self.path = path.to_path_buf();
+    }
+
+    /// Makes durable what sled leaves to chance when it creates: the files and their names. Nobody but the owner may read them.
     fn sync_names(&self) -> Result<(), Error> {
         for name in ["conf", "db"] {
             let path = self.path.join(name);
@@ -209,19 +222,6 @@ impl Store {
         Ok(piece::Whole::of(value))
     }
 
-    /// Removes a value, its first piece first: without that one the others mean nothing.
-    pub(crate) fn remove(&mut self, key: Key) -> Result<(), Error> {
-        for index in 0..=u16::MAX {
-            // A removal is a few bytes, but may make sled write its whole leaf again.
-            self.make_room(CROWDED * self.layout.piece_bytes() as u64)?;
-            let was = self.write("remove from a store", |db| db.remove(key.piece(index)))?;
-            if was.is_none() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
     fn make_room(&mut self, bytes: u64) -> Result<(), Error> {
         if self.unsynced_bytes + bytes > self.layout.unsynced_bytes() {
             self.sync()?;
@@ -264,73 +264,6 @@ impl Store {
         }
         self.unsynced_bytes = 0;
         Ok(())
-    }
-
-    /// Reads a value. [`Error::Damaged`] if a part of it is missing or does not check.
-    pub(crate) fn read(&self, key: Key) -> Result<Option<Vec<u8>>, Error> {
-        let Some(bytes) = self.piece(key, 0)? else {
-            return Ok(None);
-        };
-        let first = Piece::parse(&bytes).filter(|p| (p.key, p.index) == (key, 0));
-        let whole = first
-            .ok_or_else(|| self.damaged("a piece does not check"))?
-            .whole;
-        let mut value = first.map_or(&[][..], |p| p.body).to_vec();
-        for index in (1..=u16::MAX).take(self.layout.pieces(whole) - 1) {
-            let bytes = self.piece(key, index)?;
-            let piece = bytes.as_deref().and_then(Piece::parse);
-            let piece = piece.filter(|p| (p.key, p.index, p.whole) == (key, index, whole));
-            let piece = piece.ok_or_else(|| self.damaged("a piece is missing"))?;
-            value.extend_from_slice(piece.body);
-        }
-        if whole.fits(&value) {
-            Ok(Some(value))
-        } else {
-            Err(self.damaged("a value does not check"))
-        }
-    }
-
-    fn piece(&self, key: Key, index: u16) -> Result<Option<sled::IVec>, Error> {
-        let found = self.call("read from a store", |db| db.get(key.piece(index)))?;
-        Ok(found.filter(|bytes| !bytes.is_empty()))
-    }
-
-    /// The greatest number of a space, whether its value is complete or not.
-    pub(crate) fn last(&self, space: u8) -> Result<Option<u64>, Error> {
-        let (low, high) = (Key::new(space, 0), Key::new(space, u64::MAX));
-        let last = self.call("search a store", |db| {
-            let is_place = |entry: &sled::Result<(sled::IVec, sled::IVec)>| matches!(entry, Ok((_, bytes)) if bytes.is_empty());
-            let mut entries = db.range(low.piece(0)..=high.piece(u16::MAX)).rev();
-            entries.find(|entry| !is_place(entry)).transpose()
-        })?;
-        Ok(last
-            .and_then(|(key, _)| Key::parse(&key))
-            .map(|(key, _)| key.number))
-    }
-
-    /// The next value of a space from number `from` on that has its first piece: number, bytes.
-    pub(crate) fn next(&self, space: u8, from: u64) -> Result<Option<(u64, u64)>, Error> {
-        let high = Key::new(space, u64::MAX).piece(u16::MAX);
-        let mut low = Key::new(space, from).piece(0);
-        loop {
-            let next = self.call("search a store", |db| {
-                db.range(low..=high).next().transpose()
-            })?;
-            let Some((name, bytes)) = next else {
-                return Ok(None);
-            };
-            match (Key::parse(&name), Piece::parse(&bytes)) {
-                (Some((key, 0)), Some(piece)) => {
-                    return Ok(Some((key.number, piece.whole.bytes())));
-                }
-                (Some((_, 0)) | None, _) => return Err(self.damaged("a piece does not check")),
-                // The rest of a removal that was cut off.
-                (Some((key, _)), _) => match key.number.checked_add(1) {
-                    Some(number) => low = Key::new(space, number).piece(0),
-                    None => return Ok(None),
-                },
-            }
-        }
     }
 
     /// Runs a write; after any error there are no more.
@@ -390,13 +323,6 @@ impl Store {
         let failed = self.write("test", |_| Err::<(), _>(full().into()));
         assert!(failed.unwrap_err().is_out_of_room());
     }
-
-    fn damaged(&self, what: &str) -> Error {
-        Error::Damaged {
-            what: what.into(),
-            path: self.path.clone(),
-        }
-    }
 }
 
 impl Drop for Store {
@@ -437,65 +363,6 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 
 fn is_timeout(error: &Error) -> bool {
     matches!(error, Error::Storage { source, .. } if source.kind() == io::ErrorKind::TimedOut)
-}
-
-/// Opens the database, waiting for the lock of one just dropped: a thread of sled's pool may hold
-/// the file a few milliseconds longer and tells nobody when it lets go, so there is nothing to
-/// wait for but time.
-fn open_patiently(path: &Path, layout: Layout) -> Result<sled::Db, Error> {
-    let deadline = SystemClock.monotonic() + LOCK_PATIENCE;
-    loop {
-        let config = sled::Config::new()
-            .path(path)
-            .segment_size(layout.log_segment_bytes())
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(None);
-        match guarded("open a store", path, || config.open()) {
-            Err(Error::Storage { source, .. })
-                if source.to_string().contains("could not acquire lock")
-                    && SystemClock.monotonic() < deadline =>
-            {
-                thread::park_timeout(Duration::from_millis(5));
-            }
-            result => return result,
-        }
-    }
-}
-
-/// The layout of a store that was made before; `None` if nothing tells. sled keeps it in `conf`.
-/// Where that is torn or gone, sled would believe any and misread the file, so the pieces say.
-fn layout_of(path: &Path) -> Result<Option<Layout>, Error> {
-    let failed = || Error::storage("open a store", path);
-    let conf = match fs::read(path.join("conf")) {
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
-        conf => conf.map_err(failed())?,
-    };
-    let conf = String::from_utf8_lossy(&conf);
-    let says = |layout: &Layout| {
-        let line = format!("segment_size: {}", layout.log_segment_bytes());
-        conf.lines().any(|other| other == line)
-    };
-    if let Some(layout) = [Layout::Small, Layout::Large].into_iter().find(says) {
-        return Ok(Some(layout));
-    }
-    match Scan::of(&path.join("db")) {
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        scan => Ok(scan.map_err(failed())?.layout()),
-    }
-}
-
-/// A snapshot that was being written when the process died is of no use, and deadly.
-fn remove_torn_snapshots(path: &Path) -> Result<(), Error> {
-    let fail = || Error::storage("remove a torn snapshot", path);
-    for entry in fs::read_dir(path).map_err(Error::storage("open a store", path))? {
-        let entry = entry.map_err(fail())?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            fs::remove_file(entry.path()).map_err(fail())?;
-        }
-    }
-    Ok(())
 }
 
 /// Waits for a future on this thread; `None` if it takes longer than `patience`.

@@ -150,6 +150,10 @@ impl Disk for Telling {
         Ok(Box::new(TellingFile(RealDisk.open(path)?, self.clone())))
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove(path)
     }

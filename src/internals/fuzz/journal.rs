@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::event::{Event, Seq};
 use crate::log::frame::{Entry, Frame, FrameWriter, HEADER_BYTES, Kind, Place, scan};
-use crate::log::recovery::{Recovered, recover};
+use crate::log::recovery::{End, Recovered, recover};
 use crate::status::SeqRange;
 
 /// The id of a queue, 16 bytes, and then a file of its journal.
@@ -59,7 +59,7 @@ fn check(file: &Bytes, queue: Uuid) {
     assert!(generation <= scan.generation_max);
     assert!(scan.used || scan.frames.is_empty());
     let len = file.len() as u64;
-    assert!(scan.damaged.iter().all(|at| u64::from(*at) <= len));
+    assert!(scan.damaged.iter().all(|(at, _)| u64::from(*at) <= len));
     check_recovered(&scan.frames, None);
     let sealed = SeqRange { first: 2, last: 9 };
     check_recovered(&scan.frames, Some(sealed));
@@ -95,6 +95,7 @@ fn check_frame(frame: &Frame, file: &[u8], queue: Uuid) {
         Some(Entry::Checkpoint(ledger)) => writer.books(place, Kind::Checkpoint, ledger),
         Some(Entry::Ack(ledger)) => writer.books(place, Kind::Ack, ledger),
         Some(Entry::Retried(letter)) => writer.retried(place, letter),
+        Some(Entry::Letters(note)) => writer.letters(place, &note),
         Some(Entry::Events(stored)) => {
             let first = stored.first().map(|stored| stored.seq);
             let events: Vec<Event> = stored.into_iter().map(|stored| stored.event).collect();
@@ -124,7 +125,7 @@ fn check_recovered(frames: &[Frame], sealed: Option<SeqRange>) {
         missing,
         islands,
         ..
-    } = recover(frames, sealed);
+    } = recover(frames, sealed, End::default());
     let cursor = ledger.settled();
     assert_eq!(
         u128::from(ledger.appended),

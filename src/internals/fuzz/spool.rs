@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::clock::SystemClock;
 use crate::error::Error;
 use crate::event::{Event, EventId, Seq, StoredEvent};
+use crate::incident::Incident;
 use crate::ledger::{Ledger, Settled};
 use crate::log::disk::RealDisk;
 use crate::log::spool::SpoolLog;
@@ -264,7 +265,7 @@ fn read_all(log: &mut SpoolLog, added: Option<&StoredEvent>) -> (Vec<StoredEvent
 /// No event is gone without a word. Those that are missing are within the books, so what is left
 /// to look at is the books themselves.
 fn check_loss(ledger: Ledger, events: &[StoredEvent], recovery: &Recovery, knows: Knowledge) {
-    let remarked = !recovery.notes.is_empty();
+    let remarked = !recovery.notes.is_empty() || !recovery.incidents.is_empty();
     if knows.end && knows.queue {
         assert_eq!(ledger.appended, EVENTS, "silently gone: {recovery:?}");
         let booked = ledger == LEDGER || remarked;
@@ -288,7 +289,8 @@ fn check_letter(log: &mut SpoolLog, recovery: &Recovery) {
         }
         Ok(None) => {
             let pending = log.position().cursor < LETTER;
-            let said = recovery.notes.iter().any(|note| note.contains("state"));
+            let about = |i: &Incident| i.place.contains("state") || i.place == "letters";
+            let said = recovery.incidents.iter().any(about);
             assert!(pending || said, "the letter is silently gone: {recovery:?}");
         }
         Err(Error::Damaged { .. } | Error::FutureFormat { .. }) => {}

@@ -4,10 +4,13 @@ use crate::clock::SystemClock;
 const BALLAST_BYTES: u64 = 1 << 20;
 
 fn open(path: &Path) -> Result<SpoolDir, Error> {
-    SpoolDir::open(path, &SystemClock, BALLAST_BYTES, |path| {
+    let dir = SpoolDir::open(path, &SystemClock, BALLAST_BYTES, |path, _| {
         std::fs::create_dir_all(path.join("journal")).unwrap();
         Ok(())
-    })
+    })?;
+    let identity = marker::identify(path)?.unwrap();
+    dir.mend_markers(&identity)?;
+    Ok(dir)
 }
 
 #[test]
@@ -88,6 +91,7 @@ fn data_without_a_marker_is_refused_and_kept() {
     std::fs::write(dir.path().join("journal/00000001.journal"), [7; 64]).unwrap();
     std::fs::remove_file(dir.path().join(MARKER)).unwrap();
     drop(open(dir.path()).unwrap());
+    assert!(dir.path().join(MARKER).exists());
     std::fs::remove_file(dir.path().join(MARKER)).unwrap();
     std::fs::remove_file(dir.path().join(COPY)).unwrap();
     assert!(matches!(open(dir.path()), Err(Error::Damaged { .. })));
@@ -143,7 +147,7 @@ fn a_marker_with_a_wrong_id_is_mended_by_what_the_journal_says() {
 fn a_future_format_is_refused_untouched() {
     let dir = tempfile::tempdir().unwrap();
     let id = open(dir.path()).unwrap().queue();
-    let text = format!("{{\"everpost_format\":2,\"queue_id\":\"{id}\",\"more\":true}}");
+    let text = format!("{{\"everpost_format\":3,\"queue_id\":\"{id}\",\"more\":true}}");
     for name in [MARKER, COPY] {
         std::fs::write(dir.path().join(name), &text).unwrap();
     }
@@ -152,8 +156,8 @@ fn a_future_format_is_refused_untouched() {
         matches!(
             error,
             Error::FutureFormat {
-                found: 2,
-                supported: 1,
+                found: 3,
+                supported: 2,
                 ..
             }
         ),

@@ -3,7 +3,7 @@
 use super::Journal;
 use crate::event::{Event, Seq};
 use crate::ledger::Ledger;
-use crate::log::frame::Kind;
+use crate::log::frame::{Kind, LetterNote};
 
 impl Journal {
     /// Gathers a run of events.
@@ -34,9 +34,10 @@ impl Journal {
         self.writer.books(place, Kind::Ack, ledger);
     }
 
-    /// Gathers the note that a dead letter was appended again.
-    pub(crate) fn push_retried(&mut self, letter: Seq) {
+    /// Gathers the books of dead letters with the one that leaves, and begins files with them.
+    pub(crate) fn push_letters(&mut self, note: LetterNote) {
         let place = self.place();
-        self.writer.retried(place, letter);
+        self.writer.letters(place, &note);
+        self.letters = note;
     }
 }

@@ -34,11 +34,6 @@ impl Handle {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// The file, for reading.
-    pub(super) fn file(&self) -> &dyn DiskFile {
-        &*self.file
-    }
-
     /// Writes all of `bytes` at `offset`. A sync under way is not waited for.
     pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let written = self.file.write_at(bytes, offset);

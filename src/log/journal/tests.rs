@@ -8,21 +8,43 @@ use crate::log::frame::Entry;
 const QUEUE: Uuid = Uuid::from_u128(7);
 const BYTES: u64 = 16 << 10;
 
-fn open(dir: &Path) -> (Journal, Found) {
-    let (journal, mut found) = Journal::open(Arc::new(RealDisk), dir, BYTES, QUEUE).unwrap();
-    journal
-        .read_runs(&mut found.frames, QUEUE, |_| true)
-        .unwrap();
-    (journal, found)
+fn open(spool: &Path) -> (Journal, Seen) {
+    open_with(spool, BYTES)
+}
+
+fn open_with(spool: &Path, file_bytes: u64) -> (Journal, Seen) {
+    let mut seen = look(spool, QUEUE, false).unwrap();
+    let letters = LetterNote::default();
+    let disk = Arc::new(RealDisk);
+    let journal = Journal::own(disk, spool, file_bytes, QUEUE, &seen, letters).unwrap();
+    seen.read_runs(QUEUE, |_| true).unwrap();
+    (journal, seen)
+}
+
+fn create(spool: &Path, file_bytes: u64) {
+    std::fs::create_dir(spool.join(DIR)).unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    Journal::create(&disk, spool, file_bytes, QUEUE).unwrap();
 }
 
 fn fresh() -> (tempfile::TempDir, Journal) {
     let dir = tempfile::tempdir().unwrap();
-    Journal::create(&RealDisk, dir.path(), BYTES).unwrap();
-    let (mut journal, found) = open(dir.path());
-    assert!(found.frames.is_empty() && found.notes.is_empty() && !found.suspicious);
+    create(dir.path(), BYTES);
+    let (mut journal, seen) = open(dir.path());
+    assert!(seen.frames.is_empty() && odd(&seen).is_empty());
     journal.resume(Ledger::default(), 0).unwrap();
     (dir, journal)
+}
+
+/// What was found damaged, and what was odd.
+fn odd(seen: &Seen) -> Vec<String> {
+    let findings = seen.findings.iter().map(|finding| finding.what.clone());
+    findings.chain(seen.notes.clone()).collect()
+}
+
+/// The file in which the journal goes on.
+fn current(spool: &Path, journal: &Journal) -> PathBuf {
+    file_path(&spool.join(DIR), journal.files.last().unwrap().number)
 }
 
 fn append(journal: &mut Journal, seq: Seq) {
@@ -31,7 +53,7 @@ fn append(journal: &mut Journal, seq: Seq) {
     journal.sync().unwrap();
 }
 
-fn seqs(found: &Found) -> Vec<Seq> {
+fn seqs(found: &Seen) -> Vec<Seq> {
     let entries = found.frames.iter().map(|frame| frame.entry().unwrap());
     entries
         .flat_map(|entry| match entry {
@@ -47,7 +69,7 @@ fn what_is_written_is_found_again_in_order_across_rotations_and_reopenings() {
     for seq in 1..=20 {
         append(&mut journal, seq);
         if seq % 4 == 0 && seq < 12 {
-            journal.rotate(Ledger::default(), 0).unwrap();
+            journal.rotate(Ledger::default(), 0, true).unwrap();
         }
         if seq % 5 == 0 {
             journal = open(dir.path()).0;
@@ -61,13 +83,13 @@ fn what_is_written_is_found_again_in_order_across_rotations_and_reopenings() {
 fn i3_a_file_with_an_event_that_is_neither_settled_nor_sealed_is_not_recycled() {
     let (_dir, mut journal) = fresh();
     append(&mut journal, 1);
-    journal.rotate(Ledger::default(), 0).unwrap();
-    journal.rotate(Ledger::default(), 0).unwrap();
+    journal.rotate(Ledger::default(), 0, true).unwrap();
+    journal.rotate(Ledger::default(), 0, true).unwrap();
     assert!(matches!(
-        journal.rotate(Ledger::default(), 0),
+        journal.rotate(Ledger::default(), 0, true),
         Err(Error::Full { .. })
     ));
-    journal.rotate(Ledger::default(), 1).unwrap();
+    journal.rotate(Ledger::default(), 1, true).unwrap();
 }
 
 #[test]
@@ -75,7 +97,7 @@ fn a_file_begun_anew_forgets_its_earlier_use() {
     let (dir, mut journal) = fresh();
     append(&mut journal, 1);
     for _ in 0..FILES {
-        journal.rotate(Ledger::default(), 1).unwrap();
+        journal.rotate(Ledger::default(), 1, true).unwrap();
     }
     append(&mut journal, 2);
     assert_eq!(seqs(&open(dir.path()).1), [2]);
@@ -85,12 +107,11 @@ fn a_file_begun_anew_forgets_its_earlier_use() {
 fn a_missing_or_overwritten_file_is_noticed_and_made_good() {
     let (dir, mut journal) = fresh();
     append(&mut journal, 1);
-    let path = file_path(dir.path(), 1);
-    std::fs::remove_file(path).unwrap();
-    std::fs::write(file_path(dir.path(), 2), vec![7; 100]).unwrap();
-    let (journal, found) = open(dir.path());
-    assert!(found.suspicious);
-    assert_eq!(found.notes.len(), 2, "{:?}", found.notes);
+    let files = dir.path().join(DIR);
+    std::fs::remove_file(file_path(&files, 1)).unwrap();
+    std::fs::write(file_path(&files, 2), vec![7; 20_000]).unwrap();
+    let (journal, seen) = open(dir.path());
+    assert_eq!(seen.findings.len(), 2, "{:?}", seen.findings);
     assert_eq!(journal.files.len(), FILES);
 }
 
@@ -109,31 +130,122 @@ fn i8_the_books_of_an_orderly_close_say_what_was_lost_with_the_end() {
     journal.sync().unwrap();
     journal.write_end(books).unwrap();
     let whole = open(dir.path()).1;
-    assert!(whole.notes.is_empty(), "{:?}", whole.notes);
-    let file = file_path(dir.path(), journal.files.last().unwrap().number);
-    std::fs::write(&file, vec![0; usize::try_from(BYTES).unwrap()]).unwrap();
-    let (mut next, found) = open(dir.path());
-    assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
-    let last = found.frames.last().unwrap().entry().unwrap();
-    assert!(matches!(last, Entry::Ack(ledger) if ledger == books));
+    assert!(odd(&whole).is_empty(), "{:?}", odd(&whole));
+    std::fs::write(current(dir.path(), &journal), vec![0; 16 << 10]).unwrap();
+    let (mut next, seen) = open(dir.path());
+    assert_eq!(odd(&seen).len(), 1, "{:?}", odd(&seen));
+    assert_eq!((seen.end.closed, seen.end.numbers), (Some(books), None));
     // From the next generation on it is of the past.
     next.resume(books, 0).unwrap();
     append(&mut next, 10);
-    let found = open(dir.path()).1;
-    assert!(found.notes.is_empty(), "{:?}", found.notes);
-    assert_eq!(seqs(&found), [10]);
+    let seen = open(dir.path()).1;
+    assert!(odd(&seen).is_empty(), "{:?}", odd(&seen));
+    assert_eq!((seqs(&seen), seen.end.closed), (vec![10], None));
+}
+
+/// An owner was killed and the newest file removed: the numbers of the events in it, all of them
+/// acknowledged, were given again to others. The same if it is cut, or holds nothing any more.
+#[test]
+fn i8_without_the_newest_file_no_number_is_given_again_after_a_kill() {
+    let harms: [fn(&Path); 3] = [
+        |file| std::fs::remove_file(file).unwrap(),
+        |file| std::fs::write(file, vec![0; 100]).unwrap(),
+        |file| std::fs::write(file, vec![0; 16 << 10]).unwrap(),
+    ];
+    for (which, harm) in harms.into_iter().enumerate() {
+        let (dir, mut journal) = fresh();
+        for seq in 1..=100 {
+            journal.set_numbers_aside(seq, true).unwrap();
+            append(&mut journal, seq);
+            if seq == 50 {
+                journal.rotate(Ledger::default(), 50, true).unwrap();
+            }
+        }
+        let file = current(dir.path(), &journal);
+        drop(journal);
+        assert!(odd(&open(dir.path()).1).is_empty());
+        harm(&file);
+        let (mut next, seen) = open(dir.path());
+        assert!(!seen.findings.is_empty(), "{which}");
+        let numbers = seen.end.numbers.unwrap();
+        assert!((100..=NUMBERS_MAX).contains(&numbers), "{which}: {numbers}");
+        // Once that is known and gone on from, it is of the past.
+        let books = Ledger {
+            appended: numbers,
+            ..Ledger::default()
+        };
+        next.resume(books, 0).unwrap();
+        drop(next);
+        let seen = open(dir.path()).1;
+        // A file that was cut is told until its turn comes.
+        assert_eq!(
+            (odd(&seen).len(), seen.end.numbers),
+            (usize::from(which == 1), None)
+        );
+    }
 }
 
 #[test]
-fn a_file_that_was_cut_short_is_noticed_and_one_of_other_settings_is_not() {
+fn numbers_are_set_aside_in_steps_that_grow() {
+    let (dir, mut journal) = fresh();
+    let mut said = Vec::new();
+    for seq in 1..=400_000 {
+        journal.set_numbers_aside(seq, false).unwrap();
+        let numbers = journal.witness.said().numbers;
+        assert!(numbers >= seq);
+        said.push(numbers);
+    }
+    said.dedup();
+    assert!(said.len() < 20, "{said:?}");
+    drop(journal);
+    assert_eq!(open(dir.path()).1.end.numbers, None);
+}
+
+/// After `journal_bytes` was raised, the last of the shorter files was taken for cut: only one
+/// other length is right, and nothing said which.
+#[test]
+fn files_of_other_settings_are_not_taken_for_cut_whatever_was_rotated() {
+    for other in [4 * BYTES, BYTES] {
+        let dir = tempfile::tempdir().unwrap();
+        create(dir.path(), 5 * BYTES - other);
+        for _ in 0..2 * FILES {
+            let (mut journal, seen) = open_with(dir.path(), other);
+            assert!(odd(&seen).is_empty(), "{other}: {:?}", odd(&seen));
+            journal.resume(Ledger::default(), 0).unwrap();
+            append(&mut journal, 1);
+            journal.rotate(Ledger::default(), 1, true).unwrap();
+        }
+        let (journal, _) = open_with(dir.path(), other);
+        assert!(journal.files.iter().all(|file| file.len == other));
+    }
+}
+
+/// A crash while the spool of format 1 becomes one of this format forgets nothing of its end.
+#[test]
+fn the_end_that_format_1_wrote_is_taken_over() {
     let (dir, mut journal) = fresh();
     append(&mut journal, 1);
-    let (_, found) = Journal::open(Arc::new(RealDisk), dir.path(), 2 * BYTES, QUEUE).unwrap();
-    assert!(found.notes.is_empty(), "{:?}", found.notes);
-    let file = file_path(dir.path(), journal.files.last().unwrap().number);
-    let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
-    file.set_len(90).unwrap();
-    assert_eq!(open(dir.path()).1.notes.len(), 1);
+    drop(journal);
+    std::fs::remove_file(dir.path().join("witness")).unwrap();
+    let books = Ledger {
+        appended: 3,
+        ..Ledger::default()
+    };
+    let mut writer = FrameWriter::new(QUEUE);
+    let place = Place {
+        generation: 9,
+        buffer_offset: 0,
+        synced: 0,
+    };
+    writer.books(place, Kind::Ack, books);
+    std::fs::write(dir.path().join(DIR).join(END), writer.bytes()).unwrap();
+    let old = look(dir.path(), QUEUE, true).unwrap();
+    assert_eq!((odd(&old).len(), old.end.closed), (1, Some(books)));
+    // Owned, and cut off before anything else.
+    let disk = Arc::new(RealDisk);
+    Journal::own(disk, dir.path(), BYTES, QUEUE, &old, LetterNote::default()).unwrap();
+    let again = look(dir.path(), QUEUE, false).unwrap();
+    assert_eq!(again.end.closed, Some(books));
 }
 
 /// Fills the current file up to the reserve.
@@ -152,8 +264,8 @@ fn full() -> (tempfile::TempDir, Journal) {
     (dir, journal)
 }
 
-fn delivered(found: &Found) -> u64 {
-    crate::log::recovery::recover(&found.frames, None)
+fn delivered(found: &Seen) -> u64 {
+    crate::log::recovery::recover(&found.frames, None, found.end)
         .ledger
         .delivered
 }
@@ -199,7 +311,7 @@ fn a_sync_on_another_thread_counts_for_the_use_of_the_file_it_was_asked_for() {
     // What was written after it was asked for does not count.
     assert_eq!(journal.synced, end);
     assert!(journal.is_unsynced());
-    journal.rotate(Ledger::default(), 2).unwrap();
+    journal.rotate(Ledger::default(), 2, false).unwrap();
     journal.note_synced(through);
     assert_eq!(journal.synced, 0);
 }

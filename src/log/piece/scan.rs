@@ -6,6 +6,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::{Key, Layout, MAGIC, Piece, Whole};
+use crate::log::disk::open_to_look;
+use crate::log::sum::{self, Sum};
 
 /// Bytes of a value that a scan remembers, enough for the header of a chunk.
 const HEAD_BYTES: usize = 32;
@@ -19,14 +21,17 @@ const ROW_BYTES: u64 = 2 * PIECE_BYTES as u64;
 
 /// Where the pieces of every value lie in a `db` file, found without sled and without writing.
 ///
-/// sled moves pieces while it writes, so this is good for a file nobody writes to, and otherwise
-/// a last resort: a piece that has moved away is found missing, never mistaken.
+/// sled moves pieces while it writes: a piece that has moved away is found missing, never
+/// mistaken, and is found again where it is now by [`look_on`](Scan::look_on), or by a new scan.
 #[derive(Debug)]
 pub(crate) struct Scan {
     file: File,
     values: BTreeMap<(Key, Whole), Found>,
     layout: Option<Layout>,
     damaged: u64,
+    altered: bool,
+    /// Where the last piece ends.
+    tip: u64,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +81,7 @@ impl Scan {
             self.damaged += 1;
             return;
         }
+        self.tip = self.tip.max(offset + piece.bytes() as u64);
         let found = self.values.entry((piece.key, piece.whole)).or_default();
         found.offsets.resize(piece.layout.pieces(piece.whole), None);
         if let Some(slot) = found.offsets.get_mut(usize::from(piece.index)) {
@@ -92,14 +98,35 @@ impl Scan {
         self.damaged
     }
 
-    /// The layout of the pieces; `None` if there are none.
-    pub(crate) fn layout(&self) -> Option<Layout> {
-        self.layout
+    /// Whether the file is not what it was when it was closed, as the sum beside it says.
+    pub(crate) fn is_altered(&self) -> bool {
+        self.altered
     }
 
-    /// Whether the file holds nothing that could be a piece.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.values.is_empty() && self.damaged == 0
+    /// Looks for what was written to the file since.
+    pub(crate) fn look_on(&mut self) -> io::Result<()> {
+        let log_segment = self.layout.unwrap_or(Layout::Small).log_segment_bytes() as u64;
+        let start = self.tip / log_segment * log_segment;
+        let mut window = Vec::with_capacity(BLOCK_BYTES + PIECE_BYTES);
+        let damaged = self.damaged;
+        let mut at = start;
+        loop {
+            let had = window.len();
+            (&self.file).seek(SeekFrom::Start(at + had as u64))?;
+            (&self.file)
+                .take((BLOCK_BYTES + PIECE_BYTES - had) as u64)
+                .read_to_end(&mut window)?;
+            let is_at_end = window.len() < BLOCK_BYTES + PIECE_BYTES;
+            let limit = if is_at_end { window.len() } else { BLOCK_BYTES };
+            let used = self.look(&window, limit, at);
+            at += used as u64;
+            window.drain(..used);
+            if is_at_end {
+                // What is being written now is no damage.
+                self.damaged = damaged;
+                return Ok(());
+            }
+        }
     }
 
     /// The values of a space that are complete, in order, with their first 32 bytes.
@@ -108,6 +135,14 @@ impl Scan {
             .iter()
             .filter(move |((key, _), found)| key.space == space && found.is_complete())
             .map(|((key, whole), found)| (key.number, *whole, &found.head[..]))
+    }
+
+    /// Bytes of all complete values, each with so many more.
+    pub(crate) fn weight(&self, overhead: u64) -> u64 {
+        let complete = self.values.iter().filter(|(_, found)| found.is_complete());
+        complete
+            .map(|((_, whole), _)| whole.bytes() + overhead)
+            .sum()
     }
 
     /// The greatest number in a space, complete or not.
@@ -155,20 +190,27 @@ pub(crate) struct Scanning {
     window: Vec<u8>,
     start: u64,
     is_at_end: bool,
+    /// What the sum beside the file says, and what it is so far.
+    sums: (Option<Sum>, Sum),
 }
 
 impl Scanning {
     pub(crate) fn begin(path: &Path) -> io::Result<Self> {
+        // The sum first: it is written once the file is not written any more.
+        let sum = sum::read(path);
         Ok(Self {
             scan: Scan {
-                file: File::open(path)?,
+                file: open_to_look(path)?,
                 values: BTreeMap::new(),
                 layout: None,
                 damaged: 0,
+                altered: false,
+                tip: 0,
             },
             window: Vec::with_capacity(BLOCK_BYTES + PIECE_BYTES),
             start: 0,
             is_at_end: false,
+            sums: (sum, Sum::default()),
         })
     }
 
@@ -181,6 +223,7 @@ impl Scanning {
         (&self.scan.file)
             .take((BLOCK_BYTES + PIECE_BYTES - had) as u64)
             .read_to_end(&mut self.window)?;
+        self.sums.1.add(self.window.get(had..).unwrap_or_default());
         self.is_at_end = self.window.len() < BLOCK_BYTES + PIECE_BYTES;
         // A piece that begins in the last bytes may be cut: it is left for the next window.
         let limit = if self.is_at_end {
@@ -197,6 +240,8 @@ impl Scanning {
     /// Looks through all that is left.
     pub(crate) fn finish(mut self) -> io::Result<Scan> {
         while self.step()? {}
+        let (said, is) = self.sums;
+        self.scan.altered = said.is_some_and(|said| said != is);
         Ok(self.scan)
     }
 }

@@ -45,72 +45,69 @@ fn missing(first: Seq, last: Seq) -> Found {
     Found::Missing(SeqRange { first, last })
 }
 
-/// sled keeps megabytes for what is read through it. It is spared where the scan that was made at
-/// opening has what is wanted: here, sled has lost a chunk, and a new scan would find nothing.
-#[test]
-fn what_was_there_at_opening_is_read_around_sled() {
-    let temp = tempfile::tempdir().unwrap();
-    let dir = temp.path().join("s");
-    drop(filled(&dir));
-    let (mut segment, doubt) = Segment::open_to_append(&dir, LAYOUT, 101, QUEUE).unwrap();
-    assert_eq!(doubt, None);
-    segment.append(chunk(201, 3)).unwrap();
-    segment.sync().unwrap();
-    let store = segment.store.as_mut().unwrap();
-    store.remove(Key::new(SPACE, 3)).unwrap();
-    store.sync().unwrap();
-    fs::rename(dir.join("db"), temp.path().join("away")).unwrap();
-    fs::write(dir.join("db"), "").unwrap();
-    for first in [101, 131, 191] {
-        let found = segment.read(first, None).unwrap();
-        assert_eq!(found, Found::Chunk(events(first, 10, 500)));
-    }
-    let found = segment.read(202, None).unwrap();
-    assert_eq!(found, Found::Chunk(events(201, 3, 500)));
-}
-
 #[test]
 fn every_event_is_found_in_its_chunk_before_and_after_a_reopen() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("s");
     let mut segment = filled(&dir);
-    for reopen in 0..3 {
+    // What sled writes is read while it is written, too.
+    segment.append(chunk(201, 3)).unwrap();
+    for reopen in 0..2 {
         for seq in 101..=200 {
             let first = (seq - 1) / 10 * 10 + 1;
             let found = segment.read(seq, None).unwrap();
             assert_eq!(found, Found::Chunk(events(first, 10, 500)), "{seq}");
         }
-        assert_eq!(segment.read(201, None).unwrap(), Found::Behind);
-        assert_eq!(segment.last_seq(), 200);
-        drop(segment);
-        if reopen == 1 {
-            segment = Segment::open_to_read(&dir, 101, QUEUE).unwrap();
-        } else {
-            let (opened, doubt) = Segment::open_to_append(&dir, LAYOUT, 101, QUEUE).unwrap();
-            assert_eq!(doubt, None);
-            segment = opened;
+        let found = segment.read(203, None).unwrap();
+        assert_eq!(found, Found::Chunk(events(201, 3, 500)));
+        assert_eq!(segment.read(204, None).unwrap(), Found::Behind);
+        assert_eq!(segment.last_seq(), 203);
+        if reopen == 0 {
+            assert!(segment.append(chunk(205, 1)).is_err(), "it does not follow");
+            segment.sync().unwrap();
         }
+        drop(segment);
+        segment = Segment::open_to_read(&dir, 101, QUEUE).unwrap();
     }
-    segment.append(chunk(201, 3)).unwrap();
-    assert_eq!(
-        segment.read(203, None).unwrap(),
-        Found::Chunk(events(201, 3, 500))
-    );
-    assert!(segment.append(chunk(205, 1)).is_err(), "it does not follow");
+    assert!(segment.is_whole() && !segment.is_writable());
+    assert!(segment.append(chunk(204, 1)).is_err(), "it is only read");
+}
+
+#[test]
+fn the_chunks_of_a_segment_are_carried_into_another_as_they_are() {
+    let temp = tempfile::tempdir().unwrap();
+    let [old, new] = ["old", "new"].map(|name| temp.path().join(name));
+    drop(filled(&old));
+    let old = Segment::open_to_read(&old, 101, QUEUE).unwrap();
+    let mut segment = Segment::create(&new, LAYOUT, 101, QUEUE).unwrap();
+    old.carry_into(&mut segment).unwrap();
+    assert_eq!((segment.last_seq(), segment.synced_through()), (200, 200));
+    segment.append(chunk(201, 5)).unwrap();
+    segment.sync().unwrap();
+    drop(segment);
+    let mut segment = Segment::open_to_read(&new, 101, QUEUE).unwrap();
+    for (first, count) in (101..=191)
+        .step_by(10)
+        .map(|first| (first, 10))
+        .chain([(201, 5)])
+    {
+        let found = segment.read(first, None).unwrap();
+        assert_eq!(found, Found::Chunk(events(first, count, 500)));
+    }
+    assert!(segment.is_whole());
 }
 
 #[test]
 fn a_chunk_that_was_cut_off_ends_the_segment_without_being_damage() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("s");
-    drop(filled(&dir));
-    let mut store = Store::open(&dir, LAYOUT).unwrap();
+    let mut segment = filled(&dir);
+    let store = segment.store.as_mut().unwrap();
     // All pieces of an eleventh chunk but the last.
     store.put_part(Key::new(SPACE, 10), &chunk(201, 20).bytes, 1);
-    drop(store);
-    let (mut segment, doubt) = Segment::open_to_append(&dir, LAYOUT, 101, QUEUE).unwrap();
-    let doubt = doubt.unwrap();
-    assert!(doubt.contains("not complete"), "{doubt}");
+    drop(segment);
+    let mut segment = Segment::open_to_read(&dir, 101, QUEUE).unwrap();
+    assert!(!segment.is_whole(), "not complete");
     assert_eq!(segment.last_seq(), 200);
     let found = segment.read(200, None).unwrap();
     assert_eq!(found, Found::Chunk(events(191, 10, 500)));
@@ -136,8 +133,15 @@ fn i8_damage_is_read_around_and_its_range_is_exact() {
         bytes[at + 500] ^= 1;
     }
     fs::write(dir.join("db"), bytes).unwrap();
-    let (mut segment, doubt) = Segment::open_to_append(&dir, LAYOUT, 101, QUEUE).unwrap();
-    assert!(doubt.is_some() && !segment.is_writable());
+    let mut segment = Segment::open_to_read(&dir, 101, QUEUE).unwrap();
+    assert!(segment.is_altered() && !segment.is_whole());
+    assert_eq!(
+        segment.holes(),
+        [SeqRange {
+            first: 141,
+            last: 150
+        }]
+    );
     assert_eq!(
         segment.read(140, None).unwrap(),
         Found::Chunk(events(131, 10, 500))
@@ -190,47 +194,10 @@ fn a_chunk_of_a_newer_version_stops_the_opening_and_nothing_is_touched() {
     store.sync().unwrap();
     drop(store);
     let before = fs::read(dir.join("db")).unwrap();
-    let error = Segment::open_to_append(&dir, LAYOUT, 1, QUEUE).unwrap_err();
+    let error = Segment::open_to_read(&dir, 1, QUEUE).unwrap_err();
     assert!(
         matches!(error, Error::FutureFormat { found: 2, .. }),
         "{error}"
     );
     assert_eq!(fs::read(dir.join("db")).unwrap(), before);
-}
-
-/// A power cut may keep the second page of a write and lose the first. The scan then found a
-/// chunk behind a hole, and counted its events as sealed; sled, opened next, stops at a hole and
-/// zeroes what follows. So the chunk was gone, and the journal, which still had its events, was
-/// not asked. Of the same kind as what the power cuts of `cargo xtask prove` found in the state.
-#[test]
-fn i2_a_chunk_behind_a_hole_is_either_readable_or_not_counted() {
-    let temp = tempfile::tempdir().unwrap();
-    let dir = temp.path().join("s");
-    let mut segment = filled(&dir);
-    let end = end_of(&dir.join("db"));
-    segment.append(chunk(201, 10)).unwrap();
-    segment.sync().unwrap();
-    drop(segment);
-    dig(&dir.join("db"), end);
-    let (mut segment, doubt) = Segment::open_to_append(&dir, LAYOUT, 101, QUEUE).unwrap();
-    assert!(doubt.is_some());
-    for seq in 101..=segment.last_seq() {
-        let found = segment.read(seq, None).unwrap();
-        assert!(matches!(found, Found::Chunk(_)), "{seq}: {found:?}");
-    }
-    assert!(segment.synced_through() <= segment.last_seq());
-    assert!(segment.last_seq() >= 200);
-}
-
-/// Where the bytes that are not zero end.
-fn end_of(db: &Path) -> usize {
-    let bytes = fs::read(db).unwrap();
-    bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1
-}
-
-/// Puts a hole where the next message of sled begins.
-fn dig(db: &Path, at: usize) {
-    let mut bytes = fs::read(db).unwrap();
-    bytes[at..at + 4].fill(0);
-    fs::write(db, bytes).unwrap();
 }

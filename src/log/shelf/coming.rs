@@ -5,7 +5,7 @@
 
 use std::ops::Bound;
 
-use super::Shelf;
+use super::{Shelf, dir_of};
 use crate::error::Error;
 use crate::event::Seq;
 use crate::log::segment::{Opening, Segment};
@@ -30,7 +30,7 @@ impl Shelf {
             return false;
         };
         if self.coming.as_ref().is_none_or(|c| c.first != first) {
-            let opening = Opening::begin(&self.path(first), first, self.queue).ok();
+            let opening = Opening::begin(&dir_of(&self.dir, first), first, self.queue).ok();
             self.coming = Some(Coming {
                 first,
                 is_ready: opening.is_none(),
@@ -45,7 +45,7 @@ impl Shelf {
         let begun = self.coming.take().filter(|coming| coming.first == first);
         match begun.and_then(|coming| coming.opening) {
             Some(opening) => opening.finish(),
-            None => Segment::open_to_read(&self.path(first), first, self.queue),
+            None => Segment::open_to_read(&dir_of(&self.dir, first), first, self.queue),
         }
     }
 }

@@ -70,6 +70,7 @@ impl Seen {
 pub(crate) struct Keeper {
     place: Keeping,
     seen: Seen,
+    found: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -127,6 +128,7 @@ impl Keeper {
     pub(crate) fn new(shelf: Shelf) -> Self {
         Self {
             seen: Seen::of(&shelf),
+            found: shelf.has_found(),
             place: Keeping::Here(Box::new(shelf)),
         }
     }
@@ -134,6 +136,11 @@ impl Keeper {
     /// What is known of the shelf.
     pub(crate) fn seen(&self) -> Seen {
         self.seen
+    }
+
+    /// Whether something was found while reading. To be asked at each commit.
+    pub(crate) fn has_findings(&self) -> bool {
+        self.found.load(Ordering::Acquire)
     }
 
     /// Whether work is done elsewhere, so that beginning it does not mean to wait for it.
@@ -365,11 +372,8 @@ mod tests {
 
     fn keeper(dir: &Path) -> Keeper {
         let queue = uuid::Uuid::from_u128(7);
-        Keeper::new(
-            Shelf::open(&dir.join("segments"), 1 << 20, queue)
-                .unwrap()
-                .0,
-        )
+        let row = super::super::Row::look(dir, queue).unwrap();
+        Keeper::new(row.into_shelf(1 << 20))
     }
 
     #[test]

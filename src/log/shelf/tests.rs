@@ -65,9 +65,23 @@ pub(super) fn drain(shelf: &mut Shelf, mut seq: Seq) -> (Vec<(Seq, Seq)>, Seq) {
 }
 
 pub(super) fn open(spool: &Path, segment_bytes: u64) -> Shelf {
-    let (shelf, notes) = Shelf::open(&spool.join("segments"), segment_bytes, QUEUE).unwrap();
-    assert!(notes.is_empty(), "{notes:?}");
+    let (shelf, odd) = open_odd(spool, segment_bytes, QUEUE);
+    assert!(odd.is_empty(), "{odd:?}");
     shelf
+}
+
+/// As an owner opens it, with what it finds.
+fn open_odd(spool: &Path, segment_bytes: u64, queue: Uuid) -> (Shelf, Vec<String>) {
+    let mut row = Row::look(spool, queue).unwrap();
+    let findings = row.findings.iter().map(|finding| finding.place.clone());
+    let odd = findings.chain(row.notes.clone()).collect();
+    row.put_in_order().unwrap();
+    (row.into_shelf(segment_bytes), odd)
+}
+
+fn names(spool: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(spool.join("segments")).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().path()).collect()
 }
 
 fn quarantined(spool: &Path) -> usize {
@@ -99,7 +113,7 @@ fn segments_roll_survive_a_reopen_and_give_their_space_back() {
     assert_eq!(shelf.remove_settled(2100).unwrap(), 1);
     assert_eq!((shelf.bytes(), shelf.synced_through()), (0, 2100));
     assert_eq!((shelf.last_seq(), quarantined(spool.path())), (None, 0));
-    assert_eq!(entries(&spool.path().join("segments")).unwrap().len(), 0);
+    assert_eq!(names(spool.path()).len(), 0);
     fill(&mut shelf, 2101, 2110);
     assert_eq!(drain(&mut shelf, 2101), (vec![], 2111));
 }
@@ -131,7 +145,7 @@ fn strange_names_are_left_alone_with_a_note() {
     fs::write(dir.join(".DS_Store"), b"x").unwrap();
     fs::create_dir(dir.join("00000000000000000000")).unwrap();
     fs::create_dir(dir.join("7")).unwrap();
-    let (mut shelf, notes) = Shelf::open(&dir, 1 << 20, QUEUE).unwrap();
+    let (mut shelf, notes) = open_odd(spool.path(), 1 << 20, QUEUE);
     assert_eq!(notes.len(), 3, "{notes:?}");
     assert_eq!(drain(&mut shelf, 1), (vec![], 11));
     assert!(dir.join(".DS_Store").exists());
@@ -143,8 +157,8 @@ fn a_creation_that_was_cut_off_is_finished_or_replaced() {
     let dir = spool.path().join("segments");
     fill(&mut open(spool.path(), 1 << 20), 1, 10);
     fs::create_dir(dir.join(format!("{:020}", 11))).unwrap();
-    let (mut shelf, notes) = Shelf::open(&dir, 1 << 20, QUEUE).unwrap();
-    assert_eq!((shelf.last_seq(), notes.len()), (Some(10), 1));
+    let mut shelf = open(spool.path(), 1 << 20);
+    assert_eq!(shelf.last_seq(), Some(10));
     fill(&mut shelf, 11, 20);
     assert_eq!(drain(&mut shelf, 1), (vec![], 21));
     drop(shelf);
@@ -221,7 +235,10 @@ fn segments_under_each_others_names_give_no_wrong_event() {
     fs::rename(&aside, name(21)).unwrap();
     let mut shelf = open(spool.path(), 5000);
     assert_eq!(drain(&mut shelf, 1), (vec![(1, 20), (21, 40)], 61));
-    shelf.remove_settled(60).unwrap();
+    // Reading changes nothing, and says what it found.
+    assert_eq!(quarantined(spool.path()), 0);
+    assert_eq!(shelf.take_findings().len(), 2);
+    shelf.set_foreign_aside().unwrap();
     assert_eq!(quarantined(spool.path()), 2);
 }
 
@@ -245,7 +262,7 @@ fn i8_random_damage_never_gives_a_wrong_event_nor_an_inexact_range() {
     let mut rng = Rng(seed);
     let model = tempfile::tempdir().unwrap();
     fill(&mut open(model.path(), 60_000), 1, 600);
-    let names: Vec<_> = entries(&model.path().join("segments")).unwrap();
+    let names = names(model.path());
     assert!(names.len() >= 3);
     let mut lost = 0;
     for trial in 0..90 {
@@ -253,12 +270,12 @@ fn i8_random_damage_never_gives_a_wrong_event_nor_an_inexact_range() {
         let dir = spool.path().join("segments");
         fs::create_dir(&dir).unwrap();
         for name in &names {
-            copy(&name.path(), &dir.join(name.file_name()));
+            copy(name, &dir.join(name.file_name().unwrap()));
         }
         let victim = &names[rng.below(names.len() as u64) as usize];
         let files = ["db", "db", "db", "conf"];
         let file = files[rng.below(4) as usize];
-        let path = dir.join(victim.file_name()).join(file);
+        let path = dir.join(victim.file_name().unwrap()).join(file);
         let mut bytes = fs::read(&path).unwrap();
         let at = rng.below(bytes.len() as u64) as usize;
         match trial % 3 {
@@ -267,7 +284,7 @@ fn i8_random_damage_never_gives_a_wrong_event_nor_an_inexact_range() {
             _ => bytes.truncate(at),
         }
         fs::write(&path, bytes).unwrap();
-        let (mut shelf, _) = Shelf::open(&dir, 60_000, QUEUE).unwrap();
+        let (mut shelf, _) = open_odd(spool.path(), 60_000, QUEUE);
         let (mut gone, end) = drain(&mut shelf, 1);
         // What was cut off at the very end is for the owner of the shelf to notice: it
         // knows how far events were sealed, and goes on behind that.
@@ -307,7 +324,7 @@ fn a_segment_of_another_queue_or_place_is_put_aside_and_never_read() {
     let other = tempfile::tempdir().unwrap();
     let theirs = other.path().join("segments");
     for (dir, queue) in [(&dir, QUEUE), (&theirs, Uuid::from_u128(8))] {
-        let (mut shelf, _) = Shelf::open(dir, 1, queue).unwrap();
+        let (mut shelf, _) = open_odd(dir.parent().unwrap(), 1, queue);
         fill(&mut shelf, 1, 60);
         shelf.sync().unwrap();
     }
@@ -320,17 +337,70 @@ fn a_segment_of_another_queue_or_place_is_put_aside_and_never_read() {
     // The first is somebody else's, the last is the one before it again.
     replace(&theirs.join(name(1)), &dir.join(name(1)));
     replace(&dir.join(name(21)), &dir.join(name(41)));
-    let (mut shelf, notes) = Shelf::open(&dir, 1, QUEUE).unwrap();
-    assert_eq!(notes.len(), 1, "{notes:?}");
-    assert_eq!(shelf.range(), Some(SeqRange { first: 1, last: 40 }));
+    let row = Row::look(spool.path(), QUEUE).unwrap();
+    assert_eq!(row.range(), Some(SeqRange { first: 1, last: 40 }));
+    let (mut shelf, odd) = open_odd(spool.path(), 1, QUEUE);
+    assert_eq!(odd, [segment_place(41)]);
     let missing = Shelved::Missing(SeqRange { first: 1, last: 20 });
     assert_eq!(shelf.read(1).unwrap(), missing);
     assert_eq!(
         shelf.read(21).unwrap(),
         Shelved::Chunk(&mut events(21, 40).into())
     );
-    let kept = spool.path().join("quarantine");
-    assert_eq!(fs::read_dir(kept).unwrap().count(), 2);
+    shelf.set_foreign_aside().unwrap();
+    assert_eq!(quarantined(spool.path()), 2);
+}
+
+/// A thousand short sessions with a backlog would leave a thousand segments with little in them.
+#[test]
+fn a_small_segment_of_an_earlier_process_is_carried_on() {
+    let spool = tempfile::tempdir().unwrap();
+    for session in 0..30 {
+        let mut shelf = open(spool.path(), 200_000);
+        fill(&mut shelf, session * 20 + 1, session * 20 + 20);
+        assert_eq!(drain(&mut shelf, 1), (vec![], session * 20 + 21));
+    }
+    assert!(
+        (2..=5).contains(&names(spool.path()).len()),
+        "{:?}",
+        names(spool.path())
+    );
+    assert_eq!(quarantined(spool.path()), 0);
+}
+
+/// Every state the names can be in when the process dies while a segment is carried on.
+#[test]
+fn i2_a_carrying_that_was_cut_off_anywhere_leaves_every_chunk_in_one_place() {
+    for crash in 0..5 {
+        let spool = tempfile::tempdir().unwrap();
+        let dir = spool.path().join("segments");
+        fill(&mut open(spool.path(), 1 << 20), 1, 40);
+        let [plain, new, old] = ["", ".new", ".old"].map(|end| dir.join(format!("{:020}{end}", 1)));
+        let last = Segment::open_to_read(&plain, 1, QUEUE).unwrap();
+        let mut carried = Segment::create(&new, Layout::Large, 1, QUEUE).unwrap();
+        if crash > 0 {
+            last.carry_into(&mut carried).unwrap();
+        }
+        drop((last, carried));
+        if crash > 1 {
+            fs::rename(&plain, &old).unwrap();
+        }
+        if crash > 2 {
+            fs::rename(&new, &plain).unwrap();
+        }
+        if crash > 3 {
+            fs::remove_file(old.join("conf")).unwrap();
+        }
+        // A look finds it wherever it is, and changes nothing.
+        let before = names(spool.path());
+        let mut look = Row::look(spool.path(), QUEUE).unwrap().into_shelf(1 << 20);
+        assert_eq!(drain(&mut look, 1), (vec![], 41), "crash {crash}");
+        assert_eq!(names(spool.path()), before);
+        let mut shelf = open(spool.path(), 1 << 20);
+        assert_eq!(names(spool.path()), [plain]);
+        fill(&mut shelf, 41, 60);
+        assert_eq!(drain(&mut shelf, 1), (vec![], 61), "crash {crash}");
+    }
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Opening a spool: everything on disk is read once, put together, and gone on with.
 
 use std::cell::Cell;
-use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
+
+use uuid::Uuid;
 
 use super::SpoolLog;
 use super::read::ReadTimes;
@@ -12,17 +12,19 @@ use super::space::ballast_bytes;
 use super::staged::Staged;
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::event::{Seq, StoredEvent};
+use crate::event::{Event, Seq, StoredEvent, unix_ms};
+use crate::incident::{Finding, Incident};
+use crate::log::codec;
 use crate::log::dir::SpoolDir;
 use crate::log::disk::{Disk, create_private_dir};
-use crate::log::journal::{FILES, Journal};
+use crate::log::incidents::Record;
+use crate::log::journal::{FILES, Journal, LETTERS_BYTES};
+use crate::log::look::Picture;
 use crate::log::piece::Layout;
-use crate::log::recovery::{Passed, Recovered, recover};
+use crate::log::recovery::Recovered;
 use crate::log::shelf::Shelf;
 use crate::log::shelf::keeper::Keeper;
-use crate::log::state::State;
 use crate::log::tail::Tail;
-use crate::log::{Log, Read};
 use crate::observe;
 use crate::settings::Settings;
 use crate::status::Recovery;
@@ -42,52 +44,53 @@ impl SpoolLog {
         let settings = settings.in_effect();
         let began = clock.monotonic();
         let ballast = ballast_bytes(&settings);
-        let dir = SpoolDir::open(path, &*clock, ballast, |path| make(path, &*disk, &settings))?;
-        let journal_dir = dir.join("journal");
-        let read_journal = || {
-            Journal::open(
-                Arc::clone(&disk),
-                &journal_dir,
-                settings.journal_bytes,
-                dir.queue(),
-            )
-        };
-        let (journal, stores) = side_by_side(&read_journal, || open_stores(&dir, &settings));
-        let (journal, mut found) = journal?;
-        let mut notes = found.notes;
-        let (mut shelf, state, store_notes) = stores?;
-        notes.extend(store_notes);
-        // Chunks that a killed process left in the system's memory count as sealed from here on,
-        // so they have to be durable before the journal lets go of their events (I3).
-        shelf.sync()?;
-        let sealed = shelf.range();
-        let passed = Passed::of(&found.frames, sealed);
-        journal.read_runs(&mut found.frames, dir.queue(), |run| !passed.covers(run))?;
+        let dir = SpoolDir::open(path, &*clock, ballast, |path, queue| {
+            make(path, queue, &disk, &settings)
+        })?;
+        let picture = Picture::take(dir.path())?.ok_or_else(|| Error::Damaged {
+            what: "it was made a moment ago and is gone".into(),
+            path: path.to_owned(),
+        })?;
+        let mut record = picture.record.clone();
+        let incidents = put_on_record(&dir, &mut record, picture.news(), &*clock)?;
+        let Picture {
+            identity,
+            journal: seen,
+            mut row,
+            mut letters,
+            memo,
+            recovered,
+            letter_books,
+            leaving,
+            notes,
+            ..
+        } = picture;
         let Recovered {
             ledger,
             tail,
             tail_first,
             missing,
             islands,
-            retried,
-            notes: odd,
-        } = recover(&found.frames, sealed);
-        notes.extend(odd);
-        if state.was_empty() && ledger.dead + ledger.expired > 0 {
-            // A letter is durable before the books count it (I5), and the state is never emptied.
-            notes.push("the state was missing or empty; what dead letters it held are gone".into());
-        }
+            ..
+        } = recovered;
+        let journal = Journal::own(
+            Arc::clone(&disk),
+            dir.path(),
+            settings.journal_bytes,
+            dir.queue(),
+            &seen,
+            letter_books,
+        )?;
+        dir.mend_markers(&identity)?;
+        row.put_in_order()?;
+        letters.own(Layout::of_segments(settings.segment_bytes))?;
+        let mut shelf = row.into_shelf(settings.segment_bytes);
         if !missing.is_empty() {
             // What is gone may be behind the last readable chunk: its file is kept for people.
             shelf.keep_last();
         }
         for (first, events) in islands {
-            let events: Vec<StoredEvent> = events
-                .into_iter()
-                .zip(first..)
-                .map(|(event, seq)| StoredEvent { seq, event })
-                .collect();
-            shelf.adopt(&events)?;
+            adopt(&mut shelf, first, events, settings.chunk_bytes)?;
         }
         let mut log = Self {
             journal,
@@ -96,9 +99,13 @@ impl SpoolLog {
             sealing: None,
             removing: None,
             removal_tried: None,
-            state_bytes: state.bytes(),
-            state_to_tidy: true,
-            state,
+            letters_bytes: letters.bytes(),
+            letters_to_tidy: true,
+            letters,
+            letter_books,
+            memo,
+            unseen: None,
+            record,
             ledger,
             durable_cursor: ledger.settled(),
             staged: Staged::default(),
@@ -113,14 +120,16 @@ impl SpoolLog {
             clock,
             dir,
         };
+        log.note_record();
         let replayed = tail.len() as u64;
         log.tail.extend(tail);
-        log.finish_letters(&retried)?;
+        for seq in leaving {
+            // Its event is pending, or it left: the note of that is in the journal (I5).
+            log.letters.remove(seq)?;
+        }
+        log.letters_changed();
         log.resume()?;
         let missing = log.missing.clone();
-        for range in &missing {
-            observe::damage_found(*range);
-        }
         let took = log.clock.monotonic().saturating_sub(began);
         Ok((
             log,
@@ -128,34 +137,15 @@ impl SpoolLog {
                 replayed,
                 missing,
                 notes,
+                incidents,
                 took,
             },
         ))
     }
 
-    /// Ends what a crash interrupted between the journal and the dead letters.
-    pub(super) fn finish_letters(&mut self, retried: &[Seq]) -> Result<(), Error> {
-        for &seq in retried {
-            self.state.remove_letter(seq)?;
-        }
-        // A letter whose event the cursor has not passed was being buried. The event is still
-        // there and will be sent again, so the letter goes; if it is not there any more, the
-        // letter is all that is left of it and stays (promise 4).
-        for letter in self.state.letters(self.ledger.settled(), usize::MAX)? {
-            let is_there = match self.read(letter.seq, 1, 0)? {
-                Read::Events(events) => events.iter().any(|e| e.event.id() == letter.event.id()),
-                _ => false,
-            };
-            if is_there {
-                self.state.remove_letter(letter.seq)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Begins a new generation in the journal, sealing first if there is no room to begin in.
     pub(super) fn resume(&mut self) -> Result<(), Error> {
-        if !self.journal.fits(0) {
+        if !self.journal.fits(LETTERS_BYTES) {
             match self.free_next_file() {
                 // A full disk must not keep the spool shut: delivery makes room.
                 Err(error) if error.is_out_of_room() => {}
@@ -179,80 +169,64 @@ impl SpoolLog {
                 break;
             }
             self.free_next_file()?;
-            self.journal.rotate(self.ledger, self.recyclable())?;
-            self.journal.write()?;
-            self.journal.sync()?;
+            self.journal.rotate(self.ledger, self.recyclable(), true)?;
             self.note_synced();
         }
         Ok(())
     }
 }
 
-/// Opens what is on disk beside the journal.
-fn open_stores(dir: &SpoolDir, settings: &Settings) -> Result<(Shelf, State, Vec<String>), Error> {
-    let (shelf, mut notes) = with_ballast(dir, || {
-        Shelf::open(&dir.join("segments"), settings.segment_bytes, dir.queue())
-    })?;
-    let layout = Layout::of_segments(settings.segment_bytes);
-    let (state, state_notes) = with_ballast(dir, || State::open(dir.path(), layout, dir.queue()))?;
-    notes.extend(state_notes);
-    Ok((shelf, state, notes))
+/// Puts what the picture found on record, durably, before anything is changed because of it.
+fn put_on_record(
+    dir: &SpoolDir,
+    record: &mut Record,
+    news: Vec<Finding>,
+    clock: &dyn Clock,
+) -> Result<Vec<Incident>, Error> {
+    if news.is_empty() {
+        return Ok(Vec::new());
+    }
+    for finding in &news {
+        observe::incident(finding);
+    }
+    let added = record.add(news, unix_ms(clock.wall()));
+    with_ballast(dir, || record.write(dir.path()))?;
+    Ok(added)
 }
 
-/// Does both at once, the first on a thread that ends with it: one mostly computes and the other
-/// mostly waits. One after the other if the system has no thread to give.
-fn side_by_side<A: Send, B>(first: &(impl Fn() -> A + Sync), second: impl FnOnce() -> B) -> (A, B) {
-    thread::scope(|scope| {
-        let named = thread::Builder::new().name("everpost-open".into());
-        match named.spawn_scoped(scope, first) {
-            Ok(begun) => {
-                let second = second();
-                let first = begun.join().unwrap_or_else(|panic| resume_unwind(panic));
-                (first, second)
-            }
-            Err(_) => (first(), second()),
-        }
-    })
+/// Puts a run of events that lies beyond a gap on the shelf.
+fn adopt(shelf: &mut Shelf, first: Seq, events: Vec<Event>, chunk_bytes: u64) -> Result<(), Error> {
+    let stored = events.into_iter().zip(first..);
+    let stored: Vec<StoredEvent> = stored
+        .map(|(event, seq)| StoredEvent { seq, event })
+        .collect();
+    let mut rest = &stored[..];
+    while let Some(first) = rest.first() {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|stored| {
+            bytes += codec::event_bytes(&stored.event);
+            bytes <= chunk_bytes || stored.seq == first.seq
+        });
+        let (chunk, after) = rest.split_at(fits.count());
+        shelf.adopt(chunk)?;
+        rest = after;
+    }
+    Ok(())
 }
 
-fn make(path: &Path, disk: &dyn Disk, settings: &Settings) -> Result<(), Error> {
+fn make(path: &Path, queue: Uuid, disk: &Arc<dyn Disk>, settings: &Settings) -> Result<(), Error> {
     for name in ["journal", "segments"] {
         let dir = path.join(name);
         create_private_dir(&dir).map_err(Error::storage("make a directory of the spool", &dir))?;
     }
-    Journal::create(disk, &path.join("journal"), settings.journal_bytes)
+    Journal::create(disk, path, settings.journal_bytes, queue)
 }
 
-/// Opens something that needs a little room on the disk; if there is none, the ballast is given
-/// up and it is tried once more.
-fn with_ballast<T>(dir: &SpoolDir, open: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
-    match open() {
-        Err(error) if error.is_out_of_room() && dir.drop_ballast() => open(),
+/// Does something that needs a little room on the disk; if there is none, the ballast is given up
+/// and it is tried once more.
+fn with_ballast<T>(dir: &SpoolDir, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    match work() {
+        Err(error) if error.is_out_of_room() && dir.drop_ballast() => work(),
         other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Mutex;
-    use std::sync::mpsc::channel;
-
-    #[test]
-    fn one_side_can_wait_for_the_other() {
-        let (told, hears) = channel();
-        let hears = Mutex::new(hears);
-        let first = || hears.lock().unwrap().recv().unwrap();
-        let both = side_by_side(&first, || told.send(1).is_ok());
-        assert_eq!(both, (1, true));
-    }
-
-    #[test]
-    fn a_panic_of_either_side_is_a_panic_of_both() {
-        let text = |panic: Box<dyn std::any::Any + Send>| *panic.downcast::<&str>().unwrap();
-        let first = std::panic::catch_unwind(|| side_by_side(&|| panic!("first"), || ()));
-        assert_eq!(text(first.unwrap_err()), "first");
-        let second = std::panic::catch_unwind(|| side_by_side(&|| (), || panic!("second")));
-        assert_eq!(text(second.unwrap_err()), "second");
     }
 }

@@ -77,7 +77,8 @@ mod tests {
     const CHUNK_BYTES: u64 = 4 << 10;
 
     fn shelf(dir: &Path) -> Shelf {
-        Shelf::open(dir, 1 << 20, Uuid::from_u128(7)).unwrap().0
+        let row = crate::log::shelf::Row::look(dir, Uuid::from_u128(7)).unwrap();
+        row.into_shelf(1 << 20)
     }
 
     /// Events of 528 bytes, seven to a run.

@@ -10,21 +10,20 @@ use crate::log::Log;
 use crate::log::journal::Later;
 use crate::log::piece::Layout;
 use crate::log::run::Run;
-use crate::log::shelf::Removal;
+use crate::log::shelf::{Removal, Shelf};
 use crate::observe;
 use crate::settings::{OnFull, Settings};
 use crate::status::SeqRange;
 
 /// What the spool has beside journal, segments, state and ballast: lock, markers, the end of the
 /// journal, control socket, and the directories, a block of the disk for each.
-const OWN_BYTES: u64 = 48 << 10;
+pub(crate) const OWN_BYTES: u64 = 48 << 10;
 
 /// Chunks that are sealed together at the most: whoever waits for room waits for all of them.
 const CHUNKS_AT_ONCE: u64 = 4;
 
-/// The bytes that are given up when the state needs space, as sled fills a log segment up when it
-/// opens it. To make it for a letter of 256 KiB took between 700 and 800 KiB. Nothing else waits
-/// for them: without room, the last segment is read without sled.
+/// The bytes that are given up when dead letters or the record of incidents need space. To make a
+/// volume for a letter of 256 KiB took between 700 and 800 KiB.
 ///
 /// Two log segments, with what the spool has beside it; in a small spool without, since little
 /// more than one would be left.
@@ -36,9 +35,8 @@ pub(super) fn ballast_bytes(settings: &Settings) -> u64 {
     }
 }
 
-/// Kept free for what sled does on its own: it fills a file up to a whole log segment when the
-/// file is opened again (sled 0.34.7 src/pagecache/snapshot.rs:315), and the state, the first and
-/// the last segment are open at once.
+/// Kept free for what is there twice for a moment: a small segment, or a volume of dead letters, is
+/// copied before the old one goes, and sled makes its files in whole log segments.
 fn filled_up_bytes(settings: &Settings) -> u64 {
     3 * log_segment_bytes(settings)
 }
@@ -95,7 +93,8 @@ impl SpoolLog {
         }
         self.push_staged();
         self.free_next_file()?;
-        self.journal.rotate(self.books(), self.recyclable())?;
+        self.journal
+            .rotate(self.books(), self.recyclable(), self.is_synced())?;
         self.note_synced();
         Ok(())
     }
@@ -197,7 +196,7 @@ impl SpoolLog {
     /// Bytes on disk.
     pub(super) fn disk_bytes(&self) -> u64 {
         let ballast = self.dir.ballast_bytes();
-        self.journal.bytes() + self.shelf.seen().bytes + self.state_bytes + ballast + OWN_BYTES
+        self.journal.bytes() + self.shelf.seen().bytes + self.letters_bytes + ballast + OWN_BYTES
     }
 
     /// Bytes the disk will hold if everything in memory is sealed, and `more`. What does not
@@ -302,13 +301,24 @@ impl SpoolLog {
         self.finish_removing(false)
     }
 
-    /// Gives back what dead letters that are gone left in sled's file.
-    pub(super) fn tidy_state(&mut self) -> Result<(), Error> {
-        if std::mem::take(&mut self.state_to_tidy) && self.state.tidy()? {
+    /// Gives back what dead letters that are gone left on the disk.
+    pub(super) fn tidy_letters(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.letters_to_tidy) && self.letters.tidy()? {
             self.news = true;
-            self.state_bytes = self.state.bytes();
+            self.letters_bytes = self.letters.bytes();
         }
         Ok(())
+    }
+
+    /// Puts on record what the shelf found while it was read, and then moves to quarantine what
+    /// belongs elsewhere.
+    pub(super) fn take_findings(&mut self) -> Result<(), Error> {
+        if !self.shelf.has_findings() {
+            return Ok(());
+        }
+        let findings = self.shelf.run(Shelf::take_findings);
+        self.put_on_record(&findings)?;
+        self.shelf.run(Shelf::set_foreign_aside)
     }
 
     /// Seals one chunk if the tail is past its bound. True if there is more to seal, and nothing
@@ -330,8 +340,8 @@ impl SpoolLog {
         Ok(self.sealing.is_none() && self.tail.bytes() > self.settings.tail_bytes)
     }
 
-    pub(super) fn state_changed(&mut self) {
-        self.state_bytes = self.state.bytes();
-        self.state_to_tidy = true;
+    pub(super) fn letters_changed(&mut self) {
+        self.letters_bytes = self.letters.bytes();
+        self.letters_to_tidy = true;
     }
 }

@@ -7,7 +7,9 @@
 use super::SpoolLog;
 use crate::error::Error;
 use crate::event::{Event, Seq};
-use crate::log::{codec, frame};
+use crate::log::codec;
+use crate::log::frame::{self, LetterNote};
+use crate::log::journal::LETTERS_BYTES;
 
 /// Bytes of a frame beyond which no further append goes into it. Damage takes whole frames, so
 /// they stay small: four blocks of a disk.
@@ -29,8 +31,8 @@ pub(super) struct Staged {
     pushed: (usize, usize),
     /// The most that the journal needs for the others.
     unpushed_bytes: u64,
-    /// The dead letter whose event is staged again.
-    pub(super) retried: Option<Seq>,
+    /// The note on the dead letter whose event is staged again.
+    pub(super) note: Option<LetterNote>,
 }
 
 impl Staged {
@@ -86,7 +88,7 @@ impl Staged {
         self.bytes = 0;
         self.pushed = (0, 0);
         self.unpushed_bytes = 0;
-        self.retried = None;
+        self.note = None;
     }
 
     /// The events, to be moved elsewhere.
@@ -107,9 +109,13 @@ impl SpoolLog {
                 setting: "journal_bytes / 2",
             });
         }
-        self.make_journal_room(bytes)
-            .or_else(|error| self.evict_for_journal(error, bytes))?;
+        // A note on a dead letter may follow, before anything else does.
+        let with_note = bytes + LETTERS_BYTES;
+        self.make_journal_room(with_note)
+            .or_else(|error| self.evict_for_journal(error, with_note))?;
         let first = self.books().appended + 1;
+        let last = self.books().appended + events.len() as u64;
+        self.journal.set_numbers_aside(last, self.is_synced())?;
         self.staged.add(events, bytes);
         Ok(first)
     }
@@ -143,8 +149,8 @@ impl SpoolLog {
     pub(super) fn write_staged(&mut self, sync: bool) -> Result<(), Error> {
         self.push_frames(sync);
         // Right behind the frame of its event, which is a commit by itself.
-        if let Some(letter) = self.staged.retried {
-            self.journal.push_retried(letter);
+        if let Some(note) = self.staged.note {
+            self.journal.push_letters(note);
         }
         self.journal.write()?;
         if sync {
@@ -161,7 +167,7 @@ impl SpoolLog {
         for count in staged.counts {
             self.stage_append(&mut events.by_ref().take(count).collect())?;
         }
-        self.staged.retried = staged.retried;
+        self.staged.note = staged.note;
         self.write_staged(true)
     }
 }

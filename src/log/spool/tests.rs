@@ -90,7 +90,7 @@ fn i5_the_cursor_does_not_pass_an_event_whose_letter_the_disk_refuses() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = open(dir.path(), tight());
     append(&mut log, 1..=2, 100);
-    log.state.fail_for_test();
+    log.letters.fail_for_test();
     log.bury(&letter(1, event(1, 100)), Settled::Dead)
         .unwrap_err();
     assert_eq!(log.position().cursor, 0);
@@ -104,7 +104,7 @@ fn a_letter_whose_event_is_still_pending_goes_at_the_next_opening() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = open(dir.path(), tight());
     append(&mut log, 1..=2, 100);
-    log.state.put_letter(&letter(1, event(1, 100))).unwrap();
+    log.letters.put(&letter(1, event(1, 100))).unwrap();
     drop(log);
     let mut log = open(dir.path(), tight());
     assert_eq!(log.position().dead_letters, 0);
@@ -314,10 +314,8 @@ fn i4_a_settled_segment_stays_while_a_read_that_was_asked_for_earlier_needs_it()
 
 /// Bytes of the frames in the journal that hold events.
 fn bytes_of_runs(log: &SpoolLog) -> u64 {
-    let (dir, queue) = (log.dir.join("journal"), log.dir.queue());
-    let files = crate::log::journal::scan_files(&dir, queue).unwrap();
-    let frames = files.iter().flat_map(|(_, _, scan)| &scan.frames);
-    let runs = frames.filter(|frame| frame.range().is_some());
+    let seen = crate::log::journal::look(log.dir.path(), log.dir.queue(), false).unwrap();
+    let runs = seen.frames.iter().filter(|frame| frame.range().is_some());
     runs.map(|frame| u64::from(frame.end() - frame.offset))
         .sum()
 }
