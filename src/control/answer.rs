@@ -80,6 +80,7 @@ fn sort(error: &Error) -> (StatusCode, &'static str) {
         Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
         Error::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "full"),
         Error::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
+        Error::NoSink => (StatusCode::CONFLICT, "no_sink"),
         Error::NoSuchLetter { .. } => (StatusCode::NOT_FOUND, "no_such_letter"),
         Error::Damaged { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
         Error::Storage { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "storage"),
