@@ -671,7 +671,7 @@ async fn a_drain_ends_with_its_client_and_makes_place_for_the_next() {
     let sandbox = Sandbox::start().await.unwrap();
     let owner = Owner::delivering(&sandbox).await;
     let client = owner.client();
-    owner.queue.pause();
+    owner.queue.pause().await.unwrap();
     let mut watch = owner.queue.watch();
     watch
         .wait_for(|status| matches!(status.flusher, FlusherState::Paused { .. }))

@@ -46,6 +46,12 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error, hint)
     }
 
+    /// The same with other words on what to do.
+    pub(super) fn hinting(mut self, hint: &str) -> Self {
+        self.body.hint = hint.to_owned();
+        self
+    }
+
     /// The same with the number of the line it is about.
     pub(super) fn at_line(mut self, number: usize) -> Self {
         self.body.error = format!("{}. line=`{number}`", self.body.error);
