@@ -1,6 +1,7 @@
 //! `run`: deliver for ever, as a service.
 
 use std::io::{self, IsTerminal as _};
+use std::pin::pin;
 use std::time::Duration;
 
 use everpost::{Closed, Error, FlusherState, OnFull, Queue, Settings, control, exit};
@@ -14,7 +15,7 @@ use crate::lines::Lines;
 use crate::notify;
 use crate::out::Out;
 use crate::signals::Signals;
-use crate::target::Target;
+use crate::target::{Target, in_time};
 use crate::text::count;
 
 /// How long closing may take if nothing else was said: well within what systemd allows.
@@ -36,11 +37,9 @@ pub(crate) async fn run(cli: &Cli, deadline: &Deadline, out: Out) -> Result<(), 
         Some(open_lines(None, &settings)?)
     };
     let sink = environment::sink()?;
-    let queue = Queue::builder(&spool)
-        .settings(settings.clone())
-        .sink(sink)
-        .open()
-        .await?;
+    let builder = Queue::builder(&spool).settings(settings.clone()).sink(sink);
+    let opening = async { Ok(builder.open().await?) };
+    let queue = in_time(opening, &mut signals, exit::PENDING, None).await?;
     for note in &queue.recovery().notes {
         tracing::warn!("found while opening: {note}");
     }
@@ -137,11 +136,17 @@ fn delivery_ended(queue: &Queue) -> Fault {
 
 /// Closes within the deadline; a second signal ends the waiting.
 async fn close(queue: &Queue, deadline: Duration, signals: &mut Signals) -> Result<Closed, Error> {
+    let mut patient = pin!(queue.close(deadline));
     tokio::select! {
-        closed = queue.close(deadline) => return closed,
+        closed = &mut patient => return closed,
         () = signals.next() => {}
     }
-    queue.close(Duration::ZERO).await
+    // The earlier deadline counts. Which of the two closes the queue is a matter of moments, and
+    // the other one is told that it is closed.
+    match tokio::join!(patient, queue.close(Duration::ZERO)) {
+        (Err(Error::Closed), hasty) => hasty,
+        (closed, _) => closed,
+    }
 }
 
 /// How the service ended.
