@@ -58,7 +58,7 @@ pub(crate) async fn run(cli: &Cli, deadline: &Deadline, out: Out) -> Result<(), 
     notify::say("STOPPING=1");
     let deadline = deadline.deadline.unwrap_or(DEADLINE);
     tracing::info!(?deadline, pending = queue.status().pending, "closing");
-    let closed = close(&queue, deadline, &mut signals).await?;
+    let closed = close(&queue, deadline, signals.next()).await?;
     if let Some(control) = control {
         control.close().await?;
     }
@@ -135,11 +135,15 @@ fn delivery_ended(queue: &Queue) -> Fault {
 }
 
 /// Closes within the deadline; a second signal ends the waiting.
-async fn close(queue: &Queue, deadline: Duration, signals: &mut Signals) -> Result<Closed, Error> {
+async fn close(
+    queue: &Queue,
+    deadline: Duration,
+    signal: impl Future<Output = ()>,
+) -> Result<Closed, Error> {
     let mut patient = pin!(queue.close(deadline));
     tokio::select! {
         closed = &mut patient => return closed,
-        () = signals.next() => {}
+        () = signal => {}
     }
     // The earlier deadline counts. Which of the two closes the queue is a matter of moments, and
     // the other one is told that it is closed.
@@ -196,4 +200,34 @@ pub(crate) fn log_to_stderr(level: &str) {
         .finish();
     // There is only one call in a process.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use super::*;
+
+    /// The second signal comes at each moment of a close in turn. The close was begun anew then,
+    /// and found a queue that the first one had closed.
+    #[tokio::test]
+    async fn a_second_signal_at_any_moment_of_a_close_does_not_fail_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for moment in 0..20 {
+            let queue = Queue::builder(dir.path().join("spool")).open().await;
+            let queue = queue.unwrap();
+            let mut looks = 0;
+            let signal = poll_fn(|cx| {
+                looks += 1;
+                if looks > moment {
+                    return Poll::Ready(());
+                }
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            });
+            let closed = close(&queue, DEADLINE, signal).await;
+            assert!(closed.unwrap().drained, "moment {moment}");
+        }
+    }
 }
