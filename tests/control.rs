@@ -12,6 +12,7 @@ use std::future::pending;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -588,6 +589,41 @@ async fn a_watcher_sees_pause_and_resume_and_the_end() {
         last = Some(status);
     }
     assert_eq!(last.unwrap().flusher, FlusherState::Closed);
+}
+
+/// The owner said "accepted" before its flusher knew of it, so that a script that paused and then
+/// changed something at the receiver could not know when that was safe.
+#[tokio::test]
+async fn a_pause_is_answered_after_the_request_in_flight_and_kept_by_then() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let owner = Owner::delivering(&sandbox).await;
+    let client = owner.client();
+    sandbox.script([Fault::Hang]);
+    client.append(&[message(1)]).await.unwrap();
+    sandbox.wait_for(|stats| stats.hanging == 1).await.unwrap();
+    let mut pause = pin!(client.pause());
+    // Each question has the owner go on with everything else as well.
+    for _ in 0..20 {
+        tokio::select! {
+            biased;
+            answer = &mut pause => panic!("answered during a request: {answer:?}"),
+            status = client.status() => assert_eq!(status.unwrap().pending, 1),
+        }
+    }
+    sandbox.release();
+    timeout(LONG, pause).await.unwrap().unwrap();
+    let status = owner.queue.status();
+    assert!(
+        matches!(status.flusher, FlusherState::Paused { .. }),
+        "{status:?}"
+    );
+    assert_eq!(status.pending, 0);
+    owner.queue.close(Duration::ZERO).await.unwrap();
+    let found = everpost::inspect::remembered_pause(&owner.spool()).unwrap();
+    assert_eq!(
+        found.map(|paused| paused.reason),
+        Some(PauseReason::Requested)
+    );
 }
 
 #[tokio::test]
