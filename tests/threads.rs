@@ -89,8 +89,9 @@ async fn on_the_runtime(spool: &Path) {
     let control = control::serve(&queue).await.unwrap();
     let client = Client::new(spool);
     client.pause().await.unwrap();
-    let large = format!("\"{}\"", "x".repeat(900_000));
-    queue.append(Event::json(large).unwrap()).await.unwrap();
+    // More than the socket holds.
+    let large = Event::json(format!("\"{}\"", "x".repeat(200_000))).unwrap();
+    queue.append_all(vec![large; 5]).await.unwrap();
     let mut stuck = UnixStream::connect(client.path()).await.unwrap();
     let request = b"GET /events HTTP/1.1\r\nhost: everpost\r\n\r\n";
     stuck.write_all(request).await.unwrap();
