@@ -277,10 +277,14 @@ async fn two_orders_at_once_are_both_answered_and_the_newer_one_counts() {
     let queue = world.open(settings()).await;
     let (one, other, wake) =
         within(async { tokio::join!(queue.pause(), queue.resume(), queue.wake()) }).await;
-    (one.unwrap(), other.unwrap(), wake.unwrap());
+    for answer in [one, other, wake] {
+        answer.unwrap();
+    }
     assert_eq!(remembered(&world), None);
     let (one, other) = within(async { tokio::join!(queue.resume(), queue.pause()) }).await;
-    (one.unwrap(), other.unwrap());
+    for answer in [one, other] {
+        answer.unwrap();
+    }
     assert_eq!(remembered(&world), Some(PauseReason::Requested));
     // An order that is given and not waited for is done all the same.
     assert!(poll_once(pin!(queue.resume())).await.is_pending());
