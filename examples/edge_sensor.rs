@@ -77,7 +77,7 @@ async fn main() -> Outcome<()> {
     println!("  bound                {:>9}", offline.max_bytes);
 
     sandbox.come_back().await?;
-    queue.wake();
+    queue.wake().await?;
     let closed = queue.close(Duration::from_secs(30)).await?;
     let books = closed.status.ledger;
     let accepted = sandbox.stats().distinct;

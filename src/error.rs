@@ -47,6 +47,11 @@ pub enum Error {
     #[error("queue is closed")]
     Closed,
 
+    /// The queue was opened without a sink, so there is no delivery to pause, resume or wake.
+    /// Nothing was changed. Open it with a sink.
+    #[error("the queue has no sink")]
+    NoSink,
+
     /// Another process, or another queue in this one, owns the spool. Nothing was touched.
     #[error("spool is in use by another process. path=`{}`, pid=`{}`", path.display(), pid.map_or_else(|| "unknown".into(), |p| p.to_string()))]
     InUse {
@@ -172,6 +177,7 @@ impl Error {
                  `OnFull::Block` or `OnFull::DropOldest`"
             }
             Self::Closed => "open the queue again; what was acknowledged is still in it",
+            Self::NoSink => "the owner of the spool has to open it with a sink",
             Self::InUse { .. } => "stop the other process, or use a different directory",
             Self::NotASpool { .. } => "choose an empty directory, or one made by everpost",
             Self::NoSpool { .. } => {
@@ -208,6 +214,55 @@ impl Error {
         }
     }
 
+    /// The same error for one more caller; a system error cannot be cloned.
+    pub(crate) fn again(&self) -> Self {
+        macro_rules! same {
+            ($kind:ident { $($field:ident),* }) => {
+                Self::$kind { $($field: Clone::clone($field)),* }
+            };
+        }
+        match self {
+            Self::InvalidEvent { reason } => same!(InvalidEvent { reason }),
+            Self::TooLarge {
+                bytes,
+                max,
+                setting,
+            } => same!(TooLarge {
+                bytes,
+                max,
+                setting
+            }),
+            Self::Full { what, used, max } => same!(Full { what, used, max }),
+            Self::Closed => Self::Closed,
+            Self::NoSink => Self::NoSink,
+            Self::InUse { path, pid } => same!(InUse { path, pid }),
+            Self::NotASpool { path } => same!(NotASpool { path }),
+            Self::NoSpool { path } => same!(NoSpool { path }),
+            Self::Changing { path } => same!(Changing { path }),
+            Self::FutureFormat {
+                path,
+                found,
+                supported,
+            } => same!(FutureFormat {
+                path,
+                found,
+                supported
+            }),
+            Self::Damaged { what, path } => same!(Damaged { what, path }),
+            Self::Settings { problems } => same!(Settings { problems }),
+            Self::Key(error) => Self::Key(error.clone()),
+            Self::Sink { reason } => same!(Sink { reason }),
+            Self::Control { reason, path } => same!(Control { reason, path }),
+            Self::NoSuchLetter { seq } => same!(NoSuchLetter { seq }),
+            Self::Storage {
+                action,
+                path,
+                source,
+            } => Self::storage(action, path)(io_again(source)),
+            Self::Panicked { part, message } => same!(Panicked { part, message }),
+        }
+    }
+
     /// Whether the cause is that the disk, or the quota of the user, has no room left.
     pub(crate) fn is_out_of_room(&self) -> bool {
         match self {
@@ -219,6 +274,102 @@ impl Error {
                 )
             }
             _ => false,
+        }
+    }
+}
+
+/// The same kind and the same text, and the system's number if there is one.
+fn io_again(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    fn storage(source: io::Error) -> Error {
+        Error::storage("write", "spool/journal")(source)
+    }
+
+    /// One of each kind. A new one does not compile in `Error::again` before it is there, and
+    /// belongs here then.
+    fn one_of_each() -> Vec<Error> {
+        let (path, text) = (PathBuf::from("spool"), || "text".to_owned());
+        let pid = Some(7);
+        let reason = text();
+        vec![
+            Error::InvalidEvent { reason: text() },
+            Error::TooLarge {
+                bytes: 3,
+                max: 2,
+                setting: "max_event_bytes",
+            },
+            Error::Full {
+                what: "the disk",
+                used: 2,
+                max: 1,
+            },
+            Error::Closed,
+            Error::NoSink,
+            Error::InUse {
+                path: path.clone(),
+                pid,
+            },
+            Error::NotASpool { path: path.clone() },
+            Error::NoSpool { path: path.clone() },
+            Error::Changing { path: path.clone() },
+            Error::FutureFormat {
+                path: path.clone(),
+                found: 9,
+                supported: 1,
+            },
+            Error::Damaged {
+                what: text(),
+                path: path.clone(),
+            },
+            Error::Settings {
+                problems: vec![text(), text()],
+            },
+            Error::Key(KeyError::Parts { found: 2 }),
+            Error::Sink { reason: text() },
+            Error::Control { reason, path },
+            Error::NoSuchLetter { seq: 5 },
+            storage(io::Error::from_raw_os_error(28)),
+            storage(io::Error::new(io::ErrorKind::TimedOut, "no answer")),
+            storage(io::ErrorKind::StorageFull.into()),
+            Error::Panicked {
+                part: "the log",
+                message: text(),
+            },
+        ]
+    }
+
+    /// All callers of a commit that failed were told that it "ended by a panic", unless the disk
+    /// had refused or was full: a damaged spool looked like a bug to them.
+    #[test]
+    fn an_error_that_is_told_again_is_the_same_whatever_its_kind() {
+        for error in one_of_each() {
+            let again = error.again();
+            let kind = |error: &Error| std::mem::discriminant(error);
+            assert_eq!(kind(&again), kind(&error), "{again:?}");
+            assert_eq!(again.to_string(), error.to_string());
+            assert_eq!(again.hint(), error.hint());
+            let source = |error: &Error| error.source().map(ToString::to_string);
+            assert_eq!(source(&again), source(&error));
+            assert_eq!(again.is_out_of_room(), error.is_out_of_room());
+            let (Error::Storage { source: one, .. }, Error::Storage { source: other, .. }) =
+                (&error, &again)
+            else {
+                assert_eq!(format!("{again:?}"), format!("{error:?}"));
+                continue;
+            };
+            assert_eq!(other.kind(), one.kind());
+            assert_eq!(other.raw_os_error(), one.raw_os_error());
         }
     }
 }

@@ -50,6 +50,7 @@ pub mod clock;
 #[cfg(feature = "control")]
 pub mod control;
 mod dead;
+mod ending;
 mod error;
 mod event;
 #[cfg(feature = "cli")]

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, SystemClock};
 use crate::dead::DeadLetters;
+use crate::ending::TaskEnd;
 use crate::error::Error;
 use crate::event::{Event, EventId, Receipt, Seq, StoredEvent};
-use crate::flusher::{self, FlusherHandle};
+use crate::flusher::{self, FlusherEnd, FlusherHandle};
 use crate::incident::Incidents;
 use crate::log::disk::RealDisk;
 use crate::log::spool::SpoolLog;
@@ -58,6 +59,8 @@ struct Shared {
     spool: PathBuf,
     log: LogHandle,
     flusher: Option<FlusherHandle>,
+    /// What the flusher runs on, if there is one.
+    delivery: Option<FlusherEnd>,
     recovery: Recovery,
     sync: bool,
     max_bytes: u64,
@@ -110,8 +113,8 @@ impl QueueBuilder {
     /// for programs that keep their runtime busy, or end it before the queue.
     ///
     /// Without a runtime this is so anyway. The thread is named `everpost-flusher`, has a small
-    /// runtime for itself, and ends when the queue is closed or its last clone is dropped; that
-    /// does not wait for it. A sink that panics is seen as everywhere: in
+    /// runtime for itself, and ends when the queue is closed, which waits for it, or when its last
+    /// clone is dropped, which does not. A sink that panics is seen as everywhere: in
     /// [`FlusherState::Failed`](crate::FlusherState::Failed) and at [`Queue::close`].
     pub fn flusher_thread(mut self) -> Self {
         self.own_thread = true;
@@ -156,16 +159,13 @@ impl QueueBuilder {
         let opening = settings.clone();
         let open = move || SpoolLog::open(&path, opening, clock, Arc::new(RealDisk));
         let (log, recovery) = thread::spawn(threads, Arc::clone(&self.clock), open).await?;
-        let flusher = match (self.start, runtime) {
-            (None, _) => None,
-            // The flusher publishes its end, so nobody needs to join it.
-            (Some(start), Some(runtime)) => {
-                Some(start(&runtime, log.clone(), &settings, self.clock).0)
-            }
-            (Some(start), None) => {
+        let (flusher, delivery) = match self.start {
+            None => (None, None),
+            Some(start) => {
                 let (log, clock) = (log.clone(), self.clock);
                 let start = move |runtime: &Handle| start(runtime, log, &settings, clock);
-                Some(flusher::thread::spawn(start).await?)
+                let (flusher, end) = deliver(start, runtime).await?;
+                (Some(flusher), Some(end))
             }
         };
         let closing = AtomicBool::new(false);
@@ -174,6 +174,7 @@ impl QueueBuilder {
                 spool: self.path,
                 log,
                 flusher,
+                delivery,
                 recovery,
                 sync,
                 max_bytes,
@@ -194,6 +195,19 @@ impl QueueBuilder {
     pub fn open_blocking(self) -> Result<Queue, Error> {
         block_on(self.open())
     }
+}
+
+/// Begins to deliver, on this runtime or on a thread of its own.
+async fn deliver(
+    start: impl FnOnce(&Handle) -> Started + Send + 'static,
+    runtime: Option<Handle>,
+) -> Result<(FlusherHandle, FlusherEnd), Error> {
+    if let Some(runtime) = runtime {
+        let (flusher, task) = start(&runtime);
+        return Ok((flusher, FlusherEnd::Task(TaskEnd::new(task))));
+    }
+    let (flusher, thread) = flusher::thread::spawn(start).await?;
+    Ok((flusher, FlusherEnd::Thread(thread)))
 }
 
 thread_local! {
@@ -403,31 +417,96 @@ impl Queue {
 
     /// Tries again now what waits for a time, or probes what is paused by the receiver. Useful
     /// when the program learns that the network is back. Does nothing to a queue that was paused
-    /// on request.
-    pub fn wake(&self) {
-        if let Some(flusher) = &self.shared.flusher {
-            flusher.wake();
+    /// on request. Returns when the flusher has taken this up; the try itself comes after that.
+    ///
+    /// # Errors
+    /// [`Error::NoSink`]; [`Error::Panicked`] if delivery has ended by a panic; [`Error::Closed`]
+    /// if it has ended otherwise.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped after it was polled, the flusher takes it up all the same.
+    pub async fn wake(&self) -> Result<(), Error> {
+        self.flusher()?.wake().await
+    }
+
+    /// As [`wake`](Self::wake), for code that is not async; blocks the thread.
+    ///
+    /// It never returns where [`close_blocking`](Self::close_blocking) does not.
+    ///
+    /// # Errors
+    /// As [`wake`](Self::wake).
+    pub fn wake_blocking(&self) -> Result<(), Error> {
+        block_on(self.wake())
+    }
+
+    /// Stops delivery until [`resume`](Self::resume). Appends go on.
+    ///
+    /// When this returns `Ok`, nothing is being sent, nothing will be, and the pause is on disk:
+    /// it outlives a restart, a kill and a power cut. A request in flight is let finish first, so
+    /// this takes as long as the sink does. If `resume` is called before that, the newer order
+    /// counts, and both return once it is on disk.
+    ///
+    /// # Errors
+    /// [`Error::Storage`], [`Error::Damaged`] or another error of the disk, which did not take
+    /// the pause: delivery is paused all the same, but a restart may deliver. The queue tries
+    /// again by itself, at most `backoff_max` apart; call this again to try at once and to know.
+    /// [`Error::NoSink`]; [`Error::Panicked`] if delivery has ended by a panic; [`Error::Closed`]
+    /// if it has ended otherwise, before the pause was on disk.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped after it was polled, the queue is paused all the same, and nobody
+    /// says when that is on disk. Call it again to know.
+    pub async fn pause(&self) -> Result<(), Error> {
+        self.flusher()?.pause().await
+    }
+
+    /// As [`pause`](Self::pause), for code that is not async; blocks the thread.
+    ///
+    /// It never returns where [`close_blocking`](Self::close_blocking) does not.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    pub fn pause_blocking(&self) -> Result<(), Error> {
+        block_on(self.pause())
+    }
+
+    /// Ends a pause, whatever its reason, and tries at once. Returns when the end of the pause is
+    /// on disk, so that a restart delivers too; during a probe that is after its answer.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause). If the disk did not take the end of the pause, delivery goes on
+    /// all the same, but a restart may find the queue paused.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped after it was polled, the pause ends all the same, and nobody says
+    /// when that is on disk. Call it again to know.
+    pub async fn resume(&self) -> Result<(), Error> {
+        self.flusher()?.resume().await
+    }
+
+    /// As [`resume`](Self::resume), for code that is not async; blocks the thread.
+    ///
+    /// It never returns where [`close_blocking`](Self::close_blocking) does not.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub fn resume_blocking(&self) -> Result<(), Error> {
+        block_on(self.resume())
+    }
+
+    fn flusher(&self) -> Result<&FlusherHandle, Error> {
+        match &self.shared.flusher {
+            Some(flusher) => Ok(flusher),
+            None if self.shared.closing.load(Ordering::Acquire) => Err(Error::Closed),
+            None => Err(Error::NoSink),
         }
     }
 
-    /// Stops delivery after the request in flight, until [`resume`](Self::resume), also across
-    /// restarts. Appends go on.
-    pub fn pause(&self) {
-        if let Some(flusher) = &self.shared.flusher {
-            flusher.pause();
-        }
-    }
-
-    /// Ends a pause, whatever its reason, and tries at once.
-    pub fn resume(&self) {
-        if let Some(flusher) = &self.shared.flusher {
-            flusher.resume();
-        }
-    }
-
-    /// Ends the queue in an orderly way: takes nothing more in, makes everything durable, goes on delivering until
-    /// nothing is pending or the deadline is over, gives the spool back and says what remains.
-    /// What remains is delivered after the next opening.
+    /// Ends the queue in an orderly way: takes nothing more in, makes everything durable, goes on
+    /// delivering until nothing is pending or the deadline is over, gives the spool back and says
+    /// what remains. What remains is delivered after the next opening.
+    ///
+    /// When this returns, every thread and task that the queue had started has ended.
     ///
     /// # Errors
     /// [`Error::Closed`] if it was closed before. [`Error::Panicked`] if delivery had ended by a
@@ -438,11 +517,21 @@ impl Queue {
     /// If the future is dropped, the queue stays open, but takes nothing more in, and delivery may
     /// have ended; call it again.
     pub async fn close(&self, deadline: Duration) -> Result<Closed, Error> {
+        let closed = self.end(deadline).await;
+        #[cfg(feature = "control")]
+        self.shared.room.wait_for_tasks().await;
+        closed
+    }
+
+    async fn end(&self, deadline: Duration) -> Result<Closed, Error> {
         self.shared.closing.store(true, Ordering::Release);
         let delivery = match &self.shared.flusher {
             Some(flusher) => flusher.close(deadline).await,
             None => Ok(false),
         };
+        if let Some(end) = &self.shared.delivery {
+            end.wait().await;
+        }
         #[cfg(feature = "control")]
         self.send_away(self.shared.room.close()).await;
         self.shared.log.close().await?;
@@ -458,11 +547,17 @@ impl Queue {
     ///
     /// It never returns on the one thread of a current-thread runtime that the queue delivers on,
     /// since delivery then waits for the thread that waits for it: use [`close`](Self::close)
-    /// there, or [`flusher_thread`](QueueBuilder::flusher_thread).
+    /// there, or [`flusher_thread`](QueueBuilder::flusher_thread). For the same reason, within any
+    /// current-thread runtime, it does not wait for the task of the control socket: that is told
+    /// to end and does so as soon as the thread is free.
     ///
     /// # Errors
     /// As [`close`](Self::close).
     pub fn close_blocking(&self, deadline: Duration) -> Result<Closed, Error> {
+        let here = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        if matches!(here, Ok(RuntimeFlavor::CurrentThread)) {
+            return block_on(self.end(deadline));
+        }
         block_on(self.close(deadline))
     }
 }

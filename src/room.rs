@@ -1,7 +1,8 @@
 //! Room in the spool's directory for one guest beside the log.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::ending::TaskEnd;
 use crate::error::Error;
 
 /// Something that stands in the spool's directory for as long as the queue is open: it is
@@ -18,6 +19,8 @@ struct Book {
     stays: u64,
     guest: Option<Box<dyn Guest>>,
     is_closed: bool,
+    /// What guests have left behind that may still run.
+    tasks: Vec<Arc<TaskEnd>>,
 }
 
 impl Room {
@@ -41,6 +44,31 @@ impl Room {
         book.stays += 1;
         book.guest = Some(guest);
         Ok(Some((book.stays, more)))
+    }
+
+    /// Notes a task that ends after its guest has left, for the queue to wait for; false if the
+    /// room is closed and nobody waits any more.
+    #[cfg(unix)]
+    pub(crate) fn note_task(&self, task: &Arc<TaskEnd>) -> bool {
+        let mut book = self.book();
+        if book.is_closed {
+            return false;
+        }
+        book.tasks.retain(|task| !task.is_over());
+        book.tasks.push(Arc::clone(task));
+        true
+    }
+
+    /// Waits for the tasks of all guests, which have left.
+    ///
+    /// # Cancel safety
+    /// Only waits; call it again.
+    pub(crate) async fn wait_for_tasks(&self) {
+        let tasks = self.book().tasks.clone();
+        for task in tasks {
+            // How it ended, its guest's owner is told.
+            drop(task.wait().await);
+        }
     }
 
     /// Gives the guest of this stay, unless it has left already. Dropping it ends its stay.

@@ -12,6 +12,7 @@ use std::future::pending;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -590,6 +591,41 @@ async fn a_watcher_sees_pause_and_resume_and_the_end() {
     assert_eq!(last.unwrap().flusher, FlusherState::Closed);
 }
 
+/// The owner said "accepted" before its flusher knew of it, so that a script that paused and then
+/// changed something at the receiver could not know when that was safe.
+#[tokio::test]
+async fn a_pause_is_answered_after_the_request_in_flight_and_kept_by_then() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let owner = Owner::delivering(&sandbox).await;
+    let client = owner.client();
+    sandbox.script([Fault::Hang]);
+    client.append(&[message(1)]).await.unwrap();
+    sandbox.wait_for(|stats| stats.hanging == 1).await.unwrap();
+    let mut pause = pin!(client.pause());
+    // Each question has the owner go on with everything else as well.
+    for _ in 0..20 {
+        tokio::select! {
+            biased;
+            answer = &mut pause => panic!("answered during a request: {answer:?}"),
+            status = client.status() => assert_eq!(status.unwrap().pending, 1),
+        }
+    }
+    sandbox.release();
+    timeout(LONG, pause).await.unwrap().unwrap();
+    let status = owner.queue.status();
+    assert!(
+        matches!(status.flusher, FlusherState::Paused { .. }),
+        "{status:?}"
+    );
+    assert_eq!(status.pending, 0);
+    owner.queue.close(Duration::ZERO).await.unwrap();
+    let found = everpost::inspect::remembered_pause(&owner.spool()).unwrap();
+    assert_eq!(
+        found.map(|paused| paused.reason),
+        Some(PauseReason::Requested)
+    );
+}
+
 #[tokio::test]
 async fn changes_faster_than_the_pace_are_told_as_one() {
     let owner = Owner::start().await;
@@ -648,11 +684,9 @@ async fn a_drain_ends_at_its_deadline_and_at_once_if_nothing_is_pending() {
     let line = client.drain(LONG).await.unwrap().next().await.unwrap();
     assert!(line.is_some_and(|line| line.done && line.drained));
     client.pause().await.unwrap();
-    let mut watch = owner.queue.watch();
-    watch
-        .wait_for(|status| matches!(status.flusher, FlusherState::Paused { .. }))
-        .await
-        .unwrap();
+    // It was answered once it held.
+    let state = owner.queue.status().flusher;
+    assert!(matches!(state, FlusherState::Paused { .. }), "{state:?}");
     client.append(&[message(1)]).await.unwrap();
     let mut lines = client.drain(Duration::from_millis(1)).await.unwrap();
     let mut last = None;
@@ -671,12 +705,7 @@ async fn a_drain_ends_with_its_client_and_makes_place_for_the_next() {
     let sandbox = Sandbox::start().await.unwrap();
     let owner = Owner::delivering(&sandbox).await;
     let client = owner.client();
-    owner.queue.pause();
-    let mut watch = owner.queue.watch();
-    watch
-        .wait_for(|status| matches!(status.flusher, FlusherState::Paused { .. }))
-        .await
-        .unwrap();
+    owner.queue.pause().await.unwrap();
     owner.queue.append(message(1)).await.unwrap();
     let mut drains = Vec::new();
     for _ in 0..CONNECTIONS_MAX {

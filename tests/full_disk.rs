@@ -162,7 +162,7 @@ async fn story(disk: &Tmpfs, full_from_the_start: bool) {
     assert_eq!(queue.status().last_seq, refused - 1);
 
     sandbox.come_back().await.unwrap();
-    queue.wake();
+    queue.wake().await.unwrap();
     drained(&queue).await;
     std::fs::remove_file(disk.path().join("filler")).unwrap();
 
@@ -223,7 +223,7 @@ async fn a_dead_letter_on_a_full_disk_has_the_room_of_the_ballast() {
     take_the_rest(&disk);
 
     sandbox.come_back().await.unwrap();
-    queue.wake();
+    queue.wake().await.unwrap();
     let mut watch = queue.watch();
     let buried = watch.wait_for(|status| status.ledger.dead == 1);
     let status = tokio::time::timeout(Duration::from_secs(60), buried).await;

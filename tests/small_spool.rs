@@ -133,7 +133,7 @@ async fn fill(queue: &Queue, mut n: u64) -> u64 {
 }
 
 async fn drained(queue: &Queue) {
-    queue.wake();
+    queue.wake().await.unwrap();
     let status = queue.watch().wait_for(|status| status.pending == 0).await;
     assert_eq!(status.unwrap().pending, 0);
 }
@@ -230,7 +230,7 @@ async fn appends_that_wait_for_room_all_get_it() {
     let many = queue.watch().wait_for(|status| status.pending > 1000).await;
     many.unwrap();
     sandbox.come_back().await.unwrap();
-    queue.wake();
+    queue.wake().await.unwrap();
     appender.await.unwrap();
     drained(&queue).await;
     queue.close(Duration::from_secs(30)).await.unwrap();

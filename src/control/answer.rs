@@ -46,6 +46,12 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error, hint)
     }
 
+    /// The same with other words on what to do.
+    pub(super) fn hinting(mut self, hint: &str) -> Self {
+        self.body.hint = hint.to_owned();
+        self
+    }
+
     /// The same with the number of the line it is about.
     pub(super) fn at_line(mut self, number: usize) -> Self {
         self.body.error = format!("{}. line=`{number}`", self.body.error);
@@ -80,6 +86,7 @@ fn sort(error: &Error) -> (StatusCode, &'static str) {
         Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
         Error::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "full"),
         Error::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
+        Error::NoSink => (StatusCode::CONFLICT, "no_sink"),
         Error::NoSuchLetter { .. } => (StatusCode::NOT_FOUND, "no_such_letter"),
         Error::Damaged { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
         Error::Storage { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "storage"),

@@ -280,30 +280,36 @@ impl Client {
         in_time(asked).await.map(Asked::lines)
     }
 
-    /// Stops delivery after the request in flight, until [`resume`](Self::resume). The status
-    /// shows when it has.
+    /// Stops delivery until [`resume`](Self::resume), also across restarts of the owner. Returns
+    /// when nothing is sent any more and the pause is on disk; as
+    /// [`Queue::pause`](crate::Queue::pause). Waits without a limit, since a request in flight is
+    /// let finish.
     ///
     /// # Errors
-    /// See [`ClientError`]; the kinds `no_sink` and `failed`.
+    /// See [`ClientError`]; the kinds `no_sink` and `failed`. `storage`, and what else a disk may
+    /// say: delivery is paused all the same, but a restart may deliver.
     ///
     /// # Cancel safety
-    /// If the future is dropped, it was either done or not.
+    /// If the future is dropped, the owner pauses or not; ask it again.
     pub async fn pause(&self) -> Result<(), ClientError> {
-        self.order(Method::POST, "/pause").await
+        self.ask(Method::POST, "/pause", Vec::new()).await.map(drop)
     }
 
-    /// Ends a pause, whatever its reason, and tries at once.
+    /// Ends a pause, whatever its reason, and tries at once. Returns when that is on disk; waits
+    /// without a limit, since a probe in flight is let finish.
     ///
     /// # Errors
-    /// As [`pause`](Self::pause).
+    /// As [`pause`](Self::pause). `storage`: delivery goes on, but a restart may be paused.
     ///
     /// # Cancel safety
-    /// If the future is dropped, it was either done or not.
+    /// If the future is dropped, the pause was ended or not; ask again.
     pub async fn resume(&self) -> Result<(), ClientError> {
-        self.order(Method::POST, "/resume").await
+        self.ask(Method::POST, "/resume", Vec::new())
+            .await
+            .map(drop)
     }
 
-    /// Tries now what waits for a time.
+    /// Tries now what waits for a time. Returns when the flusher has taken that up.
     ///
     /// # Errors
     /// As [`pause`](Self::pause).

@@ -48,9 +48,9 @@
 //! | `POST /dead/{seq}/retry` | appends its event anew and removes the letter | 200, a `Receipt` |
 //! | `DELETE /dead/{seq}` | removes the letter and its event for ever | 204 |
 //! | `POST /drain?deadline_ms=60000` | tries now, and waits until everything that is pending at this moment has left the queue, or until the deadline; appends and delivery go on, also after it | 200, *lines*: [`DrainLine`](wire::DrainLine), the last with `done` |
-//! | `POST /pause` | stops delivery after the request in flight, also across restarts | 202, `{"accepted":true}` |
-//! | `POST /resume` | ends a pause, whatever its reason, and tries at once | 202, the same |
-//! | `POST /wake` | tries now what waits for a time | 202, the same |
+//! | `POST /pause` | stops delivery after the request in flight, also across restarts; answers when nothing is sent any more and the pause is on disk | 202, `{"accepted":true}` |
+//! | `POST /resume` | ends a pause, whatever its reason, and tries at once; answers when that is on disk | 202, the same |
+//! | `POST /wake` | tries now what waits for a time; answers when the flusher has taken that up | 202, the same |
 //!
 //! An answer to `POST /events` means what a return of [`append_all`](crate::Queue::append_all)
 //! means: the events are as safe as the owner's [`Durability`](crate::Durability) says. One
@@ -60,7 +60,10 @@
 //! `form=event` keeps the body to the byte. On the line forms see [`EventJson`](wire::EventJson).
 //!
 //! A request that its client gives up is dropped: a drain stops waiting (delivery goes on), an
-//! append that was not taken up yet appends nothing.
+//! append that was not taken up yet appends nothing. A pause and a resume are done all the same.
+//!
+//! If the disk refuses to keep a pause or its end, the answer is the error (500 `storage`, or as
+//! the disk says), and its hint tells what holds until the owner restarts.
 //!
 //! # Errors
 //!

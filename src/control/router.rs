@@ -19,6 +19,7 @@ use super::{
     APPENDS_MAX, BODY_TIME, DRAIN_DEFAULT, DRAIN_MAX, EVENTS_MAX, LIST_DEFAULT, LIST_MAX,
     PAGE_BYTES, REQUEST_BYTES_MAX, follow, wire,
 };
+use crate::error::Error;
 use crate::event::{Event, EventId, Seq};
 use crate::queue::Queue;
 use crate::status::FlusherState;
@@ -290,26 +291,37 @@ async fn drain(State(desk): Shared, by: Asked<DrainBy>) -> Answer {
         )));
     }
     desk.delivers()?;
-    desk.queue.wake();
+    desk.queue.wake().await?;
     Ok(lines(follow::drain(desk.queue.watch(), deadline)))
 }
 
 async fn pause(State(desk): Shared) -> Answer {
     desk.delivers()?;
-    desk.queue.pause();
-    accepted()
+    let hint = "delivery is paused, but only until the owner restarts; see that the disk is \
+                there, writable and has room, then pause again";
+    kept(desk.queue.pause().await, hint)
 }
 
 async fn resume(State(desk): Shared) -> Answer {
     desk.delivers()?;
-    desk.queue.resume();
-    accepted()
+    let hint = "delivery goes on, but may be paused again after a restart of the owner; see that \
+                the disk is there, writable and has room, then resume again";
+    kept(desk.queue.resume().await, hint)
 }
 
 async fn wake(State(desk): Shared) -> Answer {
     desk.delivers()?;
-    desk.queue.wake();
+    desk.queue.wake().await?;
     accepted()
+}
+
+/// What was asked for is done, or holds as the hint says since the disk did not take it.
+fn kept(result: Result<(), Error>, hint: &str) -> Answer {
+    match result {
+        Ok(()) => accepted(),
+        Err(error @ (Error::Closed | Error::Panicked { .. })) => Err(error.into()),
+        Err(error) => Err(Refusal::from(error).hinting(hint)),
+    }
 }
 
 fn accepted() -> Answer {
@@ -324,17 +336,13 @@ impl Desk {
     /// Whether there is somebody who could deliver, pause, or resume.
     fn delivers(&self) -> Result<(), Refusal> {
         let (kind, error, hint) = match self.queue.status().flusher {
-            FlusherState::Absent => (
-                "no_sink",
-                "the queue has no sink",
-                "the owner of the spool has to open it with a sink",
-            ),
+            FlusherState::Absent => return Err(Error::NoSink.into()),
             FlusherState::Failed { .. } => (
                 "failed",
                 "delivery has ended by a panic",
                 "restart the owner of the spool; see its status for the text of the panic",
             ),
-            FlusherState::Closed => return Err(crate::error::Error::Closed.into()),
+            FlusherState::Closed => return Err(Error::Closed.into()),
             _ => return Ok(()),
         };
         Err(Refusal::new(StatusCode::CONFLICT, kind, error, hint))

@@ -1,10 +1,12 @@
 //! Serving the router on the spool's socket.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use tokio::task::JoinHandle;
+use tokio::task::AbortHandle;
 
 use super::SOCKET;
+use crate::ending::TaskEnd;
 use crate::error::Error;
 use crate::queue::Queue;
 
@@ -17,7 +19,14 @@ use crate::queue::Queue;
 pub struct Control {
     path: PathBuf,
     stay: Stay,
-    task: Option<JoinHandle<()>>,
+    task: Task,
+}
+
+/// The task that serves. The queue waits for its end too.
+#[derive(Debug)]
+struct Task {
+    end: Arc<TaskEnd>,
+    abort: AbortHandle,
 }
 
 /// The socket's stay in the queue's spool; ends when it is dropped, however that comes.
@@ -38,7 +47,8 @@ impl Drop for Stay {
 /// The directory is made private if it is not (mode 0700) and the socket belongs to its owner
 /// alone (0600); that is all there is to authentication. A socket left over by an owner that died
 /// is replaced. It is served until the [`Control`] is dropped or closed, or the queue is closed;
-/// while [`Queue::close`] drains it is still served, and it is gone before the spool is free.
+/// while [`Queue::close`] drains it is still served, and it is gone before the spool is free. What
+/// is left of the connections then has a second to end, and `Queue::close` waits for that.
 ///
 /// Slow, silent and malformed clients are cut off (see [the limits](super#limits)), and none of
 /// them holds up the queue.
@@ -53,11 +63,7 @@ impl Drop for Stay {
 pub async fn serve(queue: &Queue) -> Result<Control, Error> {
     let path = queue.spool().join(SOCKET);
     let (stay, task) = start(queue).await?;
-    Ok(Control {
-        path,
-        stay,
-        task: Some(task),
-    })
+    Ok(Control { path, stay, task })
 }
 
 fn refused(queue: &Queue, reason: impl Into<String>) -> Error {
@@ -68,7 +74,7 @@ fn refused(queue: &Queue, reason: impl Into<String>) -> Error {
 }
 
 #[cfg(unix)]
-async fn start(queue: &Queue) -> Result<(Stay, JoinHandle<()>), Error> {
+async fn start(queue: &Queue) -> Result<(Stay, Task), Error> {
     use super::socket;
     use crate::room::Guest;
 
@@ -96,11 +102,18 @@ async fn start(queue: &Queue) -> Result<(Stay, JoinHandle<()>), Error> {
         .map_err(|error| refused(queue, error.to_string()))?;
     let router = super::router(queue.clone());
     let task = runtime.spawn(socket::listen(listener, router, stop));
-    Ok((stay, task))
+    let abort = task.abort_handle();
+    let end = Arc::new(TaskEnd::new(task));
+    if !queue.room().note_task(&end) {
+        // The queue was closed meanwhile; the guest has left, and that ends the task.
+        drop(end.wait().await);
+        return Err(Error::Closed);
+    }
+    Ok((stay, Task { end, abort }))
 }
 
 #[cfg(not(unix))]
-async fn start(queue: &Queue) -> Result<(Stay, JoinHandle<()>), Error> {
+async fn start(queue: &Queue) -> Result<(Stay, Task), Error> {
     Err(refused(queue, "this system has no Unix sockets"))
 }
 
@@ -119,27 +132,21 @@ impl Control {
     ///
     /// # Cancel safety
     /// If the future is dropped it ends as if the `Control` was dropped.
-    pub async fn close(mut self) -> Result<(), Error> {
+    pub async fn close(self) -> Result<(), Error> {
         let (host, number) = (&self.stay.host, self.stay.number);
         host.send_away(host.room().take(number)).await;
-        let Some(task) = self.task.as_mut() else {
-            return Ok(());
-        };
-        match task.await {
-            Err(error) if error.is_panic() => Err(Error::Panicked {
+        match self.task.end.wait().await {
+            Some(message) => Err(Error::Panicked {
                 part: "the control socket",
-                message: crate::log::thread::panic_text(error.into_panic().as_ref()),
+                message,
             }),
-            // The runtime has ended, and the task with it.
-            Ok(()) | Err(_) => Ok(()),
+            None => Ok(()),
         }
     }
 }
 
-impl Drop for Control {
+impl Drop for Task {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
+        self.abort.abort();
     }
 }

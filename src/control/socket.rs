@@ -146,8 +146,10 @@ pub(super) async fn listen(listener: UnixListener, router: Router, mut stop: wat
             report(ended);
         }
     };
-    // Who is not done by then, such as a watcher, is cut off: dropping the set does that.
-    let _ = tokio::time::timeout(GRACE, rest).await;
+    // Who is not done by then, such as a watcher, is cut off.
+    if tokio::time::timeout(GRACE, rest).await.is_err() {
+        connections.shutdown().await;
+    }
 }
 
 async fn turn_away() -> Refusal {

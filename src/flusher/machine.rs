@@ -26,6 +26,7 @@ use super::limit::Limit;
 use super::step::{Action, Due, Entry, Input, Now, Reading};
 use super::storage::Trouble;
 use crate::dead::{Cause, DeadLetter};
+use crate::error::Error;
 use crate::event::Seq;
 use crate::ledger::Settled;
 use crate::log::Memo;
@@ -81,6 +82,11 @@ pub(crate) struct Machine {
     /// What the log holds; none until it was asked.
     pub(super) remembered: Option<Memo>,
     pub(super) remember_again: Option<Due>,
+    /// The disk failed to take a memo: what it holds may be that or the one before.
+    pub(super) is_unsure: bool,
+    /// An answer is owed to a pause or a resume: whether the memo says it.
+    pub(super) is_asked: bool,
+    pub(super) answer: Option<Result<(), Error>>,
     /// A resume that came before the memo was read holds against what the memo says.
     pub(super) resumed_early: bool,
     /// A pause that came while a request was under way; it begins after the answer.
@@ -119,6 +125,9 @@ impl Machine {
             not_before_ms: None,
             remembered: None,
             remember_again: None,
+            is_unsure: false,
+            is_asked: false,
+            answer: None,
             resumed_early: false,
             pause_wanted: false,
             nudged: false,
@@ -154,7 +163,7 @@ impl Machine {
             Input::Tick => {}
             Input::Changed => self.changed(now),
             Input::Wake => self.wake(now),
-            Input::Pause => self.pause_on_request(now),
+            Input::Pause => self.pause_asked(now),
             Input::Resume => self.resume(now),
             Input::Close(by) => {
                 self.closing = Some(self.closing.map_or(by, |old| old.min(by)));
@@ -260,20 +269,23 @@ impl Machine {
         if due || matches!(self.state, State::Closed | State::Failed(_)) {
             return self.end();
         }
+        self.answer_if_kept();
         if self.job.is_some() {
             return None;
         }
         let Some(remembered) = &self.remembered else {
             return self.ask_log(Action::Recall, now);
         };
-        if let Some(entry) = &self.entry {
+        // A person who waits is not kept waiting by a disk that does not take the entry.
+        let memo_first = self.is_asked && self.trouble.is_some();
+        if let Some(entry) = self.entry.as_ref().filter(|_| !memo_first) {
             let entry = entry.clone();
             return self.ask_log(Action::Store(entry), now);
         }
         if self.remember_again.is_none_or(|due| due.at <= now.mono) {
             self.remember_again = None;
             let memo = self.memo();
-            if memo != *remembered {
+            if self.is_unsure || memo != *remembered {
                 self.job = Some(Job::Remember(memo.clone()));
                 return Some(Action::Remember(memo));
             }

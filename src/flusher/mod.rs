@@ -7,6 +7,7 @@
 //!   `limit.rs` how many events a request takes. Pure as well.
 //! - `task.rs` carries out what was decided: the one task and its one `select!`. `ahead.rs` reads
 //!   before the machine asks.
+//! - `askers.rs` holds those who have given an order and wait for its answer.
 //! - `thread.rs` gives it a runtime where the program has none.
 //! - This file is the handle.
 //!
@@ -14,6 +15,7 @@
 //! owner of the spool sends it again under the same ids (promise 3).
 
 mod ahead;
+mod askers;
 mod backoff;
 pub(crate) mod bisect;
 mod limit;
@@ -46,9 +48,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use self::askers::{Askers, Wish};
 use crate::clock::Clock;
+use crate::ending::TaskEnd;
 use crate::error::Error;
-use crate::log::thread::LogHandle;
+use crate::log::thread::{LogHandle, ThreadEnd};
 use crate::settings::Delivery;
 use crate::sink::{Answer, Sink};
 use crate::status::FlusherState;
@@ -85,6 +89,8 @@ struct Orders {
     resumes: u64,
     /// Counts pauses since the last resume, which takes them back.
     pauses: u64,
+    /// Counts both: each is to be kept on disk, and is answered under its number.
+    notes: u64,
     close: Option<Instant>,
 }
 
@@ -95,34 +101,123 @@ struct Orders {
 #[derive(Clone, Debug)]
 pub(crate) struct FlusherHandle {
     orders: watch::Sender<Orders>,
+    askers: Arc<Askers>,
     view: watch::Receiver<FlusherView>,
+}
+
+/// The end of what a flusher runs on.
+#[derive(Debug)]
+pub(crate) enum FlusherEnd {
+    /// On the program's runtime.
+    Task(TaskEnd),
+    /// On a thread of its own.
+    Thread(ThreadEnd),
+}
+
+impl FlusherEnd {
+    /// Waits until nothing of the flusher is left.
+    ///
+    /// # Cancel safety
+    /// Only waits; call it again.
+    pub(crate) async fn wait(&self) {
+        match self {
+            // The flusher has published its panic, if there was one.
+            Self::Task(task) => drop(task.wait().await),
+            Self::Thread(thread) => thread.wait().await,
+        }
+    }
 }
 
 impl FlusherHandle {
     /// Ends the present wait and tries now: after a failure, or during a pause that probes. A
-    /// pause that was asked for goes on.
-    pub(crate) fn wake(&self) {
-        self.orders.send_modify(|orders| orders.wakes += 1);
+    /// pause that was asked for goes on. Returns when the flusher has taken that up.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], or [`Error::Panicked`], if it has ended.
+    ///
+    /// # Cancel safety
+    /// Once polled, the order is given.
+    pub(crate) async fn wake(&self) -> Result<(), Error> {
+        self.order(Wish::TakenUp, |orders| orders.wakes += 1).await
     }
 
-    /// Stops delivery until [`resume`](Self::resume). A request in flight is let finish first.
-    /// The pause outlives a restart.
-    pub(crate) fn pause(&self) {
-        self.orders.send_modify(|orders| orders.pauses += 1);
+    /// Stops delivery until [`resume`](Self::resume). Returns when no request is under way any
+    /// more and the pause is on disk.
+    ///
+    /// # Errors
+    /// As [`wake`](Self::wake). What the disk said if it refuses: the pause holds all the same,
+    /// and is stored once the disk takes it.
+    ///
+    /// # Cancel safety
+    /// Once polled, the order is given.
+    pub(crate) async fn pause(&self) -> Result<(), Error> {
+        let change = |orders: &mut Orders| orders.pauses += 1;
+        self.order(Wish::Kept, change).await
     }
 
-    /// Ends a pause of any kind and tries now; refusals are counted from zero again.
-    pub(crate) fn resume(&self) {
-        self.orders.send_modify(|orders| {
+    /// Ends a pause of any kind and tries now; refusals are counted from zero again. Returns when
+    /// the end of the pause is on disk.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    /// Once polled, the order is given.
+    pub(crate) async fn resume(&self) -> Result<(), Error> {
+        let change = |orders: &mut Orders| {
             orders.resumes += 1;
             orders.pauses = 0;
+        };
+        self.order(Wish::Kept, change).await
+    }
+
+    async fn order(&self, wish: Wish, change: impl FnOnce(&mut Orders)) -> Result<(), Error> {
+        let mut answer = None;
+        self.orders.send_modify(|orders| {
+            change(orders);
+            let number = match wish {
+                Wish::TakenUp => orders.wakes,
+                Wish::Kept => {
+                    orders.notes += 1;
+                    orders.notes
+                }
+            };
+            // Before the flusher can see the order.
+            answer = Some(self.askers.wait(wish, number));
         });
+        if let Some(answer) = answer
+            && let Ok(result) = answer.await
+        {
+            return result;
+        }
+        self.ended().await.and(Err(Error::Closed))
+    }
+
+    /// Waits for the flusher's end, and says whether nothing was left to deliver.
+    async fn ended(&self) -> Result<bool, Error> {
+        let mut view = self.view.clone();
+        // The task publishes its end before it drops the channel, however it ends.
+        let _ = view.wait_for(FlusherView::has_ended).await;
+        let view = view.borrow();
+        match &view.state {
+            FlusherState::Failed { message } => Err(Error::Panicked {
+                part: "the flusher",
+                message: message.clone(),
+            }),
+            _ => Ok(view.drained),
+        }
     }
 
     /// The flusher at this moment.
     #[cfg(test)]
     pub(crate) fn view(&self) -> FlusherView {
         self.view.borrow().clone()
+    }
+
+    /// How many places there are for those who wait for an answer.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.askers.waiting()
     }
 
     /// The flusher and every change of it.
@@ -145,17 +240,7 @@ impl FlusherHandle {
         self.orders.send_modify(|orders| {
             orders.close = Some(orders.close.map_or(by, |old| old.min(by)));
         });
-        let mut view = self.view.clone();
-        // The task publishes its end before it drops the channel, however it ends.
-        let _ = view.wait_for(FlusherView::has_ended).await;
-        let view = view.borrow();
-        match &view.state {
-            FlusherState::Failed { message } => Err(Error::Panicked {
-                part: "the flusher",
-                message: message.clone(),
-            }),
-            _ => Ok(view.drained),
-        }
+        self.ended().await
     }
 }
 
@@ -180,9 +265,13 @@ pub(crate) fn spawn<S: Sink>(
         drained: false,
     });
     let machine = machine::Machine::new(settings, max_age);
+    let askers = Arc::<Askers>::default();
+    let inbox = task::Inbox::new(inbox, Arc::clone(&askers));
     let task = task::Task::new(sink, log, clock, machine, inbox, publish);
-    (
-        FlusherHandle { orders, view },
-        runtime.spawn(task.guarded()),
-    )
+    let handle = FlusherHandle {
+        orders,
+        askers,
+        view,
+    };
+    (handle, runtime.spawn(task.guarded()))
 }

@@ -4,10 +4,51 @@ use std::time::Duration;
 
 use super::machine::{Job, Machine, Pause, State};
 use super::step::Now;
+use crate::error::Error;
 use crate::observe;
 use crate::sink::{Answer, PauseReason};
 
 impl Machine {
+    /// A person asks for a pause.
+    pub(super) fn pause_asked(&mut self, now: &Now) {
+        self.will_answer(now);
+        self.pause_on_request(now);
+    }
+
+    /// From here on an answer is owed: whether what was asked for is kept on disk.
+    fn will_answer(&mut self, now: &Now) {
+        self.is_asked = true;
+        // A disk that refused before is asked anew, since the answer is about now.
+        self.remember_again = None;
+        if self.remembered.is_none()
+            && let Some(trouble) = &mut self.trouble
+        {
+            trouble.until = now.after(Duration::ZERO);
+        }
+    }
+
+    /// What became of the last pause or resume, once it is known.
+    pub(crate) fn take_answer(&mut self) -> Option<Result<(), Error>> {
+        self.answer.take()
+    }
+
+    /// Gives the answer that is owed if what a restart would find is what was asked for.
+    pub(super) fn answer_if_kept(&mut self) {
+        let is_writing = matches!(self.job, Some(Job::Remember(_)));
+        if !self.is_asked || self.pause_wanted || is_writing || self.is_unsure {
+            return;
+        }
+        let paused = self.memo().paused;
+        if self
+            .remembered
+            .as_ref()
+            .is_some_and(|memo| memo.paused == paused)
+        {
+            self.is_asked = false;
+            self.answer = Some(Ok(()));
+        }
+    }
+
     pub(super) fn pause_on_request(&mut self, now: &Now) {
         self.resumed_early = false;
         if self.job == Some(Job::Send) {
@@ -26,6 +67,7 @@ impl Machine {
     pub(super) fn resume(&mut self, now: &Now) {
         self.pause_wanted = false;
         self.resumed_early = self.remembered.is_none();
+        self.will_answer(now);
         if let State::Paused(pause) = &self.state {
             observe::resumed(pause.reason);
             self.state = State::Sending;

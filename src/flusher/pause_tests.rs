@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::script::*;
-use super::step::Input;
+use super::step::{Action, Input};
+use crate::error::Error;
 use crate::event::unix_ms;
 use crate::log::{Log, Memo, PausedMemo};
 use crate::settings::Delivery;
@@ -293,4 +294,142 @@ fn a_pause_for_credentials_is_probed_at_once_after_a_restart() {
     };
     rig.log.remember(&memo).unwrap();
     assert_eq!(rig.restart(steady()), wait(50));
+}
+
+/// What `Queue::pause` promises: the answer comes after the write, and not before the request in
+/// flight has ended and is settled.
+#[test]
+fn a_pause_is_answered_when_it_is_kept_and_the_request_has_ended() {
+    let mut rig = rig(2);
+    rig.start();
+    rig.step(Input::Pause);
+    assert!(rig.machine.take_answer().is_none());
+    assert_eq!(rig.answer(DELIVERED), Wait(None));
+    assert_eq!(rig.log.position().cursor, 2);
+    assert!(matches!(rig.machine.take_answer(), Some(Ok(()))));
+    assert!(rig.log.memo().unwrap().paused.is_some());
+    // What is kept already is answered without a write.
+    let writes = rig.memo_writes();
+    rig.step(Input::Pause);
+    assert!(matches!(rig.machine.take_answer(), Some(Ok(()))));
+    assert_eq!(rig.memo_writes(), writes);
+    rig.step(Input::Resume);
+    assert!(matches!(rig.machine.take_answer(), Some(Ok(()))));
+    assert_eq!(rig.log.memo().unwrap().paused, None);
+    assert!(rig.machine.take_answer().is_none(), "one answer is enough");
+}
+
+#[test]
+fn a_resume_during_a_probe_is_answered_after_it() {
+    let mut rig = rig(1);
+    rig.start();
+    rig.answer(DENIED);
+    rig.elapse();
+    rig.step(Input::Resume);
+    assert!(rig.machine.take_answer().is_none());
+    rig.answer(RETRY);
+    assert!(matches!(rig.machine.take_answer(), Some(Ok(()))));
+    assert_eq!(rig.log.memo().unwrap().paused, None);
+}
+
+#[test]
+fn a_disk_that_refuses_a_pause_is_named_and_asked_anew_each_time() {
+    let mut rig = rig(0);
+    rig.start();
+    for _ in 0..2 {
+        rig.log.faults.memos.store(1, Ordering::SeqCst);
+        assert_eq!(
+            rig.step(Input::Pause),
+            wait(60),
+            "a try by itself comes later"
+        );
+        let answer = rig.machine.take_answer();
+        assert!(
+            matches!(answer, Some(Err(Error::Storage { .. }))),
+            "{answer:?}"
+        );
+        assert_paused(&rig, PauseReason::Requested);
+        assert_eq!(rig.log.memo().unwrap().paused, None);
+    }
+    assert_eq!(rig.elapse().1, Wait(None));
+    assert!(rig.log.memo().unwrap().paused.is_some());
+    assert!(rig.machine.take_answer().is_none(), "it was answered");
+    // The other way round as well.
+    rig.log.faults.memos.store(1, Ordering::SeqCst);
+    rig.step(Input::Resume);
+    assert!(matches!(rig.machine.take_answer(), Some(Err(_))));
+    assert_eq!(rig.machine.state(), FlusherState::Idle);
+    rig.step(Input::Resume);
+    assert!(matches!(rig.machine.take_answer(), Some(Ok(()))));
+    assert_eq!(rig.log.memo().unwrap().paused, None);
+}
+
+/// A write that failed may be on disk all the same, so that what was there before is not known to
+/// be there still.
+#[test]
+fn after_a_memo_that_failed_even_the_old_one_is_written_again() {
+    let mut rig = rig(0);
+    rig.start();
+    rig.log.faults.memos.store(1, Ordering::SeqCst);
+    rig.step(Input::Pause);
+    assert!(matches!(rig.machine.take_answer(), Some(Err(_))));
+    let writes = rig.memo_writes();
+    rig.step(Input::Resume);
+    assert!(matches!(rig.machine.take_answer(), Some(Ok(()))));
+    assert_eq!(rig.memo_writes(), writes + 1);
+}
+
+/// The settle of what was delivered comes first, and its tries grow far apart: a person who asks
+/// for a pause on a disk that is full would wait for minutes.
+#[test]
+fn a_pause_does_not_wait_for_a_settle_that_the_disk_refuses() {
+    let mut rig = rig(2);
+    rig.start();
+    rig.log.faults.settles.store(u32::MAX, Ordering::SeqCst);
+    rig.answer(DELIVERED);
+    assert_backing_off(&rig, 1);
+    rig.step(Input::Pause);
+    assert!(matches!(rig.machine.take_answer(), Some(Ok(()))));
+    assert!(rig.log.memo().unwrap().paused.is_some());
+    rig.log.faults.settles.store(0, Ordering::SeqCst);
+    rig.elapse();
+    assert_eq!(rig.log.position().cursor, 2, "settled during the pause");
+    assert_eq!(rig.sent.len(), 1);
+}
+
+#[test]
+fn a_pause_on_a_disk_that_cannot_be_read_is_refused_and_holds() {
+    let mut rig = rig(1);
+    rig.log.faults.recalls.store(3, Ordering::SeqCst);
+    rig.start();
+    for _ in 0..2 {
+        rig.step(Input::Pause);
+        let answer = rig.machine.take_answer();
+        assert!(
+            matches!(answer, Some(Err(Error::Storage { .. }))),
+            "{answer:?}"
+        );
+        assert_paused(&rig, PauseReason::Requested);
+    }
+    rig.step(Input::Pause);
+    assert!(matches!(rig.machine.take_answer(), Some(Ok(()))));
+    assert!(rig.sent.is_empty());
+}
+
+/// An order that comes while an older memo is being written is not answered for that one.
+#[test]
+fn the_fate_of_an_older_memo_is_no_answer() {
+    let mut rig = rig(0);
+    rig.start();
+    let action = rig.machine.step(Input::Pause, &rig.now);
+    let Some(Action::Remember(older)) = action else {
+        panic!("{action:?}");
+    };
+    assert!(rig.machine.step(Input::Resume, &rig.now).is_none());
+    assert!(rig.machine.take_answer().is_none());
+    rig.log.remember(&older).unwrap();
+    let refused = Error::storage("write", "spool")(std::io::ErrorKind::StorageFull.into());
+    assert_eq!(rig.step(Input::Remembered(Err(refused))), Wait(None));
+    assert!(matches!(rig.machine.take_answer(), Some(Ok(()))));
+    assert_eq!(rig.log.memo().unwrap().paused, None);
 }

@@ -108,15 +108,35 @@ impl Machine {
     pub(super) fn remembered(&mut self, result: Result<(), Error>, now: &Now) {
         let job = self.job.take();
         match (result, job) {
-            (Ok(()), Some(Job::Remember(memo))) => self.remembered = Some(memo),
+            (Ok(()), Some(Job::Remember(memo))) => {
+                self.remembered = Some(memo);
+                self.is_unsure = false;
+            }
             (Ok(()), _) => {}
             (Err(error @ (Error::Closed | Error::Panicked { .. })), _) => {
                 self.storage_failed(&error, now);
             }
-            (Err(error), _) => {
+            (Err(error), job) => {
                 observe::memo_not_kept(&error);
+                self.is_unsure = true;
                 self.remember_again = Some(now.after(self.delivery.backoff_max));
+                self.answer_refused(job, error);
             }
+        }
+    }
+
+    fn answer_refused(&mut self, job: Option<Job>, error: Error) {
+        let paused = self.memo().paused;
+        if !self.is_asked {
+            return;
+        }
+        match job {
+            Some(Job::Remember(memo)) if memo.paused == paused => {
+                self.is_asked = false;
+                self.answer = Some(Err(error));
+            }
+            // It was about something older; what was asked for since has its own try.
+            _ => self.remember_again = None,
         }
     }
 
@@ -124,7 +144,12 @@ impl Machine {
         self.job = None;
         let memo = match result {
             Ok(memo) => memo,
-            Err(error) => return self.storage_failed(&error, now),
+            Err(error) => {
+                if std::mem::take(&mut self.is_asked) {
+                    self.answer = Some(Err(error.again()));
+                }
+                return self.storage_failed(&error, now);
+            }
         };
         self.storage_works();
         self.limit.recall(memo.batch_events);

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::ahead::{Ahead, Work, read};
+use super::askers::{Askers, Wish};
 use super::machine::Machine;
 use super::step::{Action, Entry, Input, Now, Reading};
 use super::{FlusherView, Orders};
@@ -26,6 +27,68 @@ use crate::status::FlusherState;
 pub(super) type Done = (Input, Option<(Seq, Seq)>);
 pub(super) type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
 
+/// What people ask for, and who waits for an answer.
+pub(super) struct Inbox {
+    orders: watch::Receiver<Orders>,
+    /// What was passed on.
+    seen: Orders,
+    /// Wakes that were answered.
+    woken: u64,
+    askers: Arc<Askers>,
+}
+
+impl Inbox {
+    pub(super) fn new(orders: watch::Receiver<Orders>, askers: Arc<Askers>) -> Self {
+        Self {
+            orders,
+            seen: Orders::default(),
+            woken: 0,
+            askers,
+        }
+    }
+
+    /// The next order that was not yet passed on. Orders of a kind count as one, and a pause is
+    /// the newest of them all, since a resume takes back the pauses before it.
+    fn next(&mut self, started: Instant) -> Option<Input> {
+        let orders = self.orders.borrow_and_update().clone();
+        let seen = &mut self.seen;
+        if orders.resumes != seen.resumes {
+            seen.resumes = orders.resumes;
+            seen.pauses = 0;
+            if orders.pauses == 0 {
+                seen.notes = orders.notes;
+            }
+            return Some(Input::Resume);
+        }
+        if orders.pauses != seen.pauses {
+            seen.pauses = orders.pauses;
+            seen.notes = orders.notes;
+            return Some(Input::Pause);
+        }
+        if orders.wakes != seen.wakes {
+            seen.wakes = orders.wakes;
+            return Some(Input::Wake);
+        }
+        if orders.close != seen.close {
+            seen.close = orders.close;
+            let by = orders.close.unwrap_or(started);
+            return Some(Input::Close(by.saturating_duration_since(started)));
+        }
+        None
+    }
+
+    /// Answers the orders that were passed on.
+    fn answer(&mut self, kept: Option<Result<(), Error>>) {
+        if let Some(result) = kept {
+            self.askers.tell(Wish::Kept, self.seen.notes, &result);
+        }
+        if self.woken != self.seen.wakes {
+            self.woken = self.seen.wakes;
+            self.askers.tell(Wish::TakenUp, self.woken, &Ok(()));
+        }
+    }
+}
+
 /// The flusher's task.
 pub(super) struct Task<S> {
     sink: Arc<S>,
@@ -33,8 +96,7 @@ pub(super) struct Task<S> {
     clock: Arc<dyn Clock>,
     started: Instant,
     machine: Machine,
-    orders: watch::Receiver<Orders>,
-    seen: Orders,
+    inbox: Inbox,
     changes: watch::Receiver<Position>,
     /// Cursor and last sequence number, as far as they are known here. What the log's thread
     /// answers may be ahead of what it has published.
@@ -52,7 +114,7 @@ impl<S: Sink> Task<S> {
         log: LogHandle,
         clock: Arc<dyn Clock>,
         machine: Machine,
-        orders: watch::Receiver<Orders>,
+        inbox: Inbox,
         publish: watch::Sender<FlusherView>,
     ) -> Self {
         let changes = log.changes();
@@ -62,8 +124,7 @@ impl<S: Sink> Task<S> {
             clock,
             started: Instant::now(),
             machine,
-            orders,
-            seen: Orders::default(),
+            inbox,
             changes,
             at: (0, 0),
             publish,
@@ -75,7 +136,7 @@ impl<S: Sink> Task<S> {
     /// Runs the flusher. A panic in it, or in the sink, ends it and is published.
     pub(super) fn guarded(self) -> impl Future<Output = ()> + Send {
         // Made before the first poll, so that even a task that is never polled says that it ended.
-        let last_word = LastWord(self.publish.clone());
+        let last_word = LastWord(self.publish.clone(), Arc::clone(&self.inbox.askers));
         let place = self.log.place().clone();
         async move {
             let mut run = pin!(self.run());
@@ -101,6 +162,8 @@ impl<S: Sink> Task<S> {
             let now = self.now();
             let action = self.machine.step(input, &now);
             self.publish_view();
+            // After that, so that those who are answered see what became of it.
+            self.inbox.answer(self.machine.take_answer());
             match action {
                 Some(Action::End) => return,
                 Some(action) => job = Some(self.start(action)),
@@ -124,7 +187,7 @@ impl<S: Sink> Task<S> {
 
     /// Waits for what happens next.
     async fn next(&mut self, job: &mut Option<Job>) -> Input {
-        if let Some(input) = self.next_order() {
+        if let Some(input) = self.inbox.next(self.started) {
             return input;
         }
         let timer = self.machine.wake_at();
@@ -139,8 +202,8 @@ impl<S: Sink> Task<S> {
                 // Orders come first: a pause or an end must not wait behind a receiver that answers
                 // without delay.
                 biased;
-                order = self.orders.changed() => return match order {
-                    Ok(()) => self.next_order().unwrap_or(Input::Tick),
+                order = self.inbox.orders.changed() => return match order {
+                    Ok(()) => self.inbox.next(self.started).unwrap_or(Input::Tick),
                     // The last handle is gone, so nobody can ask for anything any more.
                     Err(_) => Input::Abandoned,
                 },
@@ -166,31 +229,6 @@ impl<S: Sink> Task<S> {
                 },
             }
         }
-    }
-
-    /// The next order that was not yet passed on. Orders of a kind count as one, and a pause is
-    /// the newest of them all, since a resume takes back the pauses before it.
-    fn next_order(&mut self) -> Option<Input> {
-        let orders = self.orders.borrow_and_update().clone();
-        if orders.resumes != self.seen.resumes {
-            self.seen.resumes = orders.resumes;
-            self.seen.pauses = 0;
-            return Some(Input::Resume);
-        }
-        if orders.pauses != self.seen.pauses {
-            self.seen.pauses = orders.pauses;
-            return Some(Input::Pause);
-        }
-        if orders.wakes != self.seen.wakes {
-            self.seen.wakes = orders.wakes;
-            return Some(Input::Wake);
-        }
-        if orders.close != self.seen.close {
-            self.seen.close = orders.close;
-            let by = orders.close.unwrap_or(self.started);
-            return Some(Input::Close(by.saturating_duration_since(self.started)));
-        }
-        None
     }
 
     fn start(&mut self, action: Action) -> Job {
@@ -319,7 +357,7 @@ fn ask<T: Send + 'static>(
 }
 
 /// However the task ends, even with its runtime, the last view says so.
-struct LastWord(watch::Sender<FlusherView>);
+struct LastWord(watch::Sender<FlusherView>, Arc<Askers>);
 
 impl LastWord {
     fn failed(&self, message: String) {
@@ -337,5 +375,7 @@ impl Drop for LastWord {
             }
             open
         });
+        // After that, since they look there for the reason.
+        self.1.close();
     }
 }

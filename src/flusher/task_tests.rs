@@ -75,6 +75,12 @@ impl Bench {
         changes.wait_for(|at| at.cursor >= through).await.unwrap();
     }
 
+    /// Whether this is the pause that a restart would find.
+    async fn is_kept(&self, reason: Option<PauseReason>) -> bool {
+        let memo = self.log.run(|log| log.memo()).await.unwrap();
+        memo.paused.map(|paused| paused.reason) == reason
+    }
+
     async fn until_paused(&self, wanted: PauseReason) {
         let is_paused = |view: &FlusherView| matches!(view.state, FlusherState::Paused { reason, .. } if reason == wanted);
         self.until(is_paused).await;
@@ -177,18 +183,25 @@ async fn pause_lets_the_request_finish_and_resume_goes_on() {
     )
     .await;
     bench.sink.calls(1).await;
-    bench.flusher.pause();
+    let pause = tokio::spawn({
+        let flusher = bench.flusher.clone();
+        async move { flusher.pause().await }
+    });
     tokio::task::yield_now().await;
+    assert!(!pause.is_finished());
     assert_eq!(bench.flusher.view().state, FlusherState::Sending);
     bench.sink.gate.add_permits(1);
+    pause.await.unwrap().unwrap();
     bench.until_paused(PauseReason::Requested).await;
-    bench.until_settled(1).await;
-    bench.flusher.wake();
+    assert_eq!(ledger(&bench.log).await.delivered, 1);
+    assert!(bench.is_kept(Some(PauseReason::Requested)).await);
+    bench.flusher.wake().await.unwrap();
     bench.sink.change.notify_one();
     tokio::time::sleep(secs(24 * 3600)).await;
     assert_eq!(bench.sink.calls(1).await.len(), 1);
-    bench.flusher.pause();
-    bench.flusher.resume();
+    bench.flusher.pause().await.unwrap();
+    bench.flusher.resume().await.unwrap();
+    assert!(bench.is_kept(None).await);
     bench.sink.calls(2).await;
     bench.sink.gate.add_permits(1);
     bench.until_settled(2).await;
@@ -197,13 +210,64 @@ async fn pause_lets_the_request_finish_and_resume_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn a_pause_after_a_resume_is_the_one_that_counts() {
     let bench = Bench::new(0, steady(), fails(0, RETRY)).await;
-    bench.flusher.pause();
-    bench.flusher.resume();
-    bench.flusher.pause();
+    let flusher = &bench.flusher;
+    let orders = tokio::join!(flusher.pause(), flusher.resume(), flusher.pause());
+    for answer in [orders.0, orders.1, orders.2] {
+        answer.unwrap();
+    }
+    assert!(bench.is_kept(Some(PauseReason::Requested)).await);
     bench.until_paused(PauseReason::Requested).await;
     bench.log.append(events(1), true).await.unwrap();
     assert!(!bench.flusher.close(secs(60)).await.unwrap());
     assert!(bench.sink.shut().is_empty());
+}
+
+/// Such as of an order that comes when the flusher has ended, or ends before it is done.
+#[tokio::test(start_paused = true)]
+async fn an_order_that_the_end_overtakes_says_how_it_ended() {
+    let gated = || ScriptedSink::new(|_, _| Reply::Gate(outcome(DELIVERED)));
+    let bench = Bench::new(1, steady(), gated()).await;
+    bench.sink.calls(1).await;
+    let flusher = &bench.flusher;
+    let (pause, closed) = tokio::join!(flusher.pause(), flusher.close(Duration::ZERO));
+    assert!(matches!(pause, Err(Error::Closed)), "{pause:?}");
+    assert!(!closed.unwrap());
+    assert!(matches!(flusher.wake().await, Err(Error::Closed)));
+
+    let broken = ScriptedSink::new(|_, _| Reply::Panic);
+    let bench = Bench::new(1, steady(), broken).await;
+    let flusher = &bench.flusher;
+    bench.until(FlusherView::has_ended).await;
+    for error in [
+        flusher.pause().await.unwrap_err(),
+        flusher.resume().await.unwrap_err(),
+        flusher.wake().await.unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::Panicked { .. }), "{error:?}");
+        assert!(error.to_string().contains("the sink is broken"), "{error}");
+    }
+
+    let bench = Bench::new(1, steady(), gated()).await;
+    bench.sink.calls(1).await;
+    bench.task.abort();
+    assert!(matches!(bench.flusher.pause().await, Err(Error::Closed)));
+}
+
+/// A caller that gives up leaves nothing behind, and an order that it gave holds.
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_is_not_waited_for_comes_all_the_same() {
+    let sink = ScriptedSink::new(|_, _| Reply::Gate(outcome(RETRY)));
+    let bench = Bench::new(1, steady(), sink).await;
+    bench.sink.calls(1).await;
+    for _ in 0..100 {
+        let given_up = tokio::time::timeout(Duration::ZERO, bench.flusher.pause());
+        assert!(given_up.await.is_err());
+    }
+    assert!(bench.flusher.waiting() <= 1);
+    bench.sink.gate.add_permits(1);
+    bench.until_paused(PauseReason::Requested).await;
+    bench.flusher.pause().await.unwrap();
+    assert!(bench.is_kept(Some(PauseReason::Requested)).await);
 }
 
 #[tokio::test(start_paused = true)]

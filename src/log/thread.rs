@@ -12,6 +12,8 @@
 // Named in full, since the tests of the schedules take this file in a second time.
 #[path = "thread/desk.rs"]
 mod desk;
+#[path = "thread/end.rs"]
+mod end;
 #[path = "thread/inbox.rs"]
 mod inbox;
 #[path = "thread/owner.rs"]
@@ -32,6 +34,7 @@ use crate::error::Error;
 use crate::event::{Event, Seq};
 use crate::observe::Place;
 use desk::{Alive, Desk};
+pub(crate) use end::ThreadEnd;
 use inbox::Left;
 use owner::Owner;
 
@@ -118,8 +121,8 @@ pub(crate) struct LogHandle {
     place: Place,
     /// One for all handles: see `Owner::publish`.
     position: Arc<watch::Receiver<Position>>,
-    /// Closes when the thread has ended, and with it the log.
-    ended: watch::Receiver<()>,
+    /// The thread's end, and with it the log's.
+    end: Arc<ThreadEnd>,
 }
 
 impl std::fmt::Debug for LogHandle {
@@ -300,14 +303,16 @@ impl LogHandle {
         self.ask(Command::Control(control, permit), answer).await
     }
 
-    /// Makes everything durable and ends the thread; the spool is free when this returns.
-    /// A second close, and every append after the first, answers [`Error::Closed`].
+    /// Makes everything durable and ends the thread; the spool is free and the thread is gone when
+    /// this returns. A second close, and every append after the first, answers [`Error::Closed`].
     ///
     /// # Cancel safety
     /// Once sent, the log closes even if nobody waits.
     pub(crate) async fn close(&self) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Command::Close(reply), answer).await
+        let closed = self.ask(Command::Close(reply), answer).await;
+        self.end.wait().await;
+        closed
     }
 
     async fn ask<T>(
@@ -343,7 +348,7 @@ impl LogHandle {
 
     /// Why the log does not answer. Called only when it has ended or is about to.
     async fn gone(&self) -> Error {
-        while self.ended.clone().changed().await.is_ok() {}
+        self.end.is_near().await;
         match self.desk.panic() {
             Some(message) => Error::Panicked {
                 part: "the log",
@@ -369,19 +374,8 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
     let (publish, position) = watch::channel(Position::default());
     let (opened, answer) = oneshot::channel();
     let (ending, ended) = watch::channel(());
-    let handle = LogHandle {
-        _alive: Arc::new(Alive(Arc::clone(&desk))),
-        desk: Arc::clone(&desk),
-        intake: Arc::new(Semaphore::new(
-            usize::try_from(settings.intake_bytes).unwrap_or(usize::MAX >> 3),
-        )),
-        intake_bytes: settings.intake_bytes,
-        controls: Arc::new(Semaphore::new(CONTROLS_MAX)),
-        place: settings.place.clone(),
-        position: Arc::new(position),
-        ended,
-    };
-    let place = settings.place.clone();
+    let (place, intake_bytes) = (settings.place.clone(), settings.intake_bytes);
+    let (alive, outside) = (Alive(Arc::clone(&desk)), Arc::clone(&desk));
     let body = move || {
         let ended = catch_unwind(AssertUnwindSafe(|| match open() {
             Ok((mut log, extra)) => {
@@ -404,14 +398,30 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
         // Whoever waits for an answer learns the reason only after it is known.
         drop(ending);
     };
-    thread::Builder::new()
+    let within = place.clone();
+    let thread = thread::Builder::new()
         .name("everpost-log".into())
-        .spawn(move || place.enter(body))
+        .spawn(move || within.enter(body))
         .map_err(Error::storage("start the log's thread", ""))?;
-    match answer.await {
-        Ok(result) => result.map(|extra| (handle, extra)),
+    let intake = usize::try_from(intake_bytes).unwrap_or(usize::MAX >> 3);
+    let handle = LogHandle {
+        _alive: Arc::new(alive),
+        desk: outside,
+        intake: Arc::new(Semaphore::new(intake)),
+        intake_bytes,
+        controls: Arc::new(Semaphore::new(CONTROLS_MAX)),
+        place,
+        position: Arc::new(position),
+        end: Arc::new(ThreadEnd::new(ended, thread)),
+    };
+    let result = match answer.await {
+        Ok(result) => result,
         Err(_) => Err(handle.gone().await),
+    };
+    if result.is_err() {
+        handle.end.wait().await;
     }
+    result.map(|extra| (handle, extra))
 }
 
 /// Has the thread look at its log. It keeps nothing alive: only handles do.

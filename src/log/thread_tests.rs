@@ -1,16 +1,19 @@
 //! The log's thread and its handle, with a real runtime.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use super::Log;
 use super::thread::{LogHandle, ThreadSettings, spawn};
+use super::{Log, Memo, Position, Read};
 use crate::clock::SystemClock;
+use crate::dead::DeadLetter;
 use crate::error::Error;
-use crate::event::Event;
+use crate::event::{Event, Receipt, Seq};
 use crate::ledger::Settled;
 use crate::log::disk::{Disk, DiskFile, RealDisk};
 use crate::log::memory::MemoryLog;
@@ -102,6 +105,125 @@ async fn dropping_the_last_handle_closes_the_log() {
     let mut changes = log.changes();
     drop(log);
     while changes.changed().await.is_ok() {}
+}
+
+/// The last thing that a thread does, after all that was written for it, and it takes its time.
+struct Lingers(Arc<AtomicBool>);
+
+impl Drop for Lingers {
+    fn drop(&mut self) {
+        for _ in 0..10_000 {
+            std::thread::yield_now();
+        }
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+thread_local! {
+    static LAST: RefCell<Option<Lingers>> = const { RefCell::new(None) };
+}
+
+/// A close was answered while its thread was still ending: a program that forks, unloads or counts
+/// its threads after a close found one too many now and then.
+#[tokio::test]
+async fn a_log_that_is_closed_or_does_not_open_has_no_thread_any_more() {
+    for fails in [false, true] {
+        let gone = Arc::new(AtomicBool::new(false));
+        let lingers = Lingers(Arc::clone(&gone));
+        let settings = Settings::default();
+        let threads = ThreadSettings {
+            intake_bytes: settings.intake_bytes,
+            block_when_full: false,
+            sync_every: None,
+            place: Place::new("".as_ref()),
+        };
+        let opening = move || {
+            LAST.set(Some(lingers));
+            if fails {
+                return Err(Error::Closed);
+            }
+            Ok((MemoryLog::new(&settings), ()))
+        };
+        match spawn(threads, Arc::new(SystemClock), opening).await {
+            Ok((log, ())) => {
+                let other = log.clone();
+                let (one, two) = tokio::join!(log.close(), other.close());
+                assert!(one.is_ok() != two.is_ok());
+            }
+            Err(error) => assert!(fails, "{error:?}"),
+        }
+        assert!(gone.load(Ordering::SeqCst), "fails: {fails}");
+    }
+}
+
+/// A log whose files turn out to be damaged when it commits.
+struct DamagedLog(MemoryLog);
+
+impl Log for DamagedLog {
+    fn commit(&mut self, _: bool) -> Result<(), Error> {
+        let (what, path) = ("a hole".to_owned(), "journal".into());
+        Err(Error::Damaged { what, path })
+    }
+
+    fn take_up(&mut self, events: &mut Vec<Event>) -> Result<Seq, Error> {
+        self.0.take_up(events)
+    }
+    fn is_unsynced(&self) -> bool {
+        self.0.is_unsynced()
+    }
+    fn read(&mut self, from: Seq, events_max: usize, bytes_max: u64) -> Result<Read, Error> {
+        self.0.read(from, events_max, bytes_max)
+    }
+    fn settle(&mut self, through: Seq, how: Settled) -> Result<(), Error> {
+        self.0.settle(through, how)
+    }
+    fn bury(&mut self, letter: &DeadLetter, how: Settled) -> Result<(), Error> {
+        self.0.bury(letter, how)
+    }
+    fn letters(&mut self, after: Seq, max: usize) -> Result<Vec<DeadLetter>, Error> {
+        self.0.letters(after, max)
+    }
+    fn letter(&mut self, seq: Seq) -> Result<Option<DeadLetter>, Error> {
+        self.0.letter(seq)
+    }
+    fn retry(&mut self, seq: Seq) -> Result<Receipt, Error> {
+        self.0.retry(seq)
+    }
+    fn discard(&mut self, seq: Seq) -> Result<(), Error> {
+        self.0.discard(seq)
+    }
+    fn memo(&mut self) -> Result<Memo, Error> {
+        self.0.memo()
+    }
+    fn remember(&mut self, memo: &Memo) -> Result<(), Error> {
+        self.0.remember(memo)
+    }
+    fn position(&self) -> Position {
+        self.0.position()
+    }
+    fn tidy(&mut self) -> Result<bool, Error> {
+        self.0.tidy()
+    }
+    fn close(&mut self) -> Result<(), Error> {
+        self.0.close()
+    }
+}
+
+#[tokio::test]
+async fn each_caller_of_a_commit_that_fails_is_told_the_same() {
+    let threads = ThreadSettings {
+        intake_bytes: 1 << 20,
+        block_when_full: false,
+        sync_every: None,
+        place: Place::new("".as_ref()),
+    };
+    let opening = || Ok((DamagedLog(MemoryLog::new(&Settings::default())), ()));
+    let opened = spawn(threads, Arc::new(SystemClock), opening).await;
+    let (log, ()) = opened.unwrap();
+    let (one, two) = tokio::join!(log.append(events(1), true), log.append(events(1), true));
+    for error in [one.unwrap_err(), two.unwrap_err()] {
+        assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+    }
 }
 
 /// The runtime has one thread. If the log worked on it, nobody could open the gate.

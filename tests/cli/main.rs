@@ -8,5 +8,6 @@ mod damage;
 mod dead;
 mod drain;
 mod live;
+mod opening;
 mod output;
 mod set_up;

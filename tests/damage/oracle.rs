@@ -204,7 +204,8 @@ pub(crate) async fn judge(
         .sink(taker.clone());
     let queue = in_time("opening again", builder.open()).await?;
     let queue = queue.map_err(|error| Broken(format!("it opened, and then not again: {error}")))?;
-    queue.resume();
+    // A damaged state may not take the end of the pause; delivery goes on all the same.
+    let _ = queue.resume().await;
     let mut watch = queue.watch();
     let drained = in_time("draining", watch.wait_for(|status| status.pending == 0)).await;
     let drained = drained.map_err(|_| Broken(format!("not drained: {:?}", queue.status())))?;

@@ -95,7 +95,7 @@ impl Base {
         }
         let mut watch = queue.watch();
         watch.wait_for(|status| status.pending == 0).await.unwrap();
-        queue.pause();
+        queue.pause().await.unwrap();
         for n in SETTLED + 1..=REOPENED {
             queue.append(event(spool, n)).await.unwrap();
         }

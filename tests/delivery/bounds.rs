@@ -78,7 +78,7 @@ async fn events_expire_during_an_outage_and_know_what_was_tried() {
         .append(event(5).with_time(clock.wall()))
         .await
         .unwrap();
-    queue.wake();
+    queue.wake().await.unwrap();
     let status = drained(&queue).await;
     assert_eq!((status.ledger.expired, status.ledger.delivered), (4, 1));
     world.sandbox.check_order(ids([5])).unwrap();

@@ -1,5 +1,9 @@
 //! Waking, pausing and closing.
 
+use std::future::{Future, poll_fn};
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use everpost::sandbox::Fault;
@@ -95,15 +99,14 @@ async fn a_closed_queue_takes_nothing_and_says_what_to_do() {
             queue.close(PATIENT).await.unwrap_err(),
             queue.dead_letters().list(0, 1).await.unwrap_err(),
             queue.dead_letters().retry(1).await.unwrap_err(),
+            queue.wake().await.unwrap_err(),
+            queue.pause().await.unwrap_err(),
+            queue.resume().await.unwrap_err(),
         ];
         for error in errors {
             assert!(matches!(error, Error::Closed), "{error:?}");
             assert!(error.hint().contains("open the queue again"));
         }
-        // Words to a closed queue are harmless.
-        queue.wake();
-        queue.pause();
-        queue.resume();
         let status = queue.status();
         assert_eq!(status.flusher, FlusherState::Closed);
         assert_eq!(status.ledger.delivered, 1);
@@ -154,7 +157,7 @@ async fn a_wake_ends_a_long_wait() {
     queue.append_all(events(1..=5)).await.unwrap();
     until(&queue, backs_off).await;
     for attempts in 2..5 {
-        queue.wake();
+        queue.wake().await.unwrap();
         let again = |status: &Status| match status.flusher {
             FlusherState::BackingOff { attempt, .. } => attempt == attempts,
             _ => false,
@@ -162,7 +165,7 @@ async fn a_wake_ends_a_long_wait() {
         until(&queue, again).await;
     }
     world.sandbox.come_back().await.unwrap();
-    queue.wake();
+    queue.wake().await.unwrap();
     drained(&queue).await;
     world.sandbox.check_order(ids(1..=5)).unwrap();
 }
@@ -175,7 +178,7 @@ async fn a_wake_during_a_request_that_fails_tries_at_once_again() {
     queue.append_all(events(1..=5)).await.unwrap();
     let hangs = world.sandbox.wait_for(|stats| stats.hanging == 1);
     within(hangs).await.unwrap();
-    queue.wake();
+    queue.wake().await.unwrap();
     world.sandbox.go_away().await.unwrap();
     world.sandbox.come_back().await.unwrap();
     drained(&queue).await;
@@ -192,8 +195,11 @@ async fn a_pause_lets_the_request_in_flight_finish_and_sends_no_other() {
     queue.append_all(events(1..=6)).await.unwrap();
     let hangs = world.sandbox.wait_for(|stats| stats.hanging == 1);
     within(hangs).await.unwrap();
-    queue.pause();
+    let mut pause = pin!(queue.pause());
+    // The order is given with the first look at it, and not answered while the request lasts.
+    assert!(poll_once(pause.as_mut()).await.is_pending());
     world.sandbox.release();
+    within(pause).await.unwrap();
     let requested = |status: &Status| match &status.flusher {
         FlusherState::Paused {
             reason, next_probe, ..
@@ -203,16 +209,105 @@ async fn a_pause_lets_the_request_in_flight_finish_and_sends_no_other() {
         }
         _ => false,
     };
-    let status = until(&queue, |status| requested(status) && status.cursor == 2).await;
-    assert_eq!(status.pending, 4);
-    queue.wake();
+    let status = queue.status();
+    assert!(requested(&status), "{status:?}");
+    assert_eq!((status.cursor, status.pending), (2, 4));
+    queue.wake().await.unwrap();
     queue.append(event(7)).await.unwrap();
     let status = until(&queue, |status| status.pending == 5).await;
     assert!(requested(&status));
     assert_eq!(world.sandbox.stats().requests, 1);
-    queue.resume();
+    queue.resume().await.unwrap();
     drained(&queue).await;
     world.sandbox.check_order(ids(1..=7)).unwrap();
+}
+
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+/// `pause` and `resume` gave no answer, so nobody knew when a pause would outlive the process. The
+/// queue is dropped here as a kill would: without a close.
+#[tokio::test]
+async fn a_pause_and_its_end_are_on_disk_when_they_are_answered() {
+    let world = World::new().await;
+    let queue = world.open(settings()).await;
+    for _ in 0..3 {
+        within(queue.pause()).await.unwrap();
+        assert_eq!(remembered(&world), Some(PauseReason::Requested));
+        within(queue.pause()).await.unwrap();
+        within(queue.resume()).await.unwrap();
+        assert_eq!(remembered(&world), None);
+    }
+    within(queue.pause()).await.unwrap();
+    let late = queue.clone();
+    within(queue.close(Duration::ZERO)).await.unwrap();
+    let found = everpost::inspect::remembered_pause(&world.spool()).unwrap();
+    assert_eq!(
+        found.map(|paused| paused.reason),
+        Some(PauseReason::Requested)
+    );
+    assert!(matches!(late.pause().await, Err(Error::Closed)));
+}
+
+/// What another process would find if this one were killed now.
+fn remembered(world: &World) -> Option<PauseReason> {
+    let copy = tempfile::tempdir().unwrap();
+    copy_all(&world.spool(), copy.path());
+    let found = everpost::inspect::remembered_pause(copy.path()).unwrap();
+    found.map(|paused| paused.reason)
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (old, new) = (entry.path(), to.join(entry.file_name()));
+        if old.is_dir() {
+            copy_all(&old, &new);
+        } else {
+            std::fs::copy(&old, &new).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_orders_at_once_are_both_answered_and_the_newer_one_counts() {
+    let world = World::new().await;
+    let queue = world.open(settings()).await;
+    let (one, other, wake) =
+        within(async { tokio::join!(queue.pause(), queue.resume(), queue.wake()) }).await;
+    for answer in [one, other, wake] {
+        answer.unwrap();
+    }
+    assert_eq!(remembered(&world), None);
+    let (one, other) = within(async { tokio::join!(queue.resume(), queue.pause()) }).await;
+    for answer in [one, other] {
+        answer.unwrap();
+    }
+    assert_eq!(remembered(&world), Some(PauseReason::Requested));
+    // An order that is given and not waited for is done all the same.
+    assert!(poll_once(pin!(queue.resume())).await.is_pending());
+    queue.append(event(1)).await.unwrap();
+    drained(&queue).await;
+}
+
+#[tokio::test]
+async fn a_queue_without_a_sink_has_nothing_to_pause_and_says_so() {
+    let world = World::new().await;
+    let builder = Queue::builder(world.spool()).settings(settings());
+    let queue = builder.open().await.unwrap();
+    for error in [
+        queue.pause().await.unwrap_err(),
+        queue.resume().await.unwrap_err(),
+        queue.wake().await.unwrap_err(),
+        queue.pause_blocking().unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::NoSink), "{error:?}");
+        assert!(error.hint().contains("with a sink"));
+    }
+    within(queue.close(HOUR)).await.unwrap();
+    assert!(matches!(queue.pause().await, Err(Error::Closed)));
 }
 
 #[tokio::test]
@@ -245,6 +340,9 @@ fn a_program_without_async_appends_and_closes_by_blocking() {
     };
     queue.append_blocking(event(1)).unwrap();
     queue.append_all_blocking(events(2..=5)).unwrap();
+    queue.pause_blocking().unwrap();
+    queue.wake_blocking().unwrap();
+    queue.resume_blocking().unwrap();
     runtime.block_on(drained(&queue));
     world.sandbox.check_order(ids(1..=5)).unwrap();
 }

@@ -179,7 +179,7 @@ async fn a_redirect_is_not_followed_and_nothing_goes_to_its_place() {
         };
         let seen = until(&queue, |status| paused(&status.flusher)).await;
         assert_eq!((seen.pending, seen.dead_letters), (4, 0), "{status}");
-        queue.resume();
+        queue.resume().await.unwrap();
         drained(&queue).await;
     }
     world.sandbox.check_order(ids(1..=20)).unwrap();

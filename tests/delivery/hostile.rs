@@ -132,7 +132,7 @@ async fn a_redirect_in_a_circle_is_met_once_and_waits_for_a_word() {
         })
         .await;
         assert_eq!((status.pending, status.dead_letters), (12, 0));
-        queue.resume();
+        queue.resume().await.unwrap();
     }
     assert_eq!(drained(&queue).await.ledger.delivered, 12);
     assert!(raw.took(1..=12), "{:?}", raw.bodies);

@@ -86,13 +86,13 @@ async fn every_temporary_failure_sends_the_same_batch_again() {
         assert_eq!((seen.pending, seen.dead_letters), (3, 0), "{status}");
         // A second failure is counted on.
         world.sandbox.script([Fault::status(status)]);
-        queue.wake();
+        queue.wake().await.unwrap();
         let twice = |state: &FlusherState| {
             assert!(!matches!(state, FlusherState::Paused { .. }), "{state:?}");
             matches!(state, FlusherState::BackingOff { attempt: 2, .. })
         };
         until(&queue, |now| twice(&now.flusher)).await;
-        queue.wake();
+        queue.wake().await.unwrap();
         let seen = drained(&queue).await;
         assert_eq!(seen.dead_letters, 0, "{status}");
         let requests = world.sandbox.requests();
@@ -189,7 +189,7 @@ async fn every_fault_of_the_token_or_the_address_pauses_and_condemns_nothing() {
         assert_eq!(last_error.errors.is_empty(), status == 304, "{status}");
         assert!(next_probe.is_some(), "{status}");
         assert_eq!((seen.pending, seen.dead_letters), (2, 0), "{status}");
-        queue.resume();
+        queue.resume().await.unwrap();
         let seen = drained(&queue).await;
         assert_eq!(seen.dead_letters, 0, "{status}");
         assert_eq!(sizes(&world.sandbox), [2, 2], "{status}");
@@ -286,7 +286,7 @@ async fn a_page_for_people_in_place_of_a_refusal_pauses_and_condemns_nothing() {
         let detail = last_error.detail.unwrap();
         assert!(detail.contains("HTML instead of JSON"), "{detail}");
         assert!(detail.contains("a wrong address"), "{detail}");
-        queue.resume();
+        queue.resume().await.unwrap();
         assert_eq!(drained(&queue).await.dead_letters, 0, "{status}");
     }
     assert_eq!(queue.status().ledger.dead, 0);

@@ -126,13 +126,13 @@ async fn when_everything_is_refused_the_breaker_keeps_the_queue() {
     assert_eq!(world.sandbox.stats().accepted, 0);
 
     // A probe that is refused sets nothing more aside.
-    queue.wake();
+    queue.wake().await.unwrap();
     let more = status.requests + 1;
     let status = until(&queue, |now| now.requests >= more && paused(now)).await;
     assert_eq!(status.ledger.dead, dead);
 
     world.sandbox.reject_nothing();
-    queue.resume();
+    queue.resume().await.unwrap();
     let status = drained(&queue).await;
     assert_eq!(status.ledger.dead, dead, "no good event follows the bad");
     world.sandbox.check_order(ids(dead + 1..=200)).unwrap();
@@ -165,7 +165,7 @@ async fn the_breaker_is_open_after_a_resume_that_changed_nothing() {
         // many letters as the first time.
         let dead = |status: &Status| status.ledger.dead == 2 * rounds;
         until(&queue, |status| dead(status) && paused(status)).await;
-        queue.resume();
+        queue.resume().await.unwrap();
     }
     let status = until(&queue, |now| now.ledger.dead == 8 && paused(now)).await;
     assert_eq!(status.pending, 12);

@@ -107,7 +107,7 @@ async fn a_batch_in_flight_at_the_end_is_the_only_one_there_can_be_twice() {
 async fn a_pause_on_request_outlives_a_restart_and_only_a_resume_ends_it() {
     let world = World::new().await;
     let queue = world.open(settings()).await;
-    queue.pause();
+    queue.pause().await.unwrap();
     let requested = |status: &Status| pause_reason(status) == Some(PauseReason::Requested);
     until(&queue, requested).await;
     queue.append_all(events(1..=5)).await.unwrap();
@@ -116,14 +116,14 @@ async fn a_pause_on_request_outlives_a_restart_and_only_a_resume_ends_it() {
     let queue = world.open(settings()).await;
     let status = until(&queue, requested).await;
     assert_eq!(status.pending, 5);
-    queue.wake();
+    queue.wake().await.unwrap();
     queue.append(event(6)).await.unwrap();
     abandon(queue).await;
     assert_eq!(world.sandbox.stats().requests, 0);
 
     let queue = world.open(settings()).await;
     until(&queue, requested).await;
-    queue.resume();
+    queue.resume().await.unwrap();
     drained(&queue).await;
     world.sandbox.check_order(ids(1..=6)).unwrap();
     queue.close(Duration::ZERO).await.unwrap();

@@ -40,7 +40,7 @@ async fn wait_after(reply: Reply) -> Duration {
     })
     .await;
     // A word of a person counts more than the wish of the receiver.
-    queue.wake();
+    queue.wake().await.unwrap();
     drained(&queue).await;
     world.sandbox.check_order(ids(1..=3)).unwrap();
     again_at.unwrap().duration_since(clock.wall()).unwrap()

@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::lines::{Line, Lines};
 use crate::out::{Out, remark};
 use crate::signals::Signals;
-use crate::target::Target;
+use crate::target::{Target, in_time};
 use crate::text::count;
 
 /// Bytes of a line that may come beside the event in it.
@@ -27,7 +27,8 @@ pub(crate) async fn append(cli: &Cli, append: &Append, out: Out) -> Result<(), F
     let acks = append.ack_from.or(append.ack.then_some(0));
     let mut signals = Signals::catch()?;
     let lines = open_lines(append.file.as_deref(), &settings)?;
-    let target = Target::open(cli, settings.clone(), true).await?;
+    let opening = Target::open(cli, settings.clone(), true);
+    let target = in_time(opening, &mut signals, exit::UNEXPECTED, None).await?;
     if target.is_live() && append.level.is_some() {
         return Err(
             Fault::usage("the spool is in use, and its owner decides on the level")
@@ -43,7 +44,8 @@ pub(crate) async fn import(cli: &Cli, input: &Input, out: Out) -> Result<(), Fau
     let settings = environment::settings(cli)?;
     let mut signals = Signals::catch()?;
     let lines = open_lines(input.file.as_deref(), &settings)?;
-    let target = Target::open(cli, settings.clone(), true).await?;
+    let opening = Target::open(cli, settings.clone(), true);
+    let target = in_time(opening, &mut signals, exit::UNEXPECTED, None).await?;
     let feed = Feed::new(&target, &settings, input.intake, Form::Entry, None);
     let fed = feed.run(lines, &mut signals).await;
     finish(target, fed, true, out).await

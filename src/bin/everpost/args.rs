@@ -100,9 +100,13 @@ pub(crate) enum Command {
     Dead(Dead),
 
     /// Stops delivery after the request in flight, until `resume`; also across restarts.
+    ///
+    /// Ends when nothing is being sent any more and the pause is on disk.
     Pause,
 
     /// Ends a pause, whatever its reason.
+    ///
+    /// Ends when that is on disk, so that a restart delivers too.
     Resume,
 
     /// Tries again now what waits for a time, and probes what is paused by the API.

@@ -19,12 +19,16 @@ use crate::fault::Fault;
 use crate::out::{Out, remark};
 use crate::service::log_to_stderr;
 use crate::signals::Signals;
-use crate::target::{connect, no_spool, why_not_live};
+use crate::target::{connect, in_time, no_spool, why_not_live};
 use crate::text::{count, duration};
 use crate::view;
 
 /// A drain without a deadline.
 const FOR_EVER: Duration = everpost::control::DRAIN_MAX;
+
+/// How long opening may take at least, however soon the deadline: before that it is not known
+/// whether anything is pending.
+const OPENING: Duration = Duration::from_secs(2);
 
 /// Lines of progress are at least so far apart.
 const PACE: Duration = Duration::from_secs(1);
@@ -35,9 +39,12 @@ pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<()
         return Err(no_spool(&spool));
     }
     let settings = environment::settings(cli)?;
-    let by = Instant::now() + deadline.deadline.unwrap_or(FOR_EVER).min(FOR_EVER);
+    let began = Instant::now();
+    let by = began + deadline.deadline.unwrap_or(FOR_EVER).min(FOR_EVER);
     let mut signals = Signals::catch()?;
-    match here(&spool, settings).await? {
+    let opening = here(&spool, settings);
+    let open_by = Some(by.max(began + OPENING));
+    match in_time(opening, &mut signals, exit::PENDING, open_by).await? {
         Ok(queue) => {
             let source = Source::Here {
                 watch: queue.watch(),
@@ -115,9 +122,10 @@ impl Source {
     }
 
     /// Tries at once what a pause would try later. An owner does that by itself.
-    fn wake(&self) {
+    async fn wake(&self) {
         if let Self::Here { queue, .. } = self {
-            queue.wake();
+            // If delivery has ended instead, the next status says so.
+            drop(queue.wake().await);
         }
     }
 }
@@ -141,7 +149,7 @@ async fn follow(
 ) -> Result<Outcome, Fault> {
     let requests = progress.before.requests;
     let mut woken = false;
-    let end = loop {
+    let mut end = loop {
         let next = tokio::select! {
             biased;
             () = signals.next() => break End::Interrupted,
@@ -171,7 +179,7 @@ async fn follow(
                     break End::Paused;
                 }
                 if waits && !std::mem::replace(&mut woken, true) {
-                    source.wake();
+                    source.wake().await;
                 }
             }
             _ => {}
@@ -180,6 +188,10 @@ async fn follow(
     // What came between the last look and the end is a part of the report.
     if let Source::Here { watch, .. } = &source {
         progress.now = watch.current();
+    }
+    // A deadline of nothing is enough for nothing.
+    if end == End::Deadline && progress.now.pending == 0 {
+        end = End::Drained;
     }
     Ok(progress.end(end))
 }

@@ -87,6 +87,7 @@ fn code(error: &Error) -> u8 {
         | Error::Settings { .. }
         | Error::Key(_)
         | Error::Sink { .. }
+        | Error::NoSink
         | Error::NoSuchLetter { .. } => exit::USAGE,
         _ => exit::UNEXPECTED,
     }

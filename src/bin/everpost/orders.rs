@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use everpost::{Answer, Batch, Error, Outcome, Queue, Sink, Verdict, inspect};
+use everpost::{Answer, Batch, Error, Outcome, Queue, Sink, Verdict};
 use serde::Serialize;
 
 use crate::args::Cli;
@@ -13,9 +13,6 @@ use crate::environment;
 use crate::fault::Fault;
 use crate::out::Out;
 use crate::target::{Target, connect, no_spool, why_not_live};
-
-/// How long the disk may take to keep a note.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What was done.
 #[derive(Serialize)]
@@ -44,8 +41,7 @@ pub(crate) async fn pause(cli: &Cli, out: Out) -> Result<(), Fault> {
             true
         }
         Target::Offline(queue) => {
-            queue.pause();
-            keep_note(cli, queue, true).await?;
+            closed(&queue, queue.pause().await).await?;
             false
         }
     };
@@ -62,8 +58,7 @@ pub(crate) async fn resume(cli: &Cli, out: Out) -> Result<(), Fault> {
             true
         }
         Target::Offline(queue) => {
-            queue.resume();
-            keep_note(cli, queue, false).await?;
+            closed(&queue, queue.resume().await).await?;
             false
         }
     };
@@ -77,17 +72,12 @@ pub(crate) async fn resume(cli: &Cli, out: Out) -> Result<(), Fault> {
     })
 }
 
-/// Closes the queue, which keeps the note of the pause, and sees that it was kept.
-async fn keep_note(cli: &Cli, queue: Queue, paused: bool) -> Result<(), Fault> {
-    queue.close(PATIENCE).await?;
-    let found = inspect::remembered_pause(&environment::spool(cli)?)?;
-    if found.is_some() == paused {
-        return Ok(());
-    }
-    let fault = queue.status().storage_fault.unwrap_or_default();
-    let text = format!("the note of the pause could not be changed: {fault}");
-    let fault = Fault::new(everpost::exit::UNEXPECTED, text);
-    Err(fault.hint("see that the disk is there, writable and has room"))
+/// Closes the queue, whatever came of the order.
+async fn closed(queue: &Queue, ordered: Result<(), Error>) -> Result<(), Fault> {
+    let closed = queue.close(Duration::ZERO).await;
+    ordered?;
+    closed?;
+    Ok(())
 }
 
 pub(crate) async fn wake(cli: &Cli, out: Out) -> Result<(), Fault> {
@@ -118,10 +108,7 @@ async fn open(cli: &Cli) -> Result<Target, Fault> {
     if !spool.exists() {
         return Err(no_spool(&spool));
     }
-    let mut settings = environment::settings(cli)?;
-    // Longer than the closing waits: it ends after the first attempt.
-    settings.delivery.backoff_min = PATIENCE * 10;
-    settings.delivery.backoff_max = PATIENCE * 10;
+    let settings = environment::settings(cli)?;
     let builder = Queue::builder(&spool).settings(settings).sink(NoSink);
     match builder.open().await {
         Ok(queue) => Ok(Target::Offline(queue)),

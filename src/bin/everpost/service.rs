@@ -1,6 +1,7 @@
 //! `run`: deliver for ever, as a service.
 
 use std::io::{self, IsTerminal as _};
+use std::pin::pin;
 use std::time::Duration;
 
 use everpost::{Closed, Error, FlusherState, OnFull, Queue, Settings, control, exit};
@@ -14,7 +15,7 @@ use crate::lines::Lines;
 use crate::notify;
 use crate::out::Out;
 use crate::signals::Signals;
-use crate::target::Target;
+use crate::target::{Target, in_time};
 use crate::text::count;
 
 /// How long closing may take if nothing else was said: well within what systemd allows.
@@ -36,11 +37,9 @@ pub(crate) async fn run(cli: &Cli, deadline: &Deadline, out: Out) -> Result<(), 
         Some(open_lines(None, &settings)?)
     };
     let sink = environment::sink()?;
-    let queue = Queue::builder(&spool)
-        .settings(settings.clone())
-        .sink(sink)
-        .open()
-        .await?;
+    let builder = Queue::builder(&spool).settings(settings.clone()).sink(sink);
+    let opening = async { Ok(builder.open().await?) };
+    let queue = in_time(opening, &mut signals, exit::PENDING, None).await?;
     for note in &queue.recovery().notes {
         tracing::warn!("found while opening: {note}");
     }
@@ -59,7 +58,7 @@ pub(crate) async fn run(cli: &Cli, deadline: &Deadline, out: Out) -> Result<(), 
     notify::say("STOPPING=1");
     let deadline = deadline.deadline.unwrap_or(DEADLINE);
     tracing::info!(?deadline, pending = queue.status().pending, "closing");
-    let closed = close(&queue, deadline, &mut signals).await?;
+    let closed = close(&queue, deadline, signals.next()).await?;
     if let Some(control) = control {
         control.close().await?;
     }
@@ -136,12 +135,22 @@ fn delivery_ended(queue: &Queue) -> Fault {
 }
 
 /// Closes within the deadline; a second signal ends the waiting.
-async fn close(queue: &Queue, deadline: Duration, signals: &mut Signals) -> Result<Closed, Error> {
+async fn close(
+    queue: &Queue,
+    deadline: Duration,
+    signal: impl Future<Output = ()>,
+) -> Result<Closed, Error> {
+    let mut patient = pin!(queue.close(deadline));
     tokio::select! {
-        closed = queue.close(deadline) => return closed,
-        () = signals.next() => {}
+        closed = &mut patient => return closed,
+        () = signal => {}
     }
-    queue.close(Duration::ZERO).await
+    // The earlier deadline counts. Which of the two closes the queue is a matter of moments, and
+    // the other one is told that it is closed.
+    match tokio::join!(patient, queue.close(Duration::ZERO)) {
+        (Err(Error::Closed), hasty) => hasty,
+        (closed, _) => closed,
+    }
 }
 
 /// How the service ended.
@@ -191,4 +200,34 @@ pub(crate) fn log_to_stderr(level: &str) {
         .finish();
     // There is only one call in a process.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use super::*;
+
+    /// The second signal comes at each moment of a close in turn. The close was begun anew then,
+    /// and found a queue that the first one had closed.
+    #[tokio::test]
+    async fn a_second_signal_at_any_moment_of_a_close_does_not_fail_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for moment in 0..20 {
+            let queue = Queue::builder(dir.path().join("spool")).open().await;
+            let queue = queue.unwrap();
+            let mut looks = 0;
+            let signal = poll_fn(|cx| {
+                looks += 1;
+                if looks > moment {
+                    return Poll::Ready(());
+                }
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            });
+            let closed = close(&queue, DEADLINE, signal).await;
+            assert!(closed.unwrap().drained, "moment {moment}");
+        }
+    }
 }

@@ -3,10 +3,12 @@
 use everpost::control::wire::{EventLine, LetterLine};
 use everpost::control::{Client, ClientError, REQUEST_BYTES_MAX};
 use everpost::{Error, Event, OnFull, Queue, Receipt, Seq, Settings, Status, exit};
+use tokio::time::{Instant, sleep_until};
 
 use crate::args::Cli;
 use crate::environment;
 use crate::fault::Fault;
+use crate::signals::Signals;
 
 /// Whoever can do what is asked.
 #[derive(Debug)]
@@ -120,6 +122,30 @@ impl Target {
         }
         Ok(())
     }
+}
+
+/// Waits until the spool is open, or its owner reached, but not longer than until a signal, and
+/// not beyond the deadline if there is one: a disk that does not answer may take for ever. What
+/// was begun ends with the process. A signal ends the command with the code `interrupted`.
+pub(crate) async fn in_time<T>(
+    opening: impl Future<Output = Result<T, Fault>>,
+    signals: &mut Signals,
+    interrupted: u8,
+    by: Option<Instant>,
+) -> Result<T, Fault> {
+    let (code, what, hint) = tokio::select! {
+        biased;
+        opened = opening => return opened,
+        () = signals.next() => {
+            (interrupted, "a signal", "run it again; nothing is lost")
+        }
+        () = sleep_until(by.unwrap_or_else(Instant::now)), if by.is_some() => {
+            let hint = "see that the disk answers; run it again with more time";
+            (exit::PENDING, "the deadline", hint)
+        }
+    };
+    let text = format!("{what} came before the spool was open; nothing was done");
+    Err(Fault::new(code, text).hint(hint))
 }
 
 pub(crate) fn no_spool(spool: &std::path::Path) -> Fault {

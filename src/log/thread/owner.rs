@@ -251,7 +251,7 @@ impl Owner {
         for (append, first) in staged.drain(..) {
             let answer = match &result {
                 Ok(()) => Ok(first),
-                Err(error) => Err(same_again(error)),
+                Err(error) => Err(error.again()),
             };
             append.asker.tell(answer);
             // Given back together, since each time takes a lock.
@@ -355,32 +355,5 @@ impl Owner {
         if let Some(reply) = reply {
             let _ = reply.send(result);
         }
-    }
-}
-
-/// The same error for each caller of one commit; a system error is not cloneable.
-fn same_again(error: &Error) -> Error {
-    match error {
-        Error::Storage {
-            action,
-            path,
-            source,
-        } => {
-            let source = std::io::Error::new(source.kind(), source.to_string());
-            Error::Storage {
-                action,
-                path: path.clone(),
-                source,
-            }
-        }
-        Error::Full { what, used, max } => Error::Full {
-            what,
-            used: *used,
-            max: *max,
-        },
-        other => Error::Panicked {
-            part: "a commit",
-            message: other.to_string(),
-        },
     }
 }

@@ -311,7 +311,7 @@ impl Program {
             self.append(&queue, number).await?;
         }
         shut.store(false, Ordering::Relaxed);
-        queue.wake();
+        queue.wake().await?;
         for number in 221..=260 {
             self.append(&queue, number).await?;
         }

@@ -1,0 +1,99 @@
+//! Commands whose spool does not open in time, and those that are told twice to end.
+
+use std::fs::{self, File};
+use std::process::Command;
+
+use everpost::exit;
+use everpost::sandbox::Sandbox;
+
+use crate::set_up::{Place, Running};
+
+/// Puts a pipe in the place of a file that opening reads: reading it waits for a writer.
+fn stuck(place: &Place) -> std::path::PathBuf {
+    place.append(1, 1);
+    let file = place.spool().join("spool.json");
+    fs::remove_file(&file).unwrap();
+    assert!(
+        Command::new("mkfifo")
+            .arg(&file)
+            .status()
+            .unwrap()
+            .success()
+    );
+    file
+}
+
+/// Starts a command and waits until it is in the midst of opening.
+fn opening(place: &Place, pipe: &std::path::Path, args: &[&str]) -> (Running, File) {
+    let running = place.start(args);
+    // Returns once there is a reader, which then waits for what is never written.
+    let writer = fs::OpenOptions::new().write(true).open(pipe).unwrap();
+    (running, writer)
+}
+
+/// The commands that catch signals did not look for them before the spool was open: on a disk that
+/// did not answer only `kill -9` ended them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_ends_a_command_whose_spool_does_not_open() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let place = Place::with(&sandbox);
+    let pipe = stuck(&place);
+    for (args, code) in [
+        (&["append"][..], exit::UNEXPECTED),
+        (&["import"], exit::UNEXPECTED),
+        (&["drain"], exit::PENDING),
+        (&["run"], exit::PENDING),
+    ] {
+        let (running, _writer) = opening(&place, &pipe, args);
+        running.signal("-TERM");
+        let ended = running.end().expect(code);
+        let told = "everpost: a signal came before the spool was open; nothing was done\n";
+        assert!(ended.err.starts_with(told), "{args:?}: {}", ended.err);
+        assert_eq!(ended.err.lines().count(), 2, "{}", ended.err);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_deadline_of_a_drain_counts_while_the_spool_does_not_open() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let place = Place::with(&sandbox);
+    let pipe = stuck(&place);
+    let (running, _writer) = opening(&place, &pipe, &["drain", "--deadline", "1ms"]);
+    let ended = running.end().expect(exit::PENDING);
+    let told = "everpost: the deadline came before the spool was open";
+    assert!(ended.err.starts_with(told), "{}", ended.err);
+}
+
+/// A drain without time said "0 events still pending" and ended with 6.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_without_time_is_enough_for_nothing_and_for_nothing_else() {
+    let sandbox = Sandbox::start().await.unwrap();
+    sandbox.go_away().await.unwrap();
+    let place = Place::with(&sandbox);
+    place.feed(&["append"], "").expect(exit::DONE);
+    let drained = place.run(&["drain", "--deadline", "0s", "--json"]);
+    assert_eq!(drained.expect(exit::DONE).json()["end"], "drained");
+    let service = place.serve(&[]);
+    place.run(&["drain", "--deadline", "0s"]).expect(exit::DONE);
+    service.stop().expect(exit::DONE);
+    place.append(1, 1);
+    let drained = place.run(&["drain", "--deadline", "0s", "--json"]);
+    assert_eq!(drained.expect(exit::PENDING).json()["end"], "deadline");
+}
+
+/// The second signal came upon a queue that the first had all but closed, and `run` ended with 1
+/// and "queue is closed".
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_signals_in_a_row_end_the_service_as_one() {
+    let sandbox = Sandbox::start().await.unwrap();
+    for _ in 0..10 {
+        let place = Place::with(&sandbox);
+        let service = place.serve(&[]);
+        service.running.signal("-TERM");
+        // It may have ended already.
+        let pid = service.running.child.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &pid]).output().unwrap();
+        let ended = service.running.end().expect(exit::DONE);
+        assert_eq!(ended.out, "closed; 0 events pending\n");
+    }
+}
