@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::SOCKET;
 use crate::error::Error;
+use crate::log::guard::Process;
 use crate::queue::Queue;
 
 /// The control socket of a queue. Made by [`serve`].
@@ -25,10 +26,15 @@ pub struct Control {
 struct Stay {
     host: Queue,
     number: u64,
+    process: Process,
 }
 
 impl Drop for Stay {
     fn drop(&mut self) {
+        // In a forked process the socket is the parent's, and so may be the lock of the room.
+        if !self.process.is_this() {
+            return;
+        }
         drop(self.host.room().take(self.number));
     }
 }
@@ -36,7 +42,8 @@ impl Drop for Stay {
 /// Serves the [`router`](super::router) of this queue on `control.sock` in its spool.
 ///
 /// The directory is made private if it is not (mode 0700) and the socket belongs to its owner
-/// alone (0600); that is all there is to authentication. A socket left over by an owner that died
+/// alone (0600); that is all there is to authentication. A directory that belongs to root and is
+/// lent to a group stays as it is, as long as not every user may write to it. A socket left over by an owner that died
 /// is replaced. It is served until the [`Control`] is dropped or closed, or the queue is closed;
 /// while [`Queue::close`] drains it is still served, and it is gone before the spool is free.
 ///
@@ -83,7 +90,15 @@ async fn start(queue: &Queue) -> Result<(Stay, JoinHandle<()>), Error> {
             Ok((Box::new(file) as Box<dyn Guest>, (listener, stop)))
         });
         lodged.map(|lodged| {
-            lodged.map(|(number, (listener, stop))| (Stay { host, number }, listener, stop))
+            lodged.map(|(number, (listener, stop))| {
+                let process = Process::this();
+                let stay = Stay {
+                    host,
+                    number,
+                    process,
+                };
+                (stay, listener, stop)
+            })
         })
     });
     let lodged = lodging
@@ -138,7 +153,8 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
+        // The runtime of a forked process has no threads, and its locks may be held by one.
+        if let Some(task) = self.task.as_ref().filter(|_| self.stay.process.is_this()) {
             task.abort();
         }
     }

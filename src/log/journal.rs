@@ -23,7 +23,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::disk::Disk;
+use super::disk::{Disk, read_to_look};
 use super::frame::{self, Frame, FrameWriter, HEADER_BYTES, Kind, Place, Scan, Window};
 use crate::error::Error;
 use crate::event::Seq;
@@ -545,7 +545,7 @@ fn note_oddities(path: &Path, scan: &Scan, found: &mut Found) {
 
 /// The frame of the file `end`, if it checks. One that cannot be read bears no witness.
 fn read_end(path: &Path, queue: Uuid) -> Option<Frame> {
-    let bytes = std::fs::read(path).ok()?;
+    let bytes = read_to_look(path).ok()?;
     let frame = frame::scan(&Bytes::from(bytes), queue)
         .frames
         .into_iter()
@@ -556,7 +556,7 @@ fn read_end(path: &Path, queue: Uuid) -> Option<Frame> {
 /// Whether any journal file holds a frame of this queue.
 pub(crate) fn is_of(dir: &Path, queue: Uuid) -> Result<bool, Error> {
     for (_, path) in list(dir)? {
-        let bytes = std::fs::read(&path).map_err(Error::storage("read a journal file", &path))?;
+        let bytes = read_to_look(&path).map_err(Error::storage("read a journal file", &path))?;
         if !frame::scan(&Bytes::from(bytes), queue).frames.is_empty() {
             return Ok(true);
         }

@@ -9,6 +9,7 @@
 
 mod open;
 mod read;
+mod room;
 mod seal;
 mod space;
 mod staged;
@@ -43,7 +44,6 @@ const SEAL_REST: Duration = Duration::from_secs(1);
 pub(crate) struct SpoolLog {
     settings: Settings,
     clock: Arc<dyn Clock>,
-    dir: SpoolDir,
     journal: Journal,
     tail: Tail,
     shelf: Keeper,
@@ -74,6 +74,8 @@ pub(crate) struct SpoolLog {
     read: ReadTimes,
     /// The oldest pending event, once it is known when it happened.
     oldest: Cell<Option<(Seq, u64)>>,
+    /// Dropped last: the spool is locked until all its files are closed.
+    dir: SpoolDir,
 }
 
 /// Chunks on their way to the shelf.
@@ -185,6 +187,29 @@ impl SpoolLog {
         }
     }
 
+    /// Writes what is staged, twice if the journal fails under it, and makes sure that it was
+    /// written to the spool that is there: the last thing before it is acknowledged (I14).
+    fn commit_staged(&mut self, sync: bool) -> Result<(), Error> {
+        if self.dir.guard().is_lost() {
+            return self.dir.guard().check();
+        }
+        if self.write_staged(sync).is_err() {
+            self.write_staged_again()?;
+        }
+        // At `Written`, callers come here only from the process that opened it: see `LogHandle`.
+        if sync {
+            self.dir.guard().check_written()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Before anything is written that is not an append (I14).
+    fn check_owner(&mut self) -> Result<(), Error> {
+        let checked = self.dir.guard().check();
+        self.note_fault(checked)
+    }
+
     fn check_event(&self, event: &Event) -> Result<(), Error> {
         let (bytes, max) = (
             event.json_bytes().len() as u64,
@@ -240,10 +265,7 @@ impl Log for SpoolLog {
     }
 
     fn commit(&mut self, sync: bool) -> Result<(), Error> {
-        let mut result = self.write_staged(sync);
-        if result.is_err() {
-            result = self.write_staged_again();
-        }
+        let result = self.commit_staged(sync);
         let result = self.note_fault(result);
         if result.is_ok() {
             // Only now is it appended (I1).
@@ -290,6 +312,7 @@ impl Log for SpoolLog {
         if count == 0 {
             return Ok(());
         }
+        self.check_owner()?;
         let written = self.write_ack(how, count);
         self.note_fault(written)?;
         // The frame is with the system: the cursor moves (I6), and survives the process.
@@ -319,6 +342,7 @@ impl Log for SpoolLog {
             // again, and go when that other event is found there.
             self.commit(true)?;
         }
+        self.check_owner()?;
         // Durable before the cursor passes the event (I5).
         let mut put = self.state.put_letter(letter);
         if put.as_ref().is_err_and(Error::is_out_of_room) && self.dir.drop_ballast() {
@@ -338,6 +362,7 @@ impl Log for SpoolLog {
     }
 
     fn retry(&mut self, seq: Seq) -> Result<Receipt, Error> {
+        self.check_owner()?;
         let letter = self.letter(seq)?.ok_or(Error::NoSuchLetter { seq })?;
         let receipt = Receipt::new(
             self.stage(std::slice::from_ref(&letter.event))?,
@@ -345,7 +370,7 @@ impl Log for SpoolLog {
         );
         self.staged.retried = Some(seq);
         self.commit(true)?;
-        // The event is durably in the queue again. If this fails, or the process dies here, the
+        // The event is durably in the queue again, and the spool is ours (I14). If this fails, or the process dies here, the
         // next opening finds the note in the journal and removes the letter then.
         let removed = self.state.remove_letter(seq);
         self.state_changed();
@@ -353,6 +378,7 @@ impl Log for SpoolLog {
     }
 
     fn discard(&mut self, seq: Seq) -> Result<(), Error> {
+        self.check_owner()?;
         let removed = self.state.remove_letter(seq);
         self.state_changed();
         if removed? {
@@ -367,6 +393,7 @@ impl Log for SpoolLog {
     }
 
     fn remember(&mut self, memo: &Memo) -> Result<(), Error> {
+        self.check_owner()?;
         let set = self.state.set_memo(memo);
         self.state_changed();
         self.note_fault(set)

@@ -5,9 +5,11 @@ use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use super::SpoolLog;
 use super::read::ReadTimes;
+use super::room;
 use super::space::ballast_bytes;
 use super::staged::Staged;
 use crate::clock::Clock;
@@ -15,6 +17,7 @@ use crate::error::Error;
 use crate::event::{Seq, StoredEvent};
 use crate::log::dir::SpoolDir;
 use crate::log::disk::{Disk, create_private_dir};
+use crate::log::guard::Guarded;
 use crate::log::journal::{FILES, Journal};
 use crate::log::piece::Layout;
 use crate::log::recovery::{Passed, Recovered, recover};
@@ -42,11 +45,33 @@ impl SpoolLog {
         let settings = settings.in_effect();
         let began = clock.monotonic();
         let ballast = ballast_bytes(&settings);
-        let dir = SpoolDir::open(path, &*clock, ballast, |path| make(path, &*disk, &settings))?;
+        // Known only for a spool that is made here.
+        let mut free = None;
+        let opened = SpoolDir::open(path, &*clock, ballast, |path| {
+            free = Some(room::free_bytes(path));
+            make(path, &*disk, &settings)
+        });
+        let opened =
+            opened.and_then(|dir| Self::open_in(dir, settings.clone(), clock, disk, began));
+        opened.map_err(|error| match free {
+            Some(free) if error.is_out_of_room() => room::too_small(&error, &settings, free),
+            _ => error,
+        })
+    }
+
+    /// Reads what is in the directory and goes on with it.
+    fn open_in(
+        dir: SpoolDir,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        disk: Arc<dyn Disk>,
+        began: Duration,
+    ) -> Result<(Self, Recovery), Error> {
+        let disk = Guarded::new(disk, Arc::clone(dir.guard()));
         let journal_dir = dir.join("journal");
         let read_journal = || {
             Journal::open(
-                Arc::clone(&disk),
+                disk.clone(),
                 &journal_dir,
                 settings.journal_bytes,
                 dir.queue(),
@@ -117,6 +142,7 @@ impl SpoolLog {
         log.tail.extend(tail);
         log.finish_letters(&retried)?;
         log.resume()?;
+        log.dir.keep();
         let missing = log.missing.clone();
         for range in &missing {
             observe::damage_found(*range);

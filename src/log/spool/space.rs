@@ -1,5 +1,6 @@
 //! Room: for frames in the journal, for chunks on the disk, and what happens when there is none.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::seal::seal;
@@ -17,7 +18,7 @@ use crate::status::SeqRange;
 
 /// What the spool has beside journal, segments, state and ballast: lock, markers, the end of the
 /// journal, control socket, and the directories, a block of the disk for each.
-const OWN_BYTES: u64 = 48 << 10;
+pub(super) const OWN_BYTES: u64 = 48 << 10;
 
 /// Chunks that are sealed together at the most: whoever waits for room waits for all of them.
 const CHUNKS_AT_ONCE: u64 = 4;
@@ -43,7 +44,7 @@ fn filled_up_bytes(settings: &Settings) -> u64 {
     3 * log_segment_bytes(settings)
 }
 
-fn log_segment_bytes(settings: &Settings) -> u64 {
+pub(super) fn log_segment_bytes(settings: &Settings) -> u64 {
     Layout::of_segments(settings.segment_bytes).log_segment_bytes() as u64
 }
 
@@ -68,7 +69,11 @@ impl SpoolLog {
     /// Begins to delete what is durably settled (I4). The shelf knows best what that is.
     fn begin_removing(&mut self) {
         let mut removal = Removal::new(self.durable_cursor);
-        let begun = self.shelf.begin_in_steps(move |shelf| removal.step(shelf));
+        let guard = Arc::clone(self.dir.guard());
+        let begun = self.shelf.begin_in_steps(move |shelf| match guard.check() {
+            Ok(()) => removal.step(shelf),
+            Err(error) => Some(Err(error)),
+        });
         self.removing = Some(begun);
     }
 
@@ -151,7 +156,10 @@ impl SpoolLog {
         let sync = self.is_unsynced().then(|| self.journal.sync_later());
         let sync = sync.transpose()?;
         let with_sync = (self.ledger.appended, self.cursor());
+        let guard = Arc::clone(self.dir.guard());
         let begun = self.shelf.begin(move |shelf| {
+            // Segments are made and moved by path.
+            guard.check()?;
             let synced = sync.map(Later::sync).transpose()?;
             seal(shelf, &runs)?;
             Ok(synced)
@@ -304,7 +312,11 @@ impl SpoolLog {
 
     /// Gives back what dead letters that are gone left in sled's file.
     pub(super) fn tidy_state(&mut self) -> Result<(), Error> {
-        if std::mem::take(&mut self.state_to_tidy) && self.state.tidy()? {
+        if !std::mem::take(&mut self.state_to_tidy) {
+            return Ok(());
+        }
+        self.dir.guard().check()?;
+        if self.state.tidy()? {
             self.news = true;
             self.state_bytes = self.state.bytes();
         }

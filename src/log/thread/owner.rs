@@ -378,6 +378,10 @@ fn same_again(error: &Error) -> Error {
             used: *used,
             max: *max,
         },
+        Error::NotOwner { path, reason } => Error::NotOwner {
+            path: path.clone(),
+            reason: reason.clone(),
+        },
         other => Error::Panicked {
             part: "a commit",
             message: other.to_string(),
