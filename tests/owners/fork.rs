@@ -52,8 +52,8 @@ fn in_the_child(queue: &Queue, control: everpost::control::Control) {
         assert!(matches!(error, Error::NotOwner { .. }), "{error}");
         assert!(error.to_string().contains("forked"), "{error}");
     };
-    let wait = tokio::runtime::Builder::new_current_thread();
-    let wait = { wait }.build().unwrap();
+    let wait = tokio::runtime::Builder::new_current_thread().build();
+    let wait = wait.unwrap();
     for _ in 0..2 {
         refused(queue.append_blocking(event(9)).map(drop));
         refused(wait.block_on(queue.append(event(9))).map(drop));
@@ -71,9 +71,10 @@ fn i14_a_forked_process_owns_nothing_and_waits_for_nothing() {
     let place = Place::new();
     let (source, shim) = (place.path("shim.c"), place.path("shim.so"));
     std::fs::write(&source, SHIM).unwrap();
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]);
-    let mut built = { built }.arg(&shim).arg(&source).status();
-    if !built.as_mut().is_ok_and(|status| status.success()) {
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]);
+    let built = compiler.arg(&shim).arg(&source).status();
+    if !built.is_ok_and(|status| status.success()) {
         println!("skipped: there is no C compiler");
         return;
     }

@@ -24,7 +24,7 @@ fn assert_private(dir: &Path) {
 fn any_umask_makes_a_spool_for_its_owner_alone() {
     for umask in ["0", "0777", "0022"] {
         let place = Place::new();
-        let line = format!("umask {umask} && everpost append && everpost append");
+        let line = format!("umask {umask} && everpost append && echo 2 | everpost append");
         place.shell(&line).expect(0);
         assert_private(&place.spool());
         assert_eq!(place.pending(), 2, "{umask}");

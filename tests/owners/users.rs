@@ -8,6 +8,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use everpost::sandbox::Sandbox;
+
 use crate::set_up::{Place, STRANGER, is_root, run};
 
 /// A place with a spool of the stranger's.
@@ -28,7 +30,7 @@ fn root_is_told_how_to_append_to_the_spool_of_another_user() {
     let place = strangers();
     let command = format!("sudo -u '#{STRANGER}' everpost");
     place.append().expect(2).says(&command);
-    for name in ["lock", "ballast", "state/db", "journal/00000001.journal"] {
+    for name in ["lock", "ballast", "spool.json", "journal/00000001.journal"] {
         let uid = fs::metadata(place.spool().join(name)).unwrap().uid();
         assert_eq!(uid, STRANGER, "{name}");
     }
@@ -41,11 +43,12 @@ fn root_is_told_how_to_append_to_the_spool_of_another_user() {
 }
 
 // As a container is given a volume: it belongs to root, and a group may write to it.
-#[test]
-fn a_directory_that_is_lent_to_a_group_holds_a_spool_and_a_control_socket() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_is_lent_to_a_group_holds_a_spool_and_a_control_socket() {
     if !is_root() {
         return;
     }
+    let sandbox = Sandbox::builder().start().await.unwrap();
     let place = Place::new();
     fs::create_dir(place.spool()).unwrap();
     chown(place.spool(), Some(0), Some(STRANGER + 1)).unwrap();
@@ -62,8 +65,8 @@ fn a_directory_that_is_lent_to_a_group_holds_a_spool_and_a_control_socket() {
     let mut service = place.command(&["run"]);
     service
         .env("NOTIFY_SOCKET", place.path("notify"))
-        .env("BA_API_KEY", "key")
-        .env("BA_BASE_URL", "http://127.0.0.1:9")
+        .env("BA_API_KEY", sandbox.key())
+        .env("BA_BASE_URL", sandbox.base_url())
         .stdin(Stdio::piped())
         .stderr(Stdio::piped());
     let mut service = as_group(service).spawn().unwrap();
@@ -95,10 +98,10 @@ fn a_stranger_on_the_control_socket_is_told_nothing() {
     }
     let place = Place::new();
     place.append().expect(0);
-    // The stranger serves it, where root's queue would: the directory was his once.
+    // The stranger serves it, where root's queue would: as one who had the directory once could.
     fs::set_permissions(place.spool(), Permissions::from_mode(0o755)).unwrap();
     let socket = place.spool().join("control.sock");
-    let (told, program) = (place.path("told"), place.path("served.py"));
+    let program = place.path("served.py");
     fs::write(
         &program,
         "import os, socket, sys\n\
@@ -108,7 +111,6 @@ fn a_stranger_on_the_control_socket_is_told_nothing() {
          print(len(c.recv(100)), flush=True)\n",
     )
     .unwrap();
-    drop(told);
     let served = Command::new("python3")
         .arg(&program)
         .arg(&socket)

@@ -2,15 +2,14 @@
 
 use std::path::Path;
 
-use super::space::{OWN_BYTES, ballast_bytes, log_segment_bytes};
+use super::space::{OWN_BYTES, ballast_bytes};
 use crate::error::{Error, FILES_TOO_SMALL_FOR_NEW, NO_ROOM_FOR_NEW};
 use crate::log::journal::FILES;
 use crate::settings::Settings;
 
-/// Bytes of a new spool: the journal, the ballast, and the first of the state.
+/// Bytes of a new spool: the journal, the ballast, and little more.
 fn needed_bytes(settings: &Settings) -> u64 {
-    let journal = FILES as u64 * settings.journal_bytes;
-    journal + ballast_bytes(settings) + log_segment_bytes(settings) + OWN_BYTES
+    FILES as u64 * settings.journal_bytes + ballast_bytes(settings) + OWN_BYTES
 }
 
 /// Why a spool could not be made: what it needs, and what there was.

@@ -44,7 +44,7 @@ fn filled_up_bytes(settings: &Settings) -> u64 {
     3 * log_segment_bytes(settings)
 }
 
-pub(super) fn log_segment_bytes(settings: &Settings) -> u64 {
+fn log_segment_bytes(settings: &Settings) -> u64 {
     Layout::of_segments(settings.segment_bytes).log_segment_bytes() as u64
 }
 
