@@ -61,10 +61,9 @@ async fn i14_an_owner_whose_directory_is_gone_acknowledges_nothing() {
     fs::rename(place.path("elsewhere"), place.spool()).unwrap();
     let queue = open(&place).await;
     fs::remove_dir_all(place.spool()).unwrap();
-    is_not_owner(
-        queue.append(event()).await,
-        "its directory was moved or removed",
-    );
+    // Its thread may have looked when only the lock was gone.
+    let appended = queue.append(event()).await;
+    assert!(matches!(appended, Err(Error::NotOwner { .. })));
 }
 
 // The owner of the directory that was moved away once put its next segment into the new spool.
