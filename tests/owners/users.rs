@@ -34,12 +34,32 @@ fn root_is_told_how_to_append_to_the_spool_of_another_user() {
         let uid = fs::metadata(place.spool().join(name)).unwrap().uid();
         assert_eq!(uid, STRANGER, "{name}");
     }
+    // Nor if only the directory is root's.
+    chown(place.spool(), Some(0), Some(0)).unwrap();
+    place.append().expect(2).says(&command);
     // Nor is one made in a directory of that user.
     fs::remove_dir_all(place.spool()).unwrap();
     fs::create_dir(place.spool()).unwrap();
     chown(place.spool(), Some(STRANGER), Some(STRANGER)).unwrap();
     place.append().expect(2).says(&command);
     assert_eq!(fs::read_dir(place.spool()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_of_another_user_in_our_spool_is_refused_in_words() {
+    if !is_root() {
+        return;
+    }
+    for name in ["lock", "journal/00000001.journal"] {
+        let place = Place::new();
+        place.append().expect(0);
+        let path = place.spool().join(name);
+        chown(&path, Some(STRANGER), None).unwrap();
+        let ended = place.append().expect(1);
+        ended.says("it belongs to user 54321, and this is user 0");
+        chown(&path, Some(0), None).unwrap();
+        place.append().expect(0);
+    }
 }
 
 // As a container is given a volume: it belongs to root, and a group may write to it.
