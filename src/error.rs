@@ -5,6 +5,15 @@ use std::path::PathBuf;
 
 use crate::sink::key::KeyError;
 
+/// Why [`Error::Full`]: the disk is too small for a new spool.
+pub(crate) const NO_ROOM_FOR_NEW: &str = "the disk has no room for a new spool: `used_bytes` is \
+    what it needs, `max_bytes` what was free; nothing of it was left";
+
+/// Why [`Error::Full`]: files may not become as large as those of a new spool.
+pub(crate) const FILES_TOO_SMALL_FOR_NEW: &str = "files may not be as large as those of a new \
+    spool, see `ulimit -f`: `used_bytes` is what one needs, `max_bytes` the limit; nothing of it \
+    was left";
+
 /// Every error of the public API.
 ///
 /// There is one kind for each thing a caller would do differently. The text is one line;
@@ -59,6 +68,37 @@ pub enum Error {
         path: PathBuf,
         /// The process that holds it, as it wrote itself into the lock file.
         pid: Option<u32>,
+    },
+
+    /// The spool is not, or not certainly, owned by this queue any more: its directory was moved,
+    /// removed or replaced, its lock file is gone, or the process was forked from the one that
+    /// opened it. Nothing is acknowledged from here on; what was, is in the directory that was
+    /// opened, wherever that is now. Open the queue again.
+    #[error("spool is not owned any more: {reason}. path=`{}`", path.display())]
+    NotOwner {
+        /// Where the spool was opened.
+        path: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+
+    /// The spool belongs to another user, who could not read what this one leaves in it. Nothing
+    /// was touched.
+    #[error("spool belongs to user {uid}; type: sudo -u '#{uid}' everpost ... path=`{}`", path.display())]
+    NotYours {
+        /// The spool.
+        path: PathBuf,
+        /// The user that its marker, or its directory, belongs to.
+        uid: u32,
+    },
+
+    /// The rights of the directory let others do what only its owner may. Nothing was touched.
+    #[error("spool cannot be used safely: {reason}. path=`{}`", path.display())]
+    Unsafe {
+        /// The spool, or the directory in it.
+        path: PathBuf,
+        /// What is wrong, with the command to type where there is one.
+        reason: String,
     },
 
     /// The directory holds something that is not a spool. Nothing was touched.
@@ -172,6 +212,13 @@ impl Error {
         match self {
             Self::InvalidEvent { .. } => "an event is one JSON value; mend it and append it again",
             Self::TooLarge { .. } => "split the event, or raise the setting named",
+            Self::Full { what, .. } if *what == NO_ROOM_FOR_NEW => {
+                "free so many bytes, choose another disk, or make a smaller spool: see \
+                 `journal_bytes` and `max_bytes`"
+            }
+            Self::Full { what, .. } if *what == FILES_TOO_SMALL_FOR_NEW => {
+                "raise the limit, or set a smaller `journal_bytes`"
+            }
             Self::Full { .. } => {
                 "wait until delivery has made room, raise `max_bytes`, or choose \
                  `OnFull::Block` or `OnFull::DropOldest`"
@@ -179,6 +226,13 @@ impl Error {
             Self::Closed => "open the queue again; what was acknowledged is still in it",
             Self::NoSink => "the owner of the spool has to open it with a sink",
             Self::InUse { .. } => "stop the other process, or use a different directory",
+            Self::NotOwner { .. } => {
+                "open the queue again; a program that forks opens it after that, in one process"
+            }
+            Self::NotYours { .. } => {
+                "run it as that user, or give the spool, with all that is in it, to this one"
+            }
+            Self::Unsafe { .. } => "mend what the reason says, then open the spool again",
             Self::NotASpool { .. } => "choose an empty directory, or one made by everpost",
             Self::NoSpool { .. } => {
                 "`everpost append` makes a new spool; or name another directory"
@@ -195,6 +249,9 @@ impl Error {
             }
             Self::Control { .. } => "mend what the reason says; the queue works without the socket",
             Self::NoSuchLetter { .. } => "list the dead letters to see which there are",
+            Self::Storage { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "see that the file is one that everpost made, and belongs to the user that runs this"
+            }
             Self::Storage { .. } => {
                 "see that the disk is there, writable and has room; then try again"
             }
@@ -207,10 +264,14 @@ impl Error {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Storage {
-            action,
-            path,
-            source,
+        move |source| match source.downcast::<Self>() {
+            // It has been said already, below the file system: see `Guarded`.
+            Ok(said) => said,
+            Err(source) => Self::Storage {
+                action,
+                path,
+                source,
+            },
         }
     }
 
@@ -237,6 +298,9 @@ impl Error {
             Self::NoSink => Self::NoSink,
             Self::InUse { path, pid } => same!(InUse { path, pid }),
             Self::NotASpool { path } => same!(NotASpool { path }),
+            Self::NotOwner { path, reason } => same!(NotOwner { path, reason }),
+            Self::NotYours { path, uid } => same!(NotYours { path, uid }),
+            Self::Unsafe { path, reason } => same!(Unsafe { path, reason }),
             Self::NoSpool { path } => same!(NoSpool { path }),
             Self::Changing { path } => same!(Changing { path }),
             Self::FutureFormat {
@@ -263,14 +327,17 @@ impl Error {
         }
     }
 
-    /// Whether the cause is that the disk, or the quota of the user, has no room left.
+    /// Whether the cause is that the disk, the quota of the user or the limit on the size of files
+    /// leaves no room.
     pub(crate) fn is_out_of_room(&self) -> bool {
         match self {
             Self::Full { .. } => true,
             Self::Storage { source, .. } => {
                 matches!(
                     source.kind(),
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                    io::ErrorKind::StorageFull
+                        | io::ErrorKind::QuotaExceeded
+                        | io::ErrorKind::FileTooLarge
                 )
             }
             _ => false,

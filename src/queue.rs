@@ -136,8 +136,10 @@ impl QueueBuilder {
     /// [`Queue::recovery`].
     ///
     /// # Errors
-    /// [`Error::Settings`]; [`Error::InUse`], [`Error::NotASpool`], [`Error::FutureFormat`] and
-    /// [`Error::Damaged`], after which nothing was touched; [`Error::Storage`].
+    /// [`Error::Settings`]; [`Error::InUse`], [`Error::NotYours`], [`Error::Unsafe`],
+    /// [`Error::NotASpool`], [`Error::FutureFormat`] and [`Error::Damaged`], after which nothing
+    /// was touched; [`Error::Full`] if there is no room for a new spool, of which nothing stays;
+    /// [`Error::Storage`].
     ///
     /// # Cancel safety
     /// If the future is dropped, the spool is closed again in the background.
@@ -159,6 +161,7 @@ impl QueueBuilder {
         let opening = settings.clone();
         let open = move || SpoolLog::open(&path, opening, clock, Arc::new(RealDisk));
         let (log, recovery) = thread::spawn(threads, Arc::clone(&self.clock), open).await?;
+        let log = log.of_spool(&self.path);
         let (flusher, delivery) = match self.start {
             None => (None, None),
             Some(start) => {
@@ -217,6 +220,14 @@ thread_local! {
 
 impl Queue {
     /// Begins to open the spool in this directory.
+    ///
+    /// # Processes
+    /// A queue belongs to the process that opened it. In one that is forked from it each call fails
+    /// with [`Error::NotOwner`], and dropping the queue touches nothing; open it after the fork.
+    ///
+    /// Where the size of files is limited (`ulimit -f`), the system ends a process that writes
+    /// beyond the limit with the signal SIGXFSZ, unless it is ignored or handled, as the command
+    /// `everpost` does. Then the write fails, and the queue sees it as a full disk.
     pub fn builder(spool: impl Into<PathBuf>) -> QueueBuilder {
         QueueBuilder {
             path: spool.into(),
@@ -232,7 +243,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Full`], [`Error::Closed`]: nothing was appended.
-    /// [`Error::Storage`]: the disk refused; the event is not acknowledged and may or may not be
+    /// [`Error::NotOwner`]: nothing is acknowledged any more. [`Error::Storage`]: the disk refused; the event is not acknowledged and may or may not be
     /// there after a restart.
     ///
     /// # Cancel safety
@@ -517,6 +528,7 @@ impl Queue {
     /// If the future is dropped, the queue stays open, but takes nothing more in, and delivery may
     /// have ended; call it again.
     pub async fn close(&self, deadline: Duration) -> Result<Closed, Error> {
+        self.shared.log.check_process()?;
         let closed = self.end(deadline).await;
         #[cfg(feature = "control")]
         self.shared.room.wait_for_tasks().await;

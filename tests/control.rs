@@ -150,7 +150,7 @@ async fn the_directory_and_the_socket_are_for_their_owner_alone() {
     let dir = tempfile::tempdir().unwrap();
     let spool = dir.path().join("spool");
     std::fs::create_dir(&spool).unwrap();
-    std::fs::set_permissions(&spool, PermissionsExt::from_mode(0o777)).unwrap();
+    std::fs::set_permissions(&spool, PermissionsExt::from_mode(0o775)).unwrap();
     let queue = Queue::builder(&spool).open().await.unwrap();
     let control = control::serve(&queue).await.unwrap();
     assert_eq!(control.path(), spool.join(SOCKET));

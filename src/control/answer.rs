@@ -90,12 +90,15 @@ fn sort(error: &Error) -> (StatusCode, &'static str) {
         Error::NoSuchLetter { .. } => (StatusCode::NOT_FOUND, "no_such_letter"),
         Error::Damaged { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
         Error::Storage { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "storage"),
+        Error::NotOwner { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "not_owner"),
         Error::Panicked { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "panicked"),
         // These only happen while a queue opens.
         Error::InUse { .. }
         | Error::NotASpool { .. }
         | Error::NoSpool { .. }
         | Error::Changing { .. }
+        | Error::NotYours { .. }
+        | Error::Unsafe { .. }
         | Error::FutureFormat { .. }
         | Error::Settings { .. }
         | Error::Key(_)

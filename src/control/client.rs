@@ -42,6 +42,15 @@ pub enum ClientError {
         source: io::Error,
     },
 
+    /// The socket is served by a user who has no business with the spool. Nothing was sent.
+    #[error("control socket is served by user {uid}, to whom the spool does not belong. path=`{}`", path.display())]
+    Stranger {
+        /// The socket.
+        path: PathBuf,
+        /// The user.
+        uid: u32,
+    },
+
     /// The owner refused; nothing was done.
     #[error("{text}")]
     Refused {
@@ -87,6 +96,10 @@ impl ClientError {
             Self::NoOwner { .. } => "use the spool directly, or start its owner with live control",
             Self::Connect { .. } => {
                 "see the cause; the socket belongs to the user that runs the owner"
+            }
+            Self::Stranger { .. } => {
+                "see whose the directory is, and use one that only the owner of the spool may \
+                 write to"
             }
             Self::Refused { hint, .. } => hint,
             Self::Broken { .. } => "ask again; append again under the same ids",
@@ -421,6 +434,7 @@ async fn exchange(
     let stream = tokio::net::UnixStream::connect(socket)
         .await
         .map_err(|error| unreachable_socket(socket, error))?;
+    check_peer(socket, &stream)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(ClientError::broken)?;
@@ -440,6 +454,22 @@ async fn exchange(
         .await
         .map_err(ClientError::broken)?;
     Ok((response, driver))
+}
+
+/// Whoever serves the socket gets to read events: that must be root, or the user that the spool
+/// belongs to, and for an ordinary user there is no other spool than the own.
+#[cfg(unix)]
+fn check_peer(socket: &Path, stream: &tokio::net::UnixStream) -> Result<(), ClientError> {
+    let failed = |source| unreachable_socket(socket, source);
+    let uid = stream.peer_cred().map_err(failed)?.uid();
+    let us = rustix::process::geteuid().as_raw();
+    let spool = socket.parent().unwrap_or(socket);
+    let belongs = crate::log::dir::belongs_to(spool).map_err(failed)?;
+    if uid == 0 || (uid == belongs && (us == 0 || us == uid)) {
+        return Ok(());
+    }
+    let path = socket.to_owned();
+    Err(ClientError::Stranger { path, uid })
 }
 
 #[cfg(unix)]

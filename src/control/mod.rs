@@ -81,7 +81,7 @@
 //! | 409 | `failed` | delivery has ended by a panic |
 //! | 413 | `request_too_large` | more than [`REQUEST_BYTES_MAX`] bytes or [`EVENTS_MAX`] events |
 //! | 413 | `too_large` | one event, or all together, are larger than the owner's settings allow |
-//! | 500 | `storage`, `damaged`, `panicked`, `unexpected` | as the [`Error`](crate::Error) of that name |
+//! | 500 | `storage`, `damaged`, `not_owner`, `panicked`, `unexpected` | as the [`Error`](crate::Error) of that name |
 //! | 503 | `busy` | [`APPENDS_MAX`] appends are under way, or too many connections are open |
 //! | 503 | `closed` | the queue is closing |
 //! | 507 | `full` | the spool or the disk is full; nothing was appended |

@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 use super::SOCKET;
 use crate::ending::TaskEnd;
 use crate::error::Error;
+use crate::log::guard::Process;
 use crate::queue::Queue;
 
 /// The control socket of a queue. Made by [`serve`].
@@ -27,6 +28,7 @@ pub struct Control {
 struct Task {
     end: Arc<TaskEnd>,
     abort: AbortHandle,
+    process: Process,
 }
 
 /// The socket's stay in the queue's spool; ends when it is dropped, however that comes.
@@ -34,10 +36,15 @@ struct Task {
 struct Stay {
     host: Queue,
     number: u64,
+    process: Process,
 }
 
 impl Drop for Stay {
     fn drop(&mut self) {
+        // In a forked process the socket is the parent's, and so may be the lock of the room.
+        if !self.process.is_this() {
+            return;
+        }
         drop(self.host.room().take(self.number));
     }
 }
@@ -45,7 +52,8 @@ impl Drop for Stay {
 /// Serves the [`router`](super::router) of this queue on `control.sock` in its spool.
 ///
 /// The directory is made private if it is not (mode 0700) and the socket belongs to its owner
-/// alone (0600); that is all there is to authentication. A socket left over by an owner that died
+/// alone (0600); that is all there is to authentication. A directory that belongs to root and is
+/// lent to a group stays as it is, as long as not every user may write to it. A socket left over by an owner that died
 /// is replaced. It is served until the [`Control`] is dropped or closed, or the queue is closed;
 /// while [`Queue::close`] drains it is still served, and it is gone before the spool is free. What
 /// is left of the connections then has a second to end, and `Queue::close` waits for that.
@@ -89,7 +97,15 @@ async fn start(queue: &Queue) -> Result<(Stay, Task), Error> {
             Ok((Box::new(file) as Box<dyn Guest>, (listener, stop)))
         });
         lodged.map(|lodged| {
-            lodged.map(|(number, (listener, stop))| (Stay { host, number }, listener, stop))
+            lodged.map(|(number, (listener, stop))| {
+                let process = Process::this();
+                let stay = Stay {
+                    host,
+                    number,
+                    process,
+                };
+                (stay, listener, stop)
+            })
         })
     });
     let lodged = lodging
@@ -109,7 +125,15 @@ async fn start(queue: &Queue) -> Result<(Stay, Task), Error> {
         drop(end.wait().await);
         return Err(Error::Closed);
     }
-    Ok((stay, Task { end, abort }))
+    let process = stay.process;
+    Ok((
+        stay,
+        Task {
+            end,
+            abort,
+            process,
+        },
+    ))
 }
 
 #[cfg(not(unix))]
@@ -147,6 +171,9 @@ impl Control {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.abort.abort();
+        // The runtime of a forked process has no threads, and its locks may be held by one.
+        if self.process.is_this() {
+            self.abort.abort();
+        }
     }
 }

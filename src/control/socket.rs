@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::answer::Refusal;
 use super::{CONNECTIONS_MAX, SOCKET, connection};
 use crate::error::Error;
+use crate::log::guard::Process;
 use crate::room::Guest;
 
 /// Bytes of a socket's path: what the system's `sun_path` holds, without the zero at its end.
@@ -37,6 +38,9 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
+    /// Device and inode: under its name there may be the socket of another owner one day.
+    id: (u64, u64),
+    process: Process,
     // Dropped with the rest: its closing is the sign.
     _stop: watch::Sender<()>,
 }
@@ -45,6 +49,10 @@ impl Guest for SocketFile {}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        // After a fork it is the parent's.
+        if !self.process.is_this() || id(&self.path).ok() != Some(self.id) {
+            return;
+        }
         if let Err(error) = fs::remove_file(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -71,13 +79,18 @@ pub(super) fn bind(spool: &Path) -> Result<(SocketFile, StdListener, watch::Rece
              shorter one, or one relative to the current directory"
         )));
     }
-    make_private(spool, 0o700).map_err(failed("make the directory private"))?;
+    let is_lent = is_lent(spool).map_err(failed("see whose the directory is"))?;
+    if !is_lent {
+        make_private(spool, 0o700).map_err(failed("make the directory private"))?;
+    }
     remove_stale(&path).map_err(failed("remove the socket of an earlier owner"))?;
     // The current directory may change before the file is to be removed.
     let absolute = std::path::absolute(&path).map_err(failed("find the current directory"))?;
     let listener = StdListener::bind(&path).map_err(failed("bind it"))?;
     let (stop, stopped) = watch::channel(());
     let file = SocketFile {
+        id: id(&absolute).map_err(failed("find it again"))?,
+        process: Process::this(),
         path: absolute,
         _stop: stop,
     };
@@ -86,7 +99,29 @@ pub(super) fn bind(spool: &Path) -> Result<(SocketFile, StdListener, watch::Rece
     listener
         .set_nonblocking(true)
         .map_err(failed("set it up"))?;
+    if is_lent {
+        // Others may have come in before it was private.
+        while listener.accept().is_ok() {}
+    }
     Ok((file, listener, stopped))
+}
+
+/// Whether the directory belongs to another user, as one that a container is given does: its rights
+/// are not ours to change. It must keep out those who have no business there.
+fn is_lent(spool: &Path) -> io::Result<bool> {
+    let meta = fs::metadata(spool)?;
+    if meta.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(false);
+    }
+    if meta.mode() & 0o002 != 0 {
+        let text = "every user may write to the directory, which belongs to another one";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(true)
+}
+
+fn id(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// Takes all rights from everybody but the owner, and sees that they are gone.

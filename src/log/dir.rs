@@ -1,7 +1,8 @@
 //! The spool directory: who owns it, what it is, and the ballast.
 //!
 //! ```text
-//! lock             held by the owner for as long as it lives; its text is the owner's pid
+//! lock             held by the owner for as long as it lives, as the directory itself is; its
+//!                  text is the owner's pid
 //! spool.json       what this directory is: format version and queue id
 //! spool.copy.json  the same again, should the first be damaged
 //! ballast          just under 1 MiB, given up when opening needs space on a full disk
@@ -11,13 +12,14 @@
 //! `spool.json` is written last when a spool is made, after the journal files are durable, so a
 //! directory without it never held an acknowledged event.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::disk::{create_private_dir, private, sync_dir};
+use super::disk::{create_private_dir, make_own, open_own, sync_dir, take_back};
+use super::guard::Guard;
 use super::marker::{self, COPY, FORMAT, Identity, MARKER, Marker};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -28,8 +30,18 @@ pub(crate) struct SpoolDir {
     path: PathBuf,
     queue: Uuid,
     ballast_bytes: u64,
-    // The lock is given back when the file is closed.
-    _lock: File,
+    guard: Arc<Guard>,
+    /// What was made for it, until it is open.
+    making: Option<Making>,
+}
+
+/// A spool that is being made where there was none.
+#[derive(Debug)]
+struct Making {
+    /// The directory and those above it, as far as they were made.
+    dirs: Vec<PathBuf>,
+    /// Whether there was a directory `state`: of another making that was interrupted, perhaps.
+    had_state: bool,
 }
 
 impl SpoolDir {
@@ -37,39 +49,36 @@ impl SpoolDir {
     /// not exist. `make` fills a new spool before it is marked as one.
     ///
     /// # Errors
-    /// [`Error::InUse`], [`Error::NotASpool`], [`Error::FutureFormat`], [`Error::Damaged`]:
-    /// nothing was changed. [`Error::Storage`].
+    /// [`Error::InUse`], [`Error::NotYours`], [`Error::Unsafe`], [`Error::NotASpool`],
+    /// [`Error::FutureFormat`], [`Error::Damaged`]: nothing was changed. [`Error::Storage`]. What
+    /// was made before an error is taken back.
     pub(crate) fn open(
         path: &Path,
         clock: &dyn Clock,
         ballast_bytes: u64,
         make: impl FnOnce(&Path, Uuid) -> Result<(), Error>,
     ) -> Result<Self, Error> {
-        if !path.is_dir() {
-            if path.exists() {
-                return Err(Error::NotASpool {
-                    path: path.to_owned(),
-                });
-            }
-            create_durably(path)?;
-        }
-        marker::identify(path)?;
-        let lock = lock(path)?;
-        let queue = match marker::identify(path)? {
-            Some(identity) => identity.queue,
-            None => {
-                let queue = clock.queue_id();
-                make(path, queue)?;
-                write_markers(path, queue)?;
-                queue
-            }
-        };
-        let dir = Self {
-            path: path.to_owned(),
-            queue,
+        // The working directory may change while the spool is open.
+        let path = &std::path::absolute(path).map_err(Error::storage("find the spool", path))?;
+        let dirs = find_or_make(path)?;
+        let guard = Guard::lock(path).inspect_err(|_| take_back(&dirs))?;
+        let mut dir = Self {
+            path: path.clone(),
+            queue: Uuid::nil(),
             ballast_bytes,
-            _lock: lock,
+            guard: Arc::new(guard),
+            making: None,
         };
+        // Only now: another owner may have made it a moment ago.
+        if let Some(identity) = marker::identify(path)? {
+            dir.queue = identity.queue;
+        } else {
+            let had_state = path.join("state").exists();
+            dir.making = Some(Making { dirs, had_state });
+            dir.queue = clock.queue_id();
+            make(path, dir.queue)?;
+            write_markers(path, dir.queue)?;
+        }
         dir.restore_ballast();
         Ok(dir)
     }
@@ -80,7 +89,18 @@ impl SpoolDir {
         if identity.is_current() {
             return Ok(());
         }
+        self.guard.check()?;
         write_markers(&self.path, self.queue)
+    }
+
+    /// The spool is open: what was made for it stays from here on.
+    pub(crate) fn keep(&mut self) {
+        self.making = None;
+    }
+
+    /// Says whether the directory is still ours.
+    pub(crate) fn guard(&self) -> &Arc<Guard> {
+        &self.guard
     }
 
     pub(crate) fn queue(&self) -> Uuid {
@@ -97,33 +117,36 @@ impl SpoolDir {
 
     /// Gives the ballast up. True if there was any.
     pub(crate) fn drop_ballast(&self) -> bool {
-        std::fs::remove_file(self.join("ballast")).is_ok()
+        self.guard.check().is_ok() && std::fs::remove_file(self.join("ballast")).is_ok()
     }
 
     /// Takes the ballast on board again, if there is room for it.
     pub(crate) fn restore_ballast(&self) {
         let path = self.join("ballast");
-        let there = std::fs::metadata(&path).map_or(0, |meta| meta.len());
-        if there == self.ballast_bytes || (there > self.ballast_bytes && self.cut_ballast(&path)) {
+        let there = std::fs::symlink_metadata(&path);
+        let there = there.map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 });
+        if there == self.ballast_bytes || self.guard.check().is_err() {
             return;
         }
-        let made = private(OpenOptions::new().write(true).create(true).truncate(true))
-            .open(&path)
-            .and_then(|mut file| {
-                let bytes = usize::try_from(self.ballast_bytes).unwrap_or(0);
-                file.write_all(&vec![0xba; bytes])
-                    .and_then(|()| file.sync_all())
-            });
+        if there > self.ballast_bytes && self.cut_ballast(&path) {
+            return;
+        }
+        let made = make_own(&path).and_then(|mut file| {
+            let bytes = usize::try_from(self.ballast_bytes).unwrap_or(0);
+            file.write_all(&vec![0xba; bytes])
+                .and_then(|()| file.sync_all())
+        });
         if made.is_err() {
-            // The disk is full: every byte is needed, and there is nothing to give up later.
+            // The disk is full: every byte is needed, and there is nothing to give up later. Or
+            // it is a link, of which only the name goes.
             drop(std::fs::remove_file(&path));
         }
     }
 
     /// Shortens a ballast that was made for a larger spool. Written anew it might find no room.
     fn cut_ballast(&self, path: &Path) -> bool {
-        let file = OpenOptions::new().write(true).open(path);
-        file.and_then(|file| file.set_len(self.ballast_bytes))
+        open_own(path)
+            .and_then(|file| file.set_len(self.ballast_bytes))
             .is_ok()
     }
 
@@ -133,57 +156,64 @@ impl SpoolDir {
     }
 }
 
-fn in_use(dir: &Path, lock: &mut File) -> Error {
-    let mut text = String::new();
-    // Best effort: some systems do not let a locked file be read.
-    let pid = lock
-        .read_to_string(&mut text)
-        .ok()
-        .and_then(|_| text.trim().parse().ok());
-    Error::InUse {
-        path: dir.to_owned(),
-        pid,
+impl Drop for SpoolDir {
+    /// Opening it failed: what was made for it is taken back. Nothing in it was acknowledged.
+    fn drop(&mut self) {
+        let Some(making) = self.making.take() else {
+            return;
+        };
+        if self.guard.check().is_err() {
+            return;
+        }
+        // The markers first: with one of them left it would be a spool without its files.
+        let files = [
+            MARKER,
+            COPY,
+            "spool.json.new",
+            "spool.copy.json.new",
+            "witness",
+            "witness.new",
+            "ballast",
+        ];
+        for name in files {
+            drop(std::fs::remove_file(self.join(name)));
+        }
+        drop(sync_dir(&self.path));
+        let state = (!making.had_state).then_some("state");
+        for name in ["journal", "segments"].into_iter().chain(state) {
+            drop(std::fs::remove_dir_all(self.join(name)));
+        }
+        drop(std::fs::remove_file(self.join("lock")));
+        take_back(&making.dirs);
     }
 }
 
-/// Makes the directory and those above it that are missing, and all their names durable.
-fn create_durably(path: &Path) -> Result<(), Error> {
-    let is_new = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
-    let new: Vec<PathBuf> = path
-        .ancestors()
-        .take_while(is_new)
-        .map(Path::to_owned)
-        .collect();
-    create_private_dir(path).map_err(Error::storage("make the spool directory", path))?;
-    for dir in new {
-        // The parent of a relative name of one part is the working directory.
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
-        sync_dir(parent).map_err(Error::storage("sync the directory above the spool", parent))?;
-    }
-    Ok(())
+/// The user that the spool belongs to: the owner of its marker, or of the directory if it has none.
+#[cfg(all(unix, feature = "control"))]
+pub(crate) fn belongs_to(dir: &Path) -> std::io::Result<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let mut markers = [MARKER, COPY].iter().map(|name| dir.join(name));
+    let of_marker = markers.find_map(|path| std::fs::symlink_metadata(path).ok());
+    let meta = of_marker.map_or_else(|| std::fs::metadata(dir), Ok)?;
+    Ok(meta.uid())
 }
 
-/// Takes the lock and writes this process's pid into it.
-fn lock(dir: &Path) -> Result<File, Error> {
-    let path = dir.join("lock");
-    let failed = || Error::storage("lock the spool", &path);
-    // Opened without truncation: until the lock is ours, the pid in it is somebody else's.
-    let mut options = OpenOptions::new();
-    let mut file = private(options.read(true).write(true).create(true).truncate(false))
-        .open(&path)
-        .map_err(failed())?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(in_use(dir, &mut file)),
-        Err(TryLockError::Error(source)) => return Err(failed()(source)),
+/// Makes the directory and those above it that are missing, and all their names durable. Gives
+/// those that were made. One that is there must be a spool, or hold nothing but what the making
+/// of one leaves when it is interrupted.
+fn find_or_make(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    if path.exists() {
+        return marker::identify(path).map(|_| Vec::new());
     }
-    let pid = std::process::id().to_string();
-    file.set_len(0)
-        .and_then(|()| file.seek(SeekFrom::Start(0)))
-        .and_then(|_| file.write_all(pid.as_bytes()))
-        .map_err(failed())?;
-    Ok(file)
+    let made =
+        create_private_dir(path).map_err(Error::storage("make the spool directory", path))?;
+    for dir in &made {
+        let parent = dir.parent().unwrap_or(dir);
+        sync_dir(parent)
+            .map_err(Error::storage("sync the directory above the spool", parent))
+            .inspect_err(|_| take_back(&made))?;
+    }
+    Ok(made)
 }
 
 fn write_markers(dir: &Path, queue_id: Uuid) -> Result<(), Error> {
@@ -195,9 +225,7 @@ fn write_markers(dir: &Path, queue_id: Uuid) -> Result<(), Error> {
     // The copy first: once the marker itself is there, both are.
     for name in [COPY, MARKER] {
         let (new, path) = (dir.join(format!("{name}.new")), dir.join(name));
-        let mut options = OpenOptions::new();
-        private(options.write(true).create(true).truncate(true))
-            .open(&new)
+        make_own(&new)
             .and_then(|mut file| {
                 file.write_all(text.as_bytes())
                     .and_then(|()| file.sync_all())

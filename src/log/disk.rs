@@ -3,9 +3,12 @@
 //! sled opens its files itself and is not behind this.
 
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+#[cfg(unix)]
+use std::fs::Permissions;
 
 /// Makes, opens and removes files, and makes names durable.
 pub(crate) trait Disk: Send + Sync + Debug {
@@ -49,14 +52,7 @@ pub(crate) struct RealDisk;
 
 impl Disk for RealDisk {
     fn create(&self, path: &Path, len: u64) -> io::Result<Box<dyn DiskFile>> {
-        let file = private(
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true),
-        )
-        .open(path)?;
+        let file = make_own(path)?;
         const BLOCK: usize = 1 << 16;
         let zeroes = [0; BLOCK];
         let mut at = 0;
@@ -76,9 +72,7 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(
-            OpenOptions::new().read(true).write(true).open(path)?,
-        ))
+        Ok(Box::new(open_own(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -140,25 +134,156 @@ fn read_exact_at(mut file: &File, bytes: &mut [u8], offset: u64) -> io::Result<(
     file.read_exact(bytes)
 }
 
-/// Opens a file to read it, for somebody who need not own it.
-pub(crate) fn open_to_look(path: &Path) -> io::Result<File> {
-    File::open(path)
+/// Opens a file of a spool for its owner, for reading and writing, if it is a regular file of ours
+/// under one name. A link is not followed: a user who planted it would have what it leads to written
+/// over. Nothing in the file changes.
+pub(crate) fn open_own(path: &Path) -> io::Result<File> {
+    let file = no_follow(OpenOptions::new().read(true).write(true)).open(path);
+    let file = file.map_err(in_words)?;
+    check_own(&file)?;
+    Ok(file)
 }
 
-/// Events are personal data: files are for their owner alone.
-pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+/// As [`open_own`], making the file if there is none. What is in it stays.
+pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    let file = no_follow(options).open(path).map_err(in_words)?;
+    check_own(&file)?;
+    keep_private(&file)?;
+    Ok(file)
+}
+
+/// As [`open_own`], making the file if there is none, and empty if there is.
+pub(crate) fn make_own(path: &Path) -> io::Result<File> {
+    let file = open_to_lock(path)?;
+    // Only now: opened with truncation, what it should not be would be empty already.
+    if file.metadata()?.len() > 0 {
+        file.set_len(0)?;
+    }
+    Ok(file)
+}
+
+/// Opens a file of a spool for any user who has the right to read it, if it is a regular file. A
+/// link is not followed, and a pipe is not waited for.
+pub(crate) fn open_to_look(path: &Path) -> io::Result<File> {
+    let file = no_follow(OpenOptions::new().read(true)).open(path);
+    let file = file.map_err(in_words)?;
+    check_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn no_follow(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        // Without the last, opening a pipe waits for its other end.
+        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let bits = i32::try_from(flags.bits()).unwrap_or_default();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(options, bits);
+    }
     options
 }
 
-/// Makes a directory, and those above it, for its owner alone.
-pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+fn refused(text: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, text.into())
+}
+
+/// "Too many levels of symbolic links" and "no such device" are no words for what was found.
+#[cfg(unix)]
+fn in_words(error: io::Error) -> io::Error {
+    use rustix::io::Errno;
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::LOOP) => refused("it is a symbolic link, which is not followed"),
+        Some(Errno::NXIO) => refused(NOT_REGULAR),
+        _ => error,
+    }
+}
+
+#[cfg(not(unix))]
+fn in_words(error: io::Error) -> io::Error {
+    error
+}
+
+const NOT_REGULAR: &str = "it is no regular file";
+
+fn check_regular(meta: &Metadata) -> io::Result<()> {
+    if meta.is_file() {
+        Ok(())
+    } else {
+        Err(refused(NOT_REGULAR))
+    }
+}
+
+#[cfg(unix)]
+fn check_own(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = file.metadata()?;
+    check_regular(&meta)?;
+    if meta.nlink() != 1 {
+        let text = "it has names elsewhere (hard links), or none: put a copy in its place";
+        return Err(refused(text));
+    }
+    let (owner, us) = (meta.uid(), rustix::process::geteuid().as_raw());
+    if owner != us {
+        return Err(refused(format!(
+            "it belongs to user {owner}, and this is user {us}"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check_own(file: &File) -> io::Result<()> {
+    check_regular(&file.metadata()?)
+}
+
+/// Events are personal data: files are for their owner alone, whatever the umask says.
+#[cfg(unix)]
+fn keep_private(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    if file.metadata()?.permissions().mode() & 0o777 != 0o600 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn keep_private(_: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Makes a directory, and those above it, for its owner alone, whatever the umask says. Gives
+/// those that were made, the outermost first.
+pub(crate) fn create_private_dir(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(missing).collect();
+    let mut made = Vec::new();
+    for dir in missing.into_iter().rev() {
+        match std::fs::create_dir(dir) {
+            Ok(()) => made.push(dir.to_owned()),
+            // Another process was quicker.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => continue,
+            Err(error) => {
+                take_back(&made);
+                return Err(error);
+            }
+        }
+        #[cfg(unix)]
+        std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    }
+    Ok(made)
+}
+
+/// Removes directories that were made and are empty, the innermost first.
+pub(crate) fn take_back(made: &[PathBuf]) {
+    for dir in made.iter().rev() {
+        if std::fs::remove_dir(dir).is_err() {
+            break;
+        }
+    }
 }
 
 /// Makes the names in a directory durable. Windows has no such call and needs none.
@@ -167,5 +292,79 @@ pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
     } else {
         Ok(())
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    type Door = fn(&Path) -> io::Result<File>;
+
+    const DOORS: [Door; 4] = [open_own, open_to_lock, make_own, open_to_look];
+
+    // `lock -> target` once had root empty the target and write a pid into it.
+    #[test]
+    fn no_door_follows_a_link_nor_takes_anything_but_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, path) = (dir.path().join("target"), dir.path().join("lock"));
+        fs::write(&target, "precious").unwrap();
+        let fifo = || {
+            let made = std::process::Command::new("mkfifo").arg(&path).status();
+            assert!(made.unwrap().success());
+        };
+        let plants: [&dyn Fn(); 4] = [
+            &|| symlink(&target, &path).unwrap(),
+            &|| symlink("/nowhere/at/all", &path).unwrap(),
+            &fifo,
+            &|| drop(std::os::unix::net::UnixListener::bind(&path).unwrap()),
+        ];
+        for (n, plant) in plants.iter().enumerate() {
+            plant();
+            for door in DOORS {
+                let error = door(&path).unwrap_err();
+                let expected = ["symbolic link", "symbolic link", "regular", "regular"][n];
+                assert!(error.to_string().contains(expected), "{n}: {error}");
+            }
+            fs::remove_file(&path).unwrap();
+        }
+        assert_eq!(fs::read(&target).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_file_with_two_names_is_for_looking_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, path) = (dir.path().join("target"), dir.path().join("ballast"));
+        fs::write(&target, "precious").unwrap();
+        fs::hard_link(&target, &path).unwrap();
+        for door in [open_own, open_to_lock, make_own] {
+            assert!(door(&path).unwrap_err().to_string().contains("hard links"));
+        }
+        assert_eq!(fs::read(&target).unwrap(), b"precious");
+        assert_eq!(read_to_look(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn what_is_made_is_private_and_was_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let path = dir.path().join("file");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(make_own(&path).unwrap().metadata().unwrap().len(), 0);
+        assert_eq!(mode(&path), 0o600);
+        let inner = dir.path().join("a/b/c");
+        let made = create_private_dir(&inner).unwrap();
+        assert_eq!(
+            made,
+            ["a", "a/b", "a/b/c"].map(|name| dir.path().join(name))
+        );
+        assert!(made.iter().all(|dir| mode(dir) == 0o700));
+        assert!(create_private_dir(&inner).unwrap().is_empty());
+        fs::write(dir.path().join("a/keep"), "").unwrap();
+        take_back(&made);
+        assert!(!dir.path().join("a/b").exists() && dir.path().join("a/keep").exists());
     }
 }

@@ -122,7 +122,7 @@ impl Journal {
         let dir = spool.join(DIR);
         if !dir.is_dir() {
             create_private_dir(&dir)
-                .and_then(|()| disk.sync_dir(spool))
+                .and_then(|_| disk.sync_dir(spool))
                 .map_err(Error::storage("make the journal's directory", &dir))?;
         }
         let mut files = Vec::new();

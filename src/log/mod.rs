@@ -18,6 +18,7 @@ mod fault_tests;
 #[cfg(all(test, unix))]
 mod forgetful_tests;
 pub(crate) mod frame;
+pub(crate) mod guard;
 pub(crate) mod incidents;
 pub(crate) mod journal;
 pub(crate) mod letter;
@@ -31,6 +32,7 @@ pub(crate) mod memory;
 mod model_tests;
 pub(crate) mod piece;
 pub(crate) mod recovery;
+mod rights;
 pub(crate) mod run;
 #[cfg(test)]
 mod schedule_tests;

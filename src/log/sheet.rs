@@ -8,11 +8,11 @@
 //! It is written as `<name>.new`, synced, renamed, and the directory synced. So a crash leaves the
 //! old one or the new one, and whatever does not check was damaged.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::disk::{open_to_look, private, sync_dir};
+use super::disk::{make_own, open_to_look, sync_dir};
 use crate::error::Error;
 
 const HEAD: &str = "everpost-sheet 1 ";
@@ -78,8 +78,7 @@ pub(crate) fn replace(dir: &Path, name: &str, content: &[u8]) -> Result<(), Erro
 /// Writes what is about to take the name, durably but for that.
 fn write_new(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let new = new_path(dir, name);
-    private(OpenOptions::new().write(true).create(true).truncate(true))
-        .open(&new)
+    make_own(&new)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .map_err(Error::storage("write a file of the spool", &new))
 }

@@ -9,6 +9,7 @@
 
 mod open;
 mod read;
+mod room;
 mod seal;
 pub(crate) mod space;
 mod staged;
@@ -47,7 +48,6 @@ const SEAL_REST: Duration = Duration::from_secs(1);
 pub(crate) struct SpoolLog {
     settings: Settings,
     clock: Arc<dyn Clock>,
-    dir: SpoolDir,
     journal: Journal,
     tail: Tail,
     shelf: Keeper,
@@ -84,6 +84,8 @@ pub(crate) struct SpoolLog {
     read: ReadTimes,
     /// The oldest pending event, once it is known when it happened.
     oldest: Cell<Option<(Seq, u64)>>,
+    /// Dropped last: the spool is locked until all its files are closed.
+    dir: SpoolDir,
 }
 
 /// Chunks on their way to the shelf.
@@ -196,6 +198,29 @@ impl SpoolLog {
             Err(error) if error.is_out_of_room() => self.journal.overwrite_ack(books),
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes what is staged, twice if the journal fails under it, and makes sure that it was
+    /// written to the spool that is there: the last thing before it is acknowledged (I14).
+    fn commit_staged(&mut self, sync: bool) -> Result<(), Error> {
+        if self.dir.guard().is_lost() {
+            return self.dir.guard().check();
+        }
+        if self.write_staged(sync).is_err() {
+            self.write_staged_again()?;
+        }
+        // At `Written`, callers come here only from the process that opened it: see `LogHandle`.
+        if sync {
+            self.dir.guard().check_written()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Before anything is written that is not an append (I14).
+    fn check_owner(&mut self) -> Result<(), Error> {
+        let checked = self.dir.guard().check();
+        self.note_fault(checked)
     }
 
     fn check_event(&self, event: &Event) -> Result<(), Error> {
@@ -314,10 +339,7 @@ impl Log for SpoolLog {
     }
 
     fn commit(&mut self, sync: bool) -> Result<(), Error> {
-        let mut result = self.write_staged(sync);
-        if result.is_err() {
-            result = self.write_staged_again();
-        }
+        let result = self.commit_staged(sync);
         let result = self.note_fault(result);
         if result.is_ok() {
             // Only now is it appended (I1).
@@ -364,6 +386,7 @@ impl Log for SpoolLog {
         if count == 0 {
             return Ok(());
         }
+        self.check_owner()?;
         if how == Settled::Lost {
             let first = self.cursor() + 1;
             let last = through;
@@ -399,6 +422,7 @@ impl Log for SpoolLog {
             // again, and go when that other event is found there.
             self.commit(true)?;
         }
+        self.check_owner()?;
         // Durable before the cursor passes the event (I5).
         let mut put = self.letters.put(letter);
         if put.as_ref().is_err_and(Error::is_out_of_room) && self.dir.drop_ballast() {
@@ -418,13 +442,14 @@ impl Log for SpoolLog {
     }
 
     fn retry(&mut self, seq: Seq) -> Result<Receipt, Error> {
+        self.check_owner()?;
         let letter = self.letter(seq)?.ok_or(Error::NoSuchLetter { seq })?;
         let id = letter.event.id();
         let first = self.stage(std::slice::from_ref(&letter.event))?;
         let note = self.note_gone(Gone::Retried(seq));
         self.staged.note = Some(note);
         self.commit(true)?;
-        // The event is durably in the queue again. If this fails, or the process dies here, the
+        // The event is durably in the queue again, and the spool is ours (I14). If this fails, or the process dies here, the
         // next opening finds the note in the journal and removes the letter then.
         self.letter_books = LetterNote { gone: None, ..note };
         let removed = self.letters.remove(seq);
@@ -433,6 +458,7 @@ impl Log for SpoolLog {
     }
 
     fn discard(&mut self, seq: Seq) -> Result<(), Error> {
+        self.check_owner()?;
         if self.letters.seqs(seq - 1, 1) != [seq] {
             return Err(Error::NoSuchLetter { seq });
         }
@@ -466,6 +492,7 @@ impl Log for SpoolLog {
     }
 
     fn remember(&mut self, memo: &Memo) -> Result<(), Error> {
+        self.check_owner()?;
         let written = memo::write(self.dir.path(), memo);
         if written.is_ok() {
             self.memo = memo.clone();

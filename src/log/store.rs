@@ -105,6 +105,8 @@ impl Store {
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None);
         let db = guarded("make a store", path, || config.open())?;
+        // What sled made under an odd umask.
+        keep_all_private(path)?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -141,18 +143,16 @@ impl Store {
         self.path = path.to_path_buf();
     }
 
-    /// Makes durable what sled leaves to chance when it creates: the files and their names. Nobody but the owner may read them.
+    /// Makes durable what sled leaves to chance when it creates: the files and their names.
     fn sync_names(&self) -> Result<(), Error> {
         for name in ["conf", "db"] {
             let path = self.path.join(name);
-            keep_private(&path, 0o600)?;
             OpenOptions::new()
                 .write(true)
                 .open(&path)
                 .and_then(|file| file.sync_all())
                 .map_err(Error::storage("sync a store's file", path))?;
         }
-        keep_private(&self.path.join("blobs"), 0o700)?;
         sync_dir(&self.path.join("blobs"))?;
         sync_dir(&self.path)
     }
@@ -395,9 +395,27 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
     keep_private(path, 0o700)
 }
 
+/// Takes all rights to what is in a store from everybody but the owner, sled's snapshots included,
+/// and sees that the owner has them, whatever the umask was. Links are left alone.
+fn keep_all_private(path: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(path).map_err(Error::storage("open a store", path))? {
+        let entry = entry.map_err(Error::storage("open a store", path))?;
+        match entry.file_type() {
+            Ok(kind) if kind.is_file() => keep_private(&entry.path(), 0o600)?,
+            Ok(kind) if kind.is_dir() => keep_private(&entry.path(), 0o700)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 #[cfg(unix)]
 fn keep_private(path: &Path, mode: u32) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt;
+    let is_so = |meta: fs::Metadata| meta.permissions().mode() & 0o777 == mode;
+    if fs::symlink_metadata(path).is_ok_and(is_so) {
+        return Ok(());
+    }
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .map_err(Error::storage("set the permissions", path))
 }

@@ -3,11 +3,11 @@
 //! What is read of a store is checked piece by piece, but most of its file is sled's own. With the
 //! sum, damage is noticed wherever it is.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use super::disk::{open_to_look, private};
+use super::disk::{make_own, open_to_look};
 use super::sheet;
 
 const NAME: &str = "sum";
@@ -57,8 +57,7 @@ pub(super) fn write(store: &Path) -> io::Result<()> {
         }
     }
     let text = format!("{} {:08x}\n", sum.len, sum.crc);
-    let mut file = private(OpenOptions::new().write(true).create(true).truncate(true))
-        .open(store.join(NAME))?;
+    let mut file = make_own(&store.join(NAME))?;
     file.write_all(&sheet::bytes(text.as_bytes()))?;
     file.sync_all()
 }

@@ -20,12 +20,14 @@ mod inbox;
 mod owner;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::guard::Process;
 use super::shelf::keeper::Nudge;
 use super::sync::{LOOKS, block_on, thread};
 use super::{Log, Position, Read};
@@ -123,6 +125,10 @@ pub(crate) struct LogHandle {
     position: Arc<watch::Receiver<Position>>,
     /// The thread's end, and with it the log's.
     end: Arc<ThreadEnd>,
+    /// Where the threads are. In a process forked from it nothing would ever answer.
+    process: Process,
+    /// For what is said then.
+    spool: Arc<Path>,
 }
 
 impl std::fmt::Debug for LogHandle {
@@ -139,6 +145,7 @@ impl LogHandle {
     /// # Cancel safety
     /// Dropped before the log took the events up, nothing is appended; after that they are.
     pub(crate) async fn append(&self, events: Vec<Event>, sync: bool) -> Result<Seq, Error> {
+        self.check_process()?;
         let (bytes, cost) = self.cost(&events);
         let permit = match Arc::clone(&self.intake).try_acquire_many_owned(cost) {
             Ok(permit) => Ok(permit),
@@ -168,6 +175,7 @@ impl LogHandle {
         events: &mut Vec<Event>,
         sync: bool,
     ) -> Result<Seq, Error> {
+        self.check_process()?;
         if let Some(appended) = self.desk.append_alone(&self.place, events, sync) {
             return appended;
         }
@@ -217,6 +225,9 @@ impl LogHandle {
     /// quick and must not panic.
     #[cfg(feature = "layer")]
     pub(crate) fn hand_over(&self, events: Vec<Event>, sync: bool, told: Told) {
+        if let Err(error) = self.check_process() {
+            return told(Err(error));
+        }
         let (bytes, cost) = self.cost(&events);
         let permit = match Arc::clone(&self.intake).try_acquire_many_owned(cost) {
             Ok(permit) => permit,
@@ -250,6 +261,28 @@ impl LogHandle {
         (bytes, u32::try_from(cost).unwrap_or(u32::MAX))
     }
 
+    /// Names the spool that the log is in.
+    pub(crate) fn of_spool(mut self, spool: &Path) -> Self {
+        self.spool = spool.into();
+        self
+    }
+
+    /// Has it made in another process, as it looks after a fork.
+    #[cfg(test)]
+    pub(crate) fn forked(mut self) -> Self {
+        self.process = Process::other();
+        self
+    }
+
+    /// Before anything is asked of the log: one system call, so that a parent and its child never
+    /// both acknowledge (I14).
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`] in a process that was forked from the one that opened the log.
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        self.process.check(&self.spool)
+    }
+
     /// Whose log it is.
     pub(crate) fn place(&self) -> &Place {
         &self.place
@@ -263,6 +296,7 @@ impl LogHandle {
         &self,
         work: impl FnOnce(&mut dyn Log) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.check_process()?;
         let permit = Arc::clone(&self.controls).acquire_owned().await;
         let Ok(permit) = permit else {
             return Err(self.gone().await);
@@ -287,6 +321,7 @@ impl LogHandle {
         events_max: usize,
         bytes_max: u64,
     ) -> Result<(Read, (Seq, Seq)), Error> {
+        self.check_process()?;
         let permit = Arc::clone(&self.controls).acquire_owned().await;
         let Ok(permit) = permit else {
             return Err(self.gone().await);
@@ -309,6 +344,7 @@ impl LogHandle {
     /// # Cancel safety
     /// Once sent, the log closes even if nobody waits.
     pub(crate) async fn close(&self) -> Result<(), Error> {
+        self.check_process()?;
         let (reply, answer) = oneshot::channel();
         let closed = self.ask(Command::Close(reply), answer).await;
         self.end.wait().await;
@@ -413,6 +449,8 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
         place,
         position: Arc::new(position),
         end: Arc::new(ThreadEnd::new(ended, thread)),
+        process: Process::this(),
+        spool: Path::new("").into(),
     };
     let result = match answer.await {
         Ok(result) => result,

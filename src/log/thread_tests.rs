@@ -52,6 +52,31 @@ async fn appends_are_numbered_in_order_and_visible_when_answered() {
     assert!(matches!(log.close().await, Err(Error::Closed)));
 }
 
+// A forked process has the handle but not the threads: it waited for them for ever, or wrote to the
+// journal beside its parent.
+#[tokio::test]
+async fn i14_in_a_forked_process_every_call_fails_at_once() {
+    let log = open(Settings::default()).await;
+    let forked = log.clone().of_spool(Path::new("/s")).forked();
+    let refused = |result: Result<(), Error>| match result {
+        Err(Error::NotOwner { path, .. }) => assert_eq!(path, Path::new("/s")),
+        other => panic!("{other:?}"),
+    };
+    refused(forked.append(events(1), true).await.map(drop));
+    refused(forked.append_blocking(&mut events(1), false).map(drop));
+    refused(forked.run(|_| Ok(())).await);
+    refused(forked.read(1, 1, 1).await.map(drop));
+    refused(forked.close().await);
+    #[cfg(feature = "layer")]
+    {
+        let (told, hears) = channel();
+        let tell = move |result: Result<u64, Error>| told.send(result.map(drop)).unwrap();
+        forked.hand_over(events(1), false, Box::new(tell));
+        refused(hears.recv().unwrap());
+    }
+    assert_eq!(log.append(events(1), true).await.unwrap(), 1);
+}
+
 #[tokio::test]
 async fn a_blocked_append_waits_for_room_and_keeps_its_place() {
     let log = open(Settings {

@@ -6,7 +6,7 @@ use everpost::exit;
 use crate::args::{Cli, Command};
 use crate::fault::Fault;
 use crate::out::{Out, remark};
-use crate::{append, check, dead, drain, events, orders, sandbox, service, shell, status};
+use crate::{append, check, dead, drain, events, orders, sandbox, service, shell, signals, status};
 
 /// Runs the command line of this process.
 pub(crate) fn main() -> u8 {
@@ -39,6 +39,7 @@ fn run(cli: &Cli) -> Result<(), Fault> {
 }
 
 async fn dispatch(cli: &Cli) -> Result<(), Fault> {
+    signals::outlive_the_file_limit()?;
     let out = Out { json: cli.json };
     match &cli.command {
         Command::Append(args) => append::append(cli, args, out).await,

@@ -75,15 +75,19 @@ impl From<Error> for Fault {
 /// The exit code of an error of the library.
 fn code(error: &Error) -> u8 {
     match error {
-        Error::InUse { .. } => exit::IN_USE,
+        Error::InUse { .. } | Error::NotOwner { .. } => exit::IN_USE,
         Error::Damaged { .. } | Error::FutureFormat { .. } => exit::DAMAGED,
         Error::Full { .. } => exit::FULL,
         Error::Storage { source, .. } => match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => exit::FULL,
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => exit::FULL,
             _ => exit::UNEXPECTED,
         },
         Error::InvalidEvent { .. } | Error::TooLarge { .. } => exit::REFUSED,
         Error::NotASpool { .. }
+        | Error::NotYours { .. }
+        | Error::Unsafe { .. }
         | Error::Settings { .. }
         | Error::Key(_)
         | Error::Sink { .. }

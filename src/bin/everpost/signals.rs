@@ -2,6 +2,25 @@
 
 use crate::fault::Fault;
 
+/// From here on a file that reaches its limit (`ulimit -f`) is a write that fails, as on a full
+/// disk, and not the end of the process: the signal SIGXFSZ is caught, and nothing done about it.
+#[cfg(unix)]
+pub(crate) fn outlive_the_file_limit() -> Result<(), Fault> {
+    use tokio::signal::unix::{SignalKind, signal};
+    /// The number of SIGXFSZ on Linux and on the BSDs.
+    const SIGXFSZ: i32 = 25;
+    let caught = signal(SignalKind::from_raw(SIGXFSZ));
+    // Caught stays caught, whether it is listened for or not.
+    caught
+        .map(drop)
+        .map_err(|source| Fault::io("listen for signals", &source))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn outlive_the_file_limit() -> Result<(), Fault> {
+    Ok(())
+}
+
 /// Waits for signals.
 #[derive(Debug)]
 pub(crate) struct Signals {

@@ -172,9 +172,10 @@ pub(crate) fn why_not_live(in_use: Error, why: &ClientError) -> Fault {
 impl From<ClientError> for Fault {
     fn from(error: ClientError) -> Self {
         let code = match &error {
-            ClientError::NoOwner { .. } | ClientError::Connect { .. } | ClientError::TimedOut => {
-                exit::IN_USE
-            }
+            ClientError::NoOwner { .. }
+            | ClientError::Connect { .. }
+            | ClientError::Stranger { .. }
+            | ClientError::TimedOut => exit::IN_USE,
             ClientError::Refused { kind, .. } => code(kind),
             ClientError::Event(_) => exit::REFUSED,
             _ => exit::UNEXPECTED,
@@ -194,7 +195,7 @@ fn code(kind: &str) -> u8 {
         "full" => exit::FULL,
         "damaged" => exit::DAMAGED,
         "no_such_letter" | "no_sink" => exit::USAGE,
-        "busy" => exit::IN_USE,
+        "busy" | "not_owner" => exit::IN_USE,
         _ => exit::UNEXPECTED,
     }
 }

@@ -4,13 +4,44 @@ use crate::clock::SystemClock;
 const BALLAST_BYTES: u64 = 1 << 20;
 
 fn open(path: &Path) -> Result<SpoolDir, Error> {
-    let dir = SpoolDir::open(path, &SystemClock, BALLAST_BYTES, |path, _| {
+    let make = |path: &Path, _| {
         std::fs::create_dir_all(path.join("journal")).unwrap();
         Ok(())
-    })?;
+    };
+    let mut dir = SpoolDir::open(path, &SystemClock, BALLAST_BYTES, make)?;
     let identity = marker::identify(path)?.unwrap();
     dir.mend_markers(&identity)?;
+    dir.keep();
     Ok(dir)
+}
+
+#[test]
+fn what_was_made_before_an_error_is_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (keep, path) = (dir.path().join("a"), dir.path().join("a/b/spool"));
+    std::fs::create_dir(&keep).unwrap();
+    let fail = |path: &Path, _| {
+        std::fs::create_dir(path.join("journal")).unwrap();
+        std::fs::write(path.join("journal/00000001.journal"), [0; 64]).unwrap();
+        Err(Error::Closed)
+    };
+    let opened = SpoolDir::open(&path, &SystemClock, BALLAST_BYTES, fail);
+    assert!(matches!(opened, Err(Error::Closed)), "{opened:?}");
+    assert_eq!(std::fs::read_dir(&keep).unwrap().count(), 0);
+    // Or after it: what else the spool needs is not to be had.
+    let make = |path: &Path, _| {
+        std::fs::create_dir(path.join("journal")).unwrap();
+        Ok(())
+    };
+    drop(SpoolDir::open(&path, &SystemClock, BALLAST_BYTES, make).unwrap());
+    assert_eq!(std::fs::read_dir(&keep).unwrap().count(), 0);
+    // A directory that was there stays.
+    drop(SpoolDir::open(&keep, &SystemClock, BALLAST_BYTES, make).unwrap());
+    assert_eq!(std::fs::read_dir(&keep).unwrap().count(), 0);
+    // And so does a spool.
+    drop(open(&keep).unwrap());
+    drop(SpoolDir::open(&keep, &SystemClock, BALLAST_BYTES, fail).unwrap());
+    assert!(keep.join(MARKER).exists());
 }
 
 #[test]
@@ -91,7 +122,6 @@ fn data_without_a_marker_is_refused_and_kept() {
     std::fs::write(dir.path().join("journal/00000001.journal"), [7; 64]).unwrap();
     std::fs::remove_file(dir.path().join(MARKER)).unwrap();
     drop(open(dir.path()).unwrap());
-    assert!(dir.path().join(MARKER).exists());
     std::fs::remove_file(dir.path().join(MARKER)).unwrap();
     std::fs::remove_file(dir.path().join(COPY)).unwrap();
     assert!(matches!(open(dir.path()), Err(Error::Damaged { .. })));

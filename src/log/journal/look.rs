@@ -1,7 +1,7 @@
 //! What the journal says, read without changing a byte: for an owner that goes on with it, and for
 //! everybody who only looks.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -18,6 +18,9 @@ use crate::log::frame::{self, Entry, Frame, Kind, Window};
 use crate::log::recovery::End;
 use crate::settings::JOURNAL_BYTES_MIN;
 use crate::status::SeqRange;
+
+/// Bytes of the witness of format 1 that are read at the most: it has one short frame.
+const OLD_END_BYTES: u64 = 4096;
 
 /// Frames and files of a journal.
 #[derive(Debug, Default)]
@@ -193,9 +196,12 @@ impl Seen {
 
     /// The witness of an orderly close in format 1: one frame in a file of its own.
     fn hold_against_old_end(&mut self, path: &Path, queue: Uuid) {
-        let Ok(bytes) = std::fs::read(path) else {
+        let mut bytes = Vec::new();
+        let read =
+            open_to_look(path).and_then(|file| file.take(OLD_END_BYTES).read_to_end(&mut bytes));
+        if read.is_err() {
             return;
-        };
+        }
         let frames = frame::scan(&Bytes::from(bytes), queue).frames;
         let end = frames.first().filter(|end| {
             end.kind == Kind::Ack && end.offset == 0 && end.generation >= self.generation_max

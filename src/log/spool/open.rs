@@ -3,11 +3,13 @@
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::SpoolLog;
 use super::read::ReadTimes;
+use super::room;
 use super::space::ballast_bytes;
 use super::staged::Staged;
 use crate::clock::Clock;
@@ -17,6 +19,7 @@ use crate::incident::{Finding, Incident};
 use crate::log::codec;
 use crate::log::dir::SpoolDir;
 use crate::log::disk::{Disk, create_private_dir};
+use crate::log::guard::Guarded;
 use crate::log::incidents::Record;
 use crate::log::journal::{FILES, Journal, LETTERS_BYTES};
 use crate::log::look::Picture;
@@ -44,12 +47,32 @@ impl SpoolLog {
         let settings = settings.in_effect();
         let began = clock.monotonic();
         let ballast = ballast_bytes(&settings);
-        let dir = SpoolDir::open(path, &*clock, ballast, |path, queue| {
+        // Known only for a spool that is made here.
+        let mut free = None;
+        let opened = SpoolDir::open(path, &*clock, ballast, |path, queue| {
+            free = Some(room::free_bytes(path));
             make(path, queue, &disk, &settings)
-        })?;
+        });
+        let opened = opened
+            .and_then(|dir| Self::open_in(dir, settings.clone(), clock, Arc::clone(&disk), began));
+        opened.map_err(|error| match free {
+            Some(free) if error.is_out_of_room() => room::too_small(&error, &settings, free),
+            _ => error,
+        })
+    }
+
+    /// Takes the picture of what is in the directory, puts on record what it finds, and goes on.
+    fn open_in(
+        dir: SpoolDir,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        disk: Arc<dyn Disk>,
+        began: Duration,
+    ) -> Result<(Self, Recovery), Error> {
+        let disk: Arc<dyn Disk> = Guarded::new(disk, Arc::clone(dir.guard()));
         let picture = Picture::take(dir.path())?.ok_or_else(|| Error::Damaged {
             what: "it was made a moment ago and is gone".into(),
-            path: path.to_owned(),
+            path: dir.path().to_owned(),
         })?;
         let mut record = picture.record.clone();
         let incidents = put_on_record(&dir, &mut record, picture.news(), &*clock)?;
@@ -129,6 +152,7 @@ impl SpoolLog {
         }
         log.letters_changed();
         log.resume()?;
+        log.dir.keep();
         let missing = log.missing.clone();
         let took = log.clock.monotonic().saturating_sub(began);
         Ok((

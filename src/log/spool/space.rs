@@ -1,5 +1,6 @@
 //! Room: for frames in the journal, for chunks on the disk, and what happens when there is none.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::seal::seal;
@@ -66,7 +67,11 @@ impl SpoolLog {
     /// Begins to delete what is durably settled (I4). The shelf knows best what that is.
     fn begin_removing(&mut self) {
         let mut removal = Removal::new(self.durable_cursor);
-        let begun = self.shelf.begin_in_steps(move |shelf| removal.step(shelf));
+        let guard = Arc::clone(self.dir.guard());
+        let begun = self.shelf.begin_in_steps(move |shelf| match guard.check() {
+            Ok(()) => removal.step(shelf),
+            Err(error) => Some(Err(error)),
+        });
         self.removing = Some(begun);
     }
 
@@ -150,7 +155,10 @@ impl SpoolLog {
         let sync = self.is_unsynced().then(|| self.journal.sync_later());
         let sync = sync.transpose()?;
         let with_sync = (self.ledger.appended, self.cursor());
+        let guard = Arc::clone(self.dir.guard());
         let begun = self.shelf.begin(move |shelf| {
+            // Segments are made and moved by path.
+            guard.check()?;
             let synced = sync.map(Later::sync).transpose()?;
             seal(shelf, &runs)?;
             Ok(synced)
@@ -303,7 +311,11 @@ impl SpoolLog {
 
     /// Gives back what dead letters that are gone left on the disk.
     pub(super) fn tidy_letters(&mut self) -> Result<(), Error> {
-        if std::mem::take(&mut self.letters_to_tidy) && self.letters.tidy()? {
+        if !std::mem::take(&mut self.letters_to_tidy) {
+            return Ok(());
+        }
+        self.dir.guard().check()?;
+        if self.letters.tidy()? {
             self.news = true;
             self.letters_bytes = self.letters.bytes();
         }

@@ -4,7 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::clock::SystemClock;
+#[cfg(unix)]
+use crate::error::Error;
 use crate::ledger::Settled;
+#[cfg(unix)]
+use crate::log::Memo;
 use crate::log::contract::{append, event, letter, open, read_all, tight};
 use crate::log::disk::RealDisk;
 use crate::log::segment::Encoded;
@@ -366,4 +370,68 @@ fn appends_of_one_commit_share_a_frame() {
         bytes_of_runs(&log),
         crate::log::frame::events_bytes(&events)
     );
+}
+
+/// The owner of a directory that had been moved away went on settling, sealing and removing by the
+/// path, where another owner had made a new spool meanwhile.
+#[cfg(unix)]
+#[test]
+fn i14_nothing_is_done_in_a_directory_that_took_the_place_of_the_spool() {
+    type Work = fn(&mut SpoolLog) -> Result<(), Error>;
+    let works: [(&str, Work); 11] = [
+        ("commit", |log| append_one(log, true)),
+        ("settle", |log| {
+            log.settle(log.cursor() + 1, Settled::Delivered)
+        }),
+        ("bury", |log| {
+            let next = log.cursor() + 1;
+            log.bury(&letter(next, event(next, 500)), Settled::Dead)
+        }),
+        ("seal", |log| log.seal_if_long().map(drop)),
+        ("remove", |log| {
+            log.remove_settled()
+                .and_then(|()| log.finish_removing(true))
+        }),
+        ("retry", |log| log.retry(1).map(drop)),
+        ("discard", |log| log.discard(1)),
+        ("remember", |log| log.remember(&Memo::default())),
+        ("tidy", |log| log.tidy().map(drop)),
+        ("close", |log| log.close()),
+        // At `Written`: acknowledged until the next sync is due, and not after it.
+        ("sync", |log| {
+            append_one(log, false).unwrap();
+            log.commit(true)
+        }),
+    ];
+    for (name, work) in works {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("spool");
+        let mut log = open(&dir, tight());
+        append(&mut log, 1..=40, 500);
+        log.bury(&letter(1, event(1, 500)), Settled::Dead).unwrap();
+        // So many that there is something to seal and to remove.
+        let oldest = log.shelf.seen().first_segment_last.unwrap();
+        log.settle(oldest, Settled::Delivered).unwrap();
+        for n in 41..=60 {
+            log.stage(&[event(n, 500)]).unwrap();
+            log.commit(true).unwrap();
+        }
+        std::fs::rename(&dir, parent.path().join("elsewhere")).unwrap();
+        std::fs::create_dir(&dir).unwrap();
+        let done = work(&mut log);
+        assert!(
+            matches!(done, Err(Error::NotOwner { .. })),
+            "{name}: {done:?}"
+        );
+        assert_eq!(log.cursor(), oldest, "{name}");
+        assert!(append_one(&mut log, true).is_err(), "{name}");
+        drop(log);
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0, "{name}");
+    }
+}
+
+#[cfg(unix)]
+fn append_one(log: &mut SpoolLog, sync: bool) -> Result<(), Error> {
+    log.stage(&[event(61, 10)])?;
+    log.commit(sync)
 }
