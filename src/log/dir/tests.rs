@@ -28,7 +28,10 @@ fn what_was_made_before_an_error_is_taken_back() {
     assert!(matches!(opened, Err(Error::Closed)), "{opened:?}");
     assert_eq!(std::fs::read_dir(&keep).unwrap().count(), 0);
     // Or after it: what else the spool needs is not to be had.
-    let make = |path: &Path| Ok(std::fs::create_dir(path.join("journal")).unwrap());
+    let make = |path: &Path| {
+        std::fs::create_dir(path.join("journal")).unwrap();
+        Ok(())
+    };
     drop(SpoolDir::open(&path, &SystemClock, BALLAST_BYTES, make).unwrap());
     assert_eq!(std::fs::read_dir(&keep).unwrap().count(), 0);
     // A directory that was there stays.
