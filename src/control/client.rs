@@ -456,8 +456,8 @@ async fn exchange(
     Ok((response, driver))
 }
 
-/// Whoever serves the socket gets to read events: that must be root, or the user that the spool
-/// belongs to, and for an ordinary user there is no other spool than the own.
+/// The process that serves the socket gets to read events: it must be root's, or that of the user
+/// whom the spool belongs to, and for an ordinary user there is no other spool than the own.
 #[cfg(unix)]
 fn check_peer(socket: &Path, stream: &tokio::net::UnixStream) -> Result<(), ClientError> {
     let failed = |source| unreachable_socket(socket, source);

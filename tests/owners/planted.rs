@@ -80,7 +80,7 @@ fn a_pipe_in_place_of_a_file_holds_nothing_up() {
         if is_needed {
             ended.expect(1).says("no regular file");
         } else {
-            // Markers have a copy, and the ballast is no use to anybody.
+            // Markers have a copy, and a spool works without its ballast.
             ended.expect(0);
         }
     }
