@@ -84,7 +84,7 @@ fn removed_values_are_gone_and_the_next_one_is_found() {
     // A removal cut off after its first step leaves pieces that mean nothing.
     let first = Key::new(7, 9).piece(0);
     store
-        .write("test", |db| db.remove(first).map(drop))
+        .write("test", |db, _| db.remove(first).map(drop))
         .unwrap();
     assert_eq!(store.next(7, 4).unwrap(), None);
     assert_eq!(store.read(Key::new(7, 9)).unwrap(), None);
@@ -97,7 +97,7 @@ fn a_value_that_lacks_a_piece_does_not_count() {
     let key = Key::new(1, 1);
     store.put(key, &noise(1, 20_000)).unwrap();
     store
-        .write("test", |db| db.remove(key.piece(2)).map(drop))
+        .write("test", |db, _| db.remove(key.piece(2)).map(drop))
         .unwrap();
     let error = store.read(key).unwrap_err();
     assert!(matches!(error, Error::Damaged { .. }), "{error}");
@@ -212,7 +212,7 @@ fn places_without_pieces_are_nothing() {
     for index in 0..30 {
         let place = Key::new(1, 1).piece(index);
         store
-            .write("test", |db| db.insert(place, &[][..]).map(drop))
+            .write("test", |db, _| db.insert(place, &[][..]).map(drop))
             .unwrap();
     }
     store.sync().unwrap();
@@ -323,7 +323,7 @@ fn after_a_failed_write_nothing_more_is_written_and_the_kind_is_kept() {
 fn a_panic_of_sled_is_damage_and_stops_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::create(&dir.path().join("s"), LARGE).unwrap();
-    let result = store.write("test", |_| -> sled::Result<()> { panic!("at the disk") });
+    let result = store.write("test", |_, _| -> sled::Result<()> { panic!("at the disk") });
     let error = result.unwrap_err();
     assert!(error.to_string().contains("at the disk"), "{error}");
     assert!(store.is_stopped());
@@ -332,8 +332,24 @@ fn a_panic_of_sled_is_damage_and_stops_the_store() {
 #[test]
 fn a_flush_that_never_answers_is_given_up() {
     let nothing = std::future::pending::<()>();
-    assert_eq!(wait_for(nothing, Duration::from_millis(1)), None);
-    assert_eq!(wait_for(async { 7 }, Duration::from_secs(60)), Some(7));
+    assert_eq!(wait_for(nothing, Duration::from_millis(1), ()), None);
+    assert_eq!(wait_for(async { 7 }, Duration::from_secs(60), ()), Some(7));
+}
+
+/// What a flush keeps from others is kept until sled is done with it, not until it is given up.
+#[test]
+fn a_flush_that_was_given_up_has_its_place_until_it_answers() {
+    let place = Arc::new(());
+    let (slot, filled) = std::sync::mpsc::channel::<Waker>();
+    let waits = std::future::poll_fn(move |context| {
+        let _ = slot.send(context.waker().clone());
+        Poll::<()>::Pending
+    });
+    let given_up = wait_for(waits, Duration::from_millis(1), Arc::clone(&place));
+    let waker = filled.try_iter().last().unwrap();
+    assert_eq!((given_up, Arc::strong_count(&place)), (None, 2));
+    waker.wake();
+    assert_eq!(Arc::strong_count(&place), 1);
 }
 
 #[cfg(unix)]
