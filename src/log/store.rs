@@ -463,7 +463,7 @@ fn is_timeout(error: &Error) -> bool {
 /// the file a few milliseconds longer and tells nobody when it lets go, so there is nothing to
 /// wait for but time.
 fn open_patiently(path: &Path, layout: Layout) -> Result<sled::Db, Error> {
-    threads::probe().map_err(Error::storage("open a store", path))?;
+    threads::probe().map_err(Error::storage("have threads for a store", path))?;
     let deadline = SystemClock.monotonic() + LOCK_PATIENCE;
     loop {
         let config = sled::Config::new()
