@@ -320,7 +320,10 @@ fn check_segment(
                 for stored in events.iter().filter(|stored| stored.seq > cursor) {
                     report.count(stored.seq, &stored.event);
                 }
-                next = events.last().map_or(next, |stored| stored.seq) + 1;
+                next = events
+                    .last()
+                    .map_or(next, |stored| stored.seq)
+                    .saturating_add(1);
             }
             Found::Missing(range) => {
                 whole = false;
@@ -330,12 +333,12 @@ fn check_segment(
                     let first = range.first.max(cursor + 1);
                     report.missing.push(SeqRange { first, ..range });
                 }
-                next = range.last + 1;
+                next = range.last.saturating_add(1);
             }
             Found::Behind => break,
         }
     }
-    if whole && segment.is_damaged(next - 1) {
+    if whole && segment.is_damaged(next.saturating_sub(1)) {
         let what = "it ends with a chunk that was not written to its end, or a piece is damaged \
                     that is there a second time; every event is there";
         report.note(&place, what);
@@ -345,8 +348,9 @@ fn check_segment(
 
 /// I7: what can be read and what is missing is all that waits.
 fn check_books(report: &mut Report) {
-    let missing: u64 = report.missing.iter().map(SeqRange::count).sum();
-    let (found, pending) = (report.events + missing, report.ledger.pending());
+    let counts = report.missing.iter().map(SeqRange::count);
+    let found = counts.fold(report.events, u64::saturating_add);
+    let pending = report.ledger.pending();
     if found != pending {
         let what = format!("the books say that {pending} events wait, but there are {found}");
         report.error("journal", what);

@@ -87,7 +87,7 @@ impl SpoolLog {
                 .zip(first..)
                 .map(|(event, seq)| StoredEvent { seq, event })
                 .collect();
-            shelf.adopt(&events)?;
+            shelf.adopt(&events, settings.chunk_bytes)?;
         }
         let mut log = Self {
             journal,
