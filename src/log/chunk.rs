@@ -175,7 +175,7 @@ pub(crate) fn decode(bytes: &[u8], first: Seq) -> Result<Vec<StoredEvent>, Fault
 }
 
 #[cfg(feature = "zstd")]
-fn compress(run: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn compress(run: &[u8]) -> Option<Vec<u8>> {
     thread_local! {
         /// Made once for each thread that seals, since it takes memory that is worth keeping.
         static CONTEXT: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
@@ -190,7 +190,7 @@ fn compress(run: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(not(feature = "zstd"))]
-fn compress(run: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn compress(run: &[u8]) -> Option<Vec<u8>> {
     compress_in_rust(run)
 }
 
