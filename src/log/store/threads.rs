@@ -20,21 +20,21 @@ pub(super) fn probe() -> io::Result<()> {
     static FOUND: Mutex<bool> = Mutex::new(false);
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     if !*found {
-        have(THREADS).map_err(refused)?;
+        have(THREADS, Builder::new).map_err(refused)?;
         *found = true;
     }
     Ok(())
 }
 
 /// Has so many threads at the same time.
-fn have(count: usize) -> io::Result<()> {
+fn have(count: usize, mut next: impl FnMut() -> Builder) -> io::Result<()> {
     let (end, ended) = channel::<()>();
     let ended = Mutex::new(ended);
     thread::scope(|scope| {
         // Dropped when this returns, and that ends them.
         let _end = end;
         let wait = || drop(ended.lock().map(|ended| ended.recv()));
-        (0..count).try_for_each(|_| Builder::new().spawn_scoped(scope, wait).map(drop))
+        (0..count).try_for_each(|_| next().spawn_scoped(scope, wait).map(drop))
     })
 }
 
@@ -84,9 +84,24 @@ mod tests {
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"boom"));
     }
 
+    /// With `ulimit -u 6` a queue hung for ever when it first sealed, and took no signal.
+    #[test]
+    fn a_thread_that_is_refused_is_an_error_in_words_and_the_others_end() {
+        let mut asked = 0;
+        let next = || {
+            asked += 1;
+            // No system has room for such a stack.
+            let bytes = if asked == 4 { 1 << 60 } else { 1 << 16 };
+            Builder::new().stack_size(bytes)
+        };
+        let error = refused(have(THREADS, next).unwrap_err());
+        assert_eq!(asked, 4);
+        assert!(error.to_string().contains("refuses a thread"), "{error}");
+    }
+
     #[test]
     fn the_threads_are_there_at_the_same_time_and_end() {
-        have(THREADS).unwrap();
+        have(THREADS, Builder::new).unwrap();
         probe().unwrap();
     }
 }
