@@ -83,10 +83,15 @@ fn journal_seeds() -> Vec<(String, Vec<u8>)> {
     let run = |first: u64, count: u32| {
         let mut body = [&first.to_le_bytes()[..], &count.to_le_bytes()].concat();
         for _ in 0..count {
-            body.extend_from_slice(&[0; 28]);
+            body.extend_from_slice(&[0; 24]);
+            body.extend_from_slice(&[1, 0, 0, 0, b'1']);
         }
         frame(2, &body)
     };
+    let empty = frame(
+        2,
+        &[&[1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0][..], &[0; 28]].concat(),
+    );
     seeds.extend([
         named(
             "books-at-the-end-of-numbers",
@@ -104,6 +109,8 @@ fn journal_seeds() -> Vec<(String, Vec<u8>)> {
             "run-at-the-end-of-numbers",
             with_queue(&run(u64::MAX - 2, 2)),
         ),
+        named("run-of-an-event-of-no-bytes", with_queue(&empty)),
+        named("packed-that-is-none", with_queue(&frame(5, &[9; 90]))),
         named("run-from-zero", with_queue(&run(0, 1))),
         named("run-of-none", with_queue(&run(5, 0))),
         named(
@@ -275,6 +282,102 @@ fn i8_the_corpus_of_spools_is_recovered_without_a_wrong_word_or_a_silent_loss() 
         let scratch = tempfile::tempdir().unwrap();
         fuzz::spool(edits, &golden(), scratch.path());
     });
+}
+
+/// Edits of the golden segment's chunk and of the dead letter, by where their pieces stand.
+fn crafted_seeds() -> Vec<(String, Vec<u8>)> {
+    const FILL: u8 = 1;
+    let chunk = piece("segments/00000000000000000009/db", b'c');
+    let letter = piece("state/db", b'l');
+    // The segment's db is the file 5, the state's 9, among the sorted ones.
+    let fill = |file: u8, at: usize, value: u8, bytes: u8| {
+        let [low, high] = u16::try_from(at).unwrap().to_le_bytes();
+        [FILL, file, low, high, value, bytes - 1]
+    };
+    let (body, head) = (chunk + 27, letter + 27);
+    vec![
+        named("whole", []),
+        named(
+            "chunk-whose-first-is-the-greatest",
+            fill(5, body + 2, 0xFF, 8),
+        ),
+        named(
+            "chunk-of-all-the-events-there-can-be",
+            fill(5, body + 10, 0xFF, 4),
+        ),
+        named("chunk-of-4-gib", fill(5, body + 14, 0xFF, 4)),
+        named(
+            "chunk-that-is-the-greatest",
+            [
+                fill(5, body + 2, 0xFF, 8),
+                fill(5, body + 10, 0, 4),
+                fill(5, body + 10, 1, 1),
+            ]
+            .concat(),
+        ),
+        named(
+            "chunk-that-ends-before-the-greatest",
+            [
+                fill(5, body + 2, 0xFF, 8),
+                fill(5, body + 10, 0, 4),
+                fill(5, body + 10, 1, 1),
+                fill(5, body + 2, 0xFE, 1),
+            ]
+            .concat(),
+        ),
+        named("piece-of-4-gib", fill(5, chunk + 15, 0xFF, 4)),
+        named(
+            "piece-that-is-the-last-of-65536",
+            fill(5, chunk + 13, 0xFF, 2),
+        ),
+        named("letter-whose-head-has-4-gib", fill(9, head + 1, 0xFF, 4)),
+        named("letter-whose-id-is-long", fill(9, head + 9, 0xFF, 8)),
+        named("letter-of-another-number", fill(9, letter + 5, 0xFF, 8)),
+        named("journal-whose-numbers-are-great", fill(1, 32, 0xFF, 8)),
+        named("journal-whose-run-is-long", fill(0, 200, 0x7F, 200)),
+    ]
+}
+
+/// Where the first piece of a space stands in a file of the golden spool.
+fn piece(file: &str, space: u8) -> usize {
+    let db = fs::read(golden().join(file)).unwrap();
+    position(&db, &[0xf5, b'e', b'p', 1, space]).unwrap()
+}
+
+#[test]
+fn crafted_spools_are_read_to_an_end_or_refused() {
+    feed("crafted", crafted_seeds(), |edits| {
+        let scratch = tempfile::tempdir().unwrap();
+        fuzz::crafted(edits, &golden(), scratch.path());
+    });
+}
+
+fn letter_seeds() -> Vec<(String, Vec<u8>)> {
+    let db = fs::read(golden().join("state/db")).unwrap();
+    let at = piece("state/db", b'l');
+    let len = u32::from_le_bytes(db[at + 15..at + 19].try_into().unwrap()) as usize;
+    // Behind the piece's head and the version.
+    let whole = &db[at + 28..at + 27 + len];
+    let with = |at: usize, bytes: &[u8]| {
+        let mut altered = whole.to_vec();
+        altered[at..at + bytes.len()].copy_from_slice(bytes);
+        altered
+    };
+    let head = u32::from_le_bytes(whole[..4].try_into().unwrap()) as usize;
+    vec![
+        named("empty", []),
+        named("whole", whole),
+        named("cut", &whole[..whole.len() / 2]),
+        named("without-an-event", &whole[..4 + head]),
+        named("head-of-4-gib", with(0, &[0xFF; 4])),
+        named("long-id", with(8, &[0xFF; 8])),
+        named("cause-that-is-none", with(40, &[9])),
+    ]
+}
+
+#[test]
+fn the_corpus_of_letters_is_read_without_a_wrong_word() {
+    feed("letter", letter_seeds(), fuzz::letter);
 }
 
 fn event_seeds() -> Vec<(String, Vec<u8>)> {

@@ -7,12 +7,16 @@
 
 mod answer;
 mod chunk;
+mod crafted;
 mod event_json;
 mod journal;
+mod letter;
 mod spool;
 
 pub use answer::answer;
 pub use chunk::chunk;
+pub use crafted::crafted;
 pub use event_json::event_json;
 pub use journal::journal;
+pub use letter::letter;
 pub use spool::spool;

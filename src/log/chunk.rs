@@ -40,9 +40,14 @@ const LEVEL: i32 = 1;
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
 
-/// Bytes of a run at the most; a longer one is not believed. Settings keep an append, and so a
-/// chunk, below this.
-pub(super) const RUN_BYTES_MAX: u32 = 1 << 30;
+/// Bytes of a run at the most; a longer one is not believed. Settings keep a chunk of several
+/// events far below this, at 4 MiB.
+const RUN_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of a run of one event at the most: settings keep it within a quarter of a journal file,
+/// which has 1 GiB at the most.
+const ONE_EVENT_BYTES_MAX: u64 =
+    (256 << 20) + codec::EVENT_OVERHEAD_BYTES + codec::RUN_OVERHEAD_BYTES;
 
 /// Bytes of a run for which there is memory before it is known to be one. Chunks are smaller but
 /// for those of one very large append.
@@ -94,12 +99,24 @@ impl Head {
             run_bytes: u32_at(14)?,
             run_crc: u32_at(18)?,
         };
-        (head.first > 0 && head.codec <= ZSTD && head.run_bytes <= RUN_BYTES_MAX).then_some(head)
+        let is_in_bounds = can_be_run(more.checked_add(1)?, head.run_bytes);
+        // One number has to be left for the event behind the last.
+        let is_numbered = head.first > 0 && head.last < Seq::MAX;
+        (is_numbered && is_in_bounds && head.codec <= ZSTD).then_some(head)
     }
 }
 
+/// Whether so many events can be a run of so many bytes, and that a chunk.
+fn can_be_run(count: u32, bytes: u32) -> bool {
+    let max = match count {
+        1 => ONE_EVENT_BYTES_MAX,
+        _ => RUN_BYTES_MAX,
+    };
+    (codec::least_run_bytes(count)..=max).contains(&u64::from(bytes))
+}
+
 /// Encodes consecutive events. `None` if there are none, if their numbers do not follow each
-/// other, or if together they exceed 1 GiB.
+/// other, or if together they exceed 16 MiB and are not one.
 pub(crate) fn encode(events: &[StoredEvent]) -> Option<Vec<u8>> {
     let first = events.first()?.seq;
     let numbers = first..first.checked_add(events.len() as u64)?;
@@ -118,9 +135,9 @@ pub(crate) fn encode_run(run: &Run) -> Option<Vec<u8>> {
 
 /// Puts a run of so many events into a chunk.
 fn seal(first: Seq, count: usize, run: &[u8]) -> Option<Vec<u8>> {
-    let run_bytes = u32::try_from(run.len())
-        .ok()
-        .filter(|n| *n <= RUN_BYTES_MAX)?;
+    let count = u32::try_from(count).ok()?;
+    let run_bytes = u32::try_from(run.len()).ok();
+    let run_bytes = run_bytes.filter(|bytes| can_be_run(count, *bytes))?;
     let frame = compress(run).filter(|frame| frame.len() < run.len());
     let (codec, body) = match &frame {
         Some(frame) => (ZSTD, frame.as_slice()),
@@ -129,7 +146,7 @@ fn seal(first: Seq, count: usize, run: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
     out.extend_from_slice(&[VERSION, codec]);
     out.extend_from_slice(&first.to_le_bytes());
-    out.extend_from_slice(&u32::try_from(count).ok()?.to_le_bytes());
+    out.extend_from_slice(&count.to_le_bytes());
     out.extend_from_slice(&run_bytes.to_le_bytes());
     out.extend_from_slice(&crc32c::crc32c(run).to_le_bytes());
     out.extend_from_slice(body);
@@ -158,7 +175,7 @@ pub(crate) fn decode(bytes: &[u8], first: Seq) -> Result<Vec<StoredEvent>, Fault
 }
 
 #[cfg(feature = "zstd")]
-fn compress(run: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn compress(run: &[u8]) -> Option<Vec<u8>> {
     thread_local! {
         /// Made once for each thread that seals, since it takes memory that is worth keeping.
         static CONTEXT: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
@@ -173,7 +190,7 @@ fn compress(run: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(not(feature = "zstd"))]
-fn compress(run: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn compress(run: &[u8]) -> Option<Vec<u8>> {
     compress_in_rust(run)
 }
 
@@ -265,7 +282,12 @@ mod tests {
 
     fn samples() -> Vec<Vec<u8>> {
         let text = br#"{"message":{"type":"text","text":"hello there"}}"#.to_vec();
-        let mut samples = vec![vec![], b"1".to_vec(), vec![0; 300_000], noise(300_000)];
+        let mut samples = vec![
+            b"2".to_vec(),
+            b"1".to_vec(),
+            vec![0; 300_000],
+            noise(300_000),
+        ];
         samples.push([noise(70_000), vec![7; 70_000], text.repeat(3000)].concat());
         samples.push(text);
         samples
@@ -348,6 +370,51 @@ mod tests {
         );
         assert_eq!(decompress(&honest, 27), None);
         assert_eq!(decompress(&honest, 29), None);
+    }
+
+    /// A file of 90 bytes with a chunk that ends with the greatest number there is was read again
+    /// and again for ever, since no number is behind that one.
+    #[test]
+    fn a_head_that_claims_what_cannot_be_is_refused_before_anything_is_made_for_it() {
+        let good = encode(&events(3, &[b"1".to_vec(), b"22".to_vec()])).unwrap();
+        let claims = |first: u64, count: u32, run_bytes: u32| {
+            let mut bytes = good.clone();
+            bytes[2..10].copy_from_slice(&first.to_le_bytes());
+            bytes[10..14].copy_from_slice(&count.to_le_bytes());
+            bytes[14..18].copy_from_slice(&run_bytes.to_le_bytes());
+            Head::parse(&bytes)
+        };
+        let (several, one) = (16 << 20, (256 << 20) + 40);
+        for (first, count, run_bytes) in [
+            (u64::MAX - 2, 2, 71),
+            (1, 2, several),
+            (1, 1, one),
+            (1, 2, 12 + 2 * 29),
+        ] {
+            assert!(claims(first, count, run_bytes).is_ok(), "{count}");
+        }
+        for (first, count, run_bytes) in [
+            (u64::MAX, 1, 71),
+            (u64::MAX - 1, 2, 71),
+            (u64::MAX, 2, 71),
+            (0, 2, 71),
+            (1, 0, 71),
+            (1, 2, several + 1),
+            (1, 1, one + 1),
+            (1, 2, 12 + 2 * 29 - 1),
+            (1, u32::MAX, several),
+        ] {
+            let refused = Err(Fault::Damaged("its head"));
+            assert_eq!(claims(first, count, run_bytes), refused, "{count}");
+        }
+    }
+
+    #[test]
+    fn what_would_not_be_believed_is_not_written() {
+        let half = vec![7; 8 << 20];
+        assert_eq!(encode(&events(1, &[half.clone(), half])), None);
+        let long = events(1, &[vec![7; 17 << 20]]);
+        assert_eq!(decode(&encode(&long).unwrap(), 1).unwrap(), long);
     }
 
     #[test]

@@ -91,12 +91,18 @@ pub(crate) fn run_head(first: Seq, count: usize) -> [u8; RUN_OVERHEAD_BYTES as u
     head
 }
 
-/// What stands before the JSON of an event: id, time, and the length of the JSON.
+/// The bytes that a run of so many events has at the least: JSON has one byte.
+pub(crate) fn least_run_bytes(count: u32) -> u64 {
+    RUN_OVERHEAD_BYTES + u64::from(count) * (EVENT_OVERHEAD_BYTES + 1)
+}
+
+/// What stands before the JSON of an event: id, time, and the length of the JSON, which is one byte
+/// at least.
 fn event_head(bytes: &[u8]) -> Option<([u8; 16], u64, usize)> {
     let id = array(bytes.get(..16)?)?;
     let time_ms = u64::from_le_bytes(array(bytes.get(16..24)?)?);
     let len = u32::from_le_bytes(array(bytes.get(24..28)?)?);
-    Some((id, time_ms, usize::try_from(len).ok()?))
+    (len > 0).then_some((id, time_ms, usize::try_from(len).ok()?))
 }
 
 /// When the event happened that these bytes begin with.
@@ -131,9 +137,11 @@ pub(crate) fn decode_run(bytes: &Bytes) -> Result<Vec<StoredEvent>, Undecodable>
     let field = |range: Range<usize>| bytes.get(range).unwrap_or_default();
     let first = u64::from_le_bytes(array(field(0..8)).ok_or_else(bad)?);
     let count = u32::from_le_bytes(array(field(8..12)).ok_or_else(bad)?);
-    // The count is not trusted for the allocation: each event takes at least its overhead.
-    let most = bytes.len() as u64 / EVENT_OVERHEAD_BYTES;
-    if u64::from(count) > most || first == 0 || first.checked_add(u64::from(count)).is_none() {
+    // The count is not trusted for the allocation.
+    if least_run_bytes(count) > bytes.len() as u64
+        || first == 0
+        || first.checked_add(u64::from(count)).is_none()
+    {
         return Err(bad());
     }
     let mut events = Vec::with_capacity(count as usize);
@@ -216,6 +224,16 @@ mod tests {
         assert!(decode_run(&Bytes::from(bytes)).is_err());
         let mut bytes = run(1, 1);
         bytes[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(decode_run(&Bytes::from(bytes)).is_err());
+    }
+
+    /// 28 bytes on disk became 120 in memory, and what was read could not be written again.
+    #[test]
+    fn an_event_of_no_bytes_is_no_event() {
+        let mut bytes = run(1, 1);
+        bytes.truncate(RUN_OVERHEAD_BYTES as usize + 24);
+        bytes.extend_from_slice(&[0; 4]);
+        assert!(!are_events(&bytes[12..], 1));
         assert!(decode_run(&Bytes::from(bytes)).is_err());
     }
 

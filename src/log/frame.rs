@@ -116,6 +116,8 @@ pub(crate) struct Frame {
     pub(crate) body: Bytes,
     /// Bytes of the body in the file.
     len: u32,
+    /// Bytes that its events can have had at the most before they were compressed.
+    run_bytes_max: u32,
     /// The number of its file, for whoever has several.
     pub(crate) file: u32,
 }
@@ -183,7 +185,7 @@ impl Frame {
             Kind::Checkpoint => books().map(Entry::Checkpoint),
             Kind::Ack => books().map(Entry::Ack),
             Kind::Events => codec::decode_run(&self.body).ok().map(Entry::Events),
-            Kind::Packed => packed::unpack(&self.body).map(Entry::Events),
+            Kind::Packed => packed::unpack(&self.body, self.run_bytes_max).map(Entry::Events),
             Kind::Retried => array(&self.body)
                 .map(u64::from_le_bytes)
                 .map(Entry::Retried),
@@ -416,6 +418,7 @@ fn frame_at(file: &mut impl Source, at: usize, queue: Uuid) -> io::Result<Option
     let Some((mut frame, crc)) = header.as_ref().and_then(|header| parse_header(header, at)) else {
         return Ok(None);
     };
+    frame.run_bytes_max = run_bytes_max(file.len(), at);
     let len = frame.len as usize;
     let checked = file.get(at + 4, HEADER_BYTES - 4 + len)?;
     if checked.is_none_or(|checked| checksum(queue, checked) != crc) {
@@ -424,6 +427,16 @@ fn frame_at(file: &mut impl Source, at: usize, queue: Uuid) -> io::Result<Option
     frame.body = file.body(frame.kind, at + HEADER_BYTES, len)?;
     Ok(Some(frame))
 }
+
+/// A run is compressed only where it would have had room as it is. The file may have been cut short
+/// since: then it was as long as journal files usually are.
+fn run_bytes_max(file_bytes: usize, at: usize) -> u32 {
+    let room = file_bytes.saturating_sub(at).max(USUAL_FILE_BYTES);
+    u32::try_from(room).unwrap_or(u32::MAX)
+}
+
+/// Bytes of a journal file, if no setting says otherwise.
+const USUAL_FILE_BYTES: usize = 4 << 20;
 
 /// The frame without its body, and its checksum.
 fn parse_header(header: &[u8; HEADER_BYTES], at: usize) -> Option<(Frame, u32)> {
@@ -439,6 +452,7 @@ fn parse_header(header: &[u8; HEADER_BYTES], at: usize) -> Option<(Frame, u32)> 
         synced: u32_at(20)?,
         body: Bytes::new(),
         len: u32_at(4)?,
+        run_bytes_max: 0,
         file: 0,
     };
     Some((frame, u32_at(0)?))

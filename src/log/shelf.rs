@@ -39,6 +39,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use uuid::Uuid;
 
+use super::codec;
 use super::piece::Layout;
 use super::segment::{Encoded, Found, Segment};
 use super::store::{make_dir, sync_dir};
@@ -411,24 +412,42 @@ impl Shelf {
         }
     }
 
-    /// Puts a run of events that recovery found outside the covered range into a segment, and
-    /// makes it durable.
-    pub(crate) fn adopt(&mut self, events: &[StoredEvent]) -> Result<(), Error> {
+    /// Puts a run of events that recovery found outside the covered range into a segment, in
+    /// chunks of at most so many bytes, and makes it durable.
+    pub(crate) fn adopt(&mut self, events: &[StoredEvent], chunk_bytes: u64) -> Result<(), Error> {
         let first = events.first().map_or(0, |stored| stored.seq);
+        let mut chunks = chunks(events, chunk_bytes);
         if self.last_seq().is_none_or(|last| first > last) {
-            return self.append(events).and_then(|()| self.sync());
+            chunks.try_for_each(|chunk| self.append(chunk))?;
+            return self.sync();
         }
-        let Some(chunk) = Encoded::new(events) else {
+        if events.is_empty() {
             return Ok(());
-        };
+        }
         self.make_dir()?;
         let path = self.path(first);
         let mut segment = Segment::create(&path, self.layout(), first, self.queue)?;
-        segment.append(chunk)?;
+        for chunk in chunks {
+            let chunk = Encoded::new(chunk).ok_or_else(|| self.out_of_order())?;
+            segment.append(chunk)?;
+        }
         segment.sync()?;
         self.older.insert(first, segment.disk_bytes());
         Ok(())
     }
+}
+
+/// Divides events into those that have so many bytes together at the most, or one.
+fn chunks(events: &[StoredEvent], bytes_max: u64) -> impl Iterator<Item = &[StoredEvent]> {
+    let mut bytes = 0;
+    events.chunk_by(move |one, next| {
+        let both = [one, next].map(|stored| codec::event_bytes(&stored.event));
+        // The first of a chunk is counted with the second.
+        bytes = bytes.max(both[0]) + both[1];
+        let fits = bytes <= bytes_max;
+        bytes = if fits { bytes } else { 0 };
+        fits
+    })
 }
 
 /// Whether an event is among these, which follow each other.

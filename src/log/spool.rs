@@ -377,7 +377,8 @@ impl Log for SpoolLog {
     }
 
     fn work_apart(&mut self, place: Place, nudge: Nudge) -> Result<(), Error> {
-        self.shelf.move_apart(place, nudge)
+        self.shelf.move_apart(place, nudge);
+        Ok(())
     }
 
     fn settle(&mut self, through: Seq, how: Settled) -> Result<(), Error> {

@@ -19,10 +19,12 @@
 //!   leaves that are not written again, it was 165 KB at most, a third.
 //! - It panics when an fsync fails in `Drop` (`src/pagecache/logger.rs:467`), so every call is
 //!   guarded. A program built with `panic = "abort"` has no such guard.
-//! - Its waits have no timeout (`src/pagecache/iobuf.rs:997`). The wait for a flush, the one place
-//!   where the disk is waited for, is given up after a minute; the database is then left alone
-//!   for good, since dropping it would wait in the same place. Waits inside an insert, which
-//!   happen only when all buffers are under way, cannot be given up.
+//! - Its waits have no timeout (`src/pagecache/iobuf.rs:997`). The waits for a flush and for
+//!   opening, the places where the disk is waited for, are given up after a minute; the database
+//!   is then left alone for good, since dropping it would wait in the same place. Dropping one
+//!   that is flushed waits for nothing.
+//! - Its pool of threads is one for the process, and stands still if many databases want it at
+//!   once (`gate.rs`) or if the system gave it no threads (`threads.rs`).
 //!
 //! After any failed write the store takes no more writes: sled's own state is in doubt, and a
 //! second fdatasync that succeeds proves nothing.
@@ -33,6 +35,9 @@
 //! Values are split into pieces as `piece.rs` lays out; one counts only if all its pieces are
 //! there and its checksum holds. Only plain inserts are used: a batch takes a lock that all
 //! databases of the process share (`src/concurrency_control.rs:23`).
+
+mod gate;
+mod threads;
 
 use std::fs::{self, File, OpenOptions};
 use std::future::Future;
@@ -45,6 +50,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use self::gate::{GATE, Place};
 use super::piece::{self, Key, Layout};
 use super::sum;
 use crate::clock::{Clock, SystemClock};
@@ -64,9 +70,9 @@ const PLACE_BYTES: u64 = 512;
 /// How many times as many bytes of pieces may wait for a sync if nothing is written again for them.
 const CROWDED: u64 = 4;
 
-/// How long a flush may take. A slow disk takes seconds; a flush that lost its wake-up takes
-/// for ever.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a flush or an opening may take, and how long nobody may come out of the gate. A slow
+/// disk takes seconds; a flush that lost its wake-up takes for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One sled database.
 pub(crate) struct Store {
@@ -104,7 +110,8 @@ impl Store {
             .segment_size(layout.log_segment_bytes())
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None);
-        let db = guarded("make a store", path, || config.open())?;
+        threads::probe().map_err(Error::storage("have threads for a store", path))?;
+        let db = guarded("make a store", path, || open_within(config))?;
         // What sled made under an odd umask.
         keep_all_private(path)?;
         let file = OpenOptions::new()
@@ -178,7 +185,7 @@ impl Store {
         self.fitting(value)?;
         for (name, piece) in piece::split(self.layout, key, value) {
             self.make_room(CROWDED * piece.len() as u64)?;
-            self.write("write to a store", |db| db.insert(name, piece).map(drop))?;
+            self.write("write to a store", |db, _| db.insert(name, piece).map(drop))?;
         }
         Ok(())
     }
@@ -201,11 +208,13 @@ impl Store {
         for index in (0..=u16::MAX).take(pieces + PLACES_BEHIND) {
             self.make_room(PLACE_BYTES)?;
             let place = key.piece(index);
-            self.write("write to a store", |db| db.insert(place, &[][..]).map(drop))?;
+            self.write("write to a store", |db, _| {
+                db.insert(place, &[][..]).map(drop)
+            })?;
         }
         for (name, piece) in piece::split(self.layout, key, value) {
             self.make_room(piece.len() as u64)?;
-            self.write("write to a store", |db| db.insert(name, piece).map(drop))?;
+            self.write("write to a store", |db, _| db.insert(name, piece).map(drop))?;
         }
         Ok(())
     }
@@ -232,20 +241,7 @@ impl Store {
 
     /// Makes everything written so far durable.
     pub(crate) fn sync(&mut self) -> Result<(), Error> {
-        let flushed = self.write("flush a store", |db| {
-            // The future is polled here and now, so nothing is spawned but sled's own work.
-            wait_for(db.flush_async(), FLUSH_PATIENCE).unwrap_or_else(|| {
-                let text = "no answer from the disk within a minute";
-                Err(io::Error::new(io::ErrorKind::TimedOut, text).into())
-            })
-        });
-        if let Err(error) = flushed {
-            if is_timeout(&error) {
-                // Dropping it would wait where the flush waits; its memory is given up instead.
-                std::mem::forget(self.db.take());
-            }
-            return Err(error);
-        }
+        self.write("flush a store", flush)?;
         #[cfg(feature = "break-for-proof")]
         if super::breaking::is_left_out_of(&self.path) {
             self.unsynced_bytes = 0;
@@ -266,11 +262,11 @@ impl Store {
         Ok(())
     }
 
-    /// Runs a write; after any error there are no more.
+    /// Runs a write, inside the gate; after any error there are no more.
     fn write<T>(
         &mut self,
         action: &'static str,
-        work: impl FnOnce(&sled::Db) -> sled::Result<T>,
+        work: impl FnOnce(&sled::Db, Place) -> sled::Result<T>,
     ) -> Result<T, Error> {
         if let Some((kind, text)) = &self.stopped {
             let text = format!("stopped since an earlier write failed: {text}");
@@ -278,9 +274,16 @@ impl Store {
                 *kind, text,
             )));
         }
-        let result = self.call(action, work);
+        let result = self.call(action, |db| match GATE.enter(PATIENCE) {
+            Some(place) => work(db, place),
+            None => Err(no_answer().into()),
+        });
         if let Err(error) = &result {
             self.stop(error);
+            if is_timeout(error) {
+                // Dropping it would wait where the flush waits; its memory is given up instead.
+                std::mem::forget(self.db.take());
+            }
         }
         result
     }
@@ -311,7 +314,7 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn put_part(&mut self, key: Key, value: &[u8], pieces: usize) {
         for (name, piece) in piece::split(self.layout, key, value).take(pieces) {
-            self.write("test", |db| db.insert(name, piece).map(drop))
+            self.write("test", |db, _| db.insert(name, piece).map(drop))
                 .unwrap();
         }
     }
@@ -320,17 +323,35 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn fail_for_test(&mut self) {
         let full = || io::Error::new(io::ErrorKind::StorageFull, "no room");
-        let failed = self.write("test", |_| Err::<(), _>(full().into()));
+        let failed = self.write("test", |_, _| Err::<(), _>(full().into()));
         assert!(failed.unwrap_err().is_out_of_room());
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
+        // Dropping flushes too, and waits for that without end.
+        if self.db.is_some() && self.unsynced_bytes > 0 {
+            self.stopped = None;
+            let _ = self.write("flush a store", flush);
+        }
         let db = self.db.take();
         // sled unwraps the result of an fsync here. What was promised is synced already.
         let _ = catch_unwind(AssertUnwindSafe(move || drop(db)));
     }
+}
+
+/// Flushes; has its place inside for as long as sled is busy with it, even if that is longer than
+/// anybody waits for it.
+fn flush(db: &sled::Db, place: Place) -> sled::Result<usize> {
+    // The future is polled here and now, so nothing is spawned but sled's own work.
+    let flushed = wait_for(db.flush_async(), PATIENCE, place);
+    flushed.unwrap_or_else(|| Err(no_answer().into()))
+}
+
+fn no_answer() -> io::Error {
+    let text = "no answer from the disk within a minute";
+    io::Error::new(io::ErrorKind::TimedOut, text)
 }
 
 /// Runs a call of sled: its errors and its panics become ours.
@@ -365,15 +386,29 @@ fn is_timeout(error: &Error) -> bool {
     matches!(error, Error::Storage { source, .. } if source.kind() == io::ErrorKind::TimedOut)
 }
 
-/// Waits for a future on this thread; `None` if it takes longer than `patience`.
-fn wait_for<T>(future: impl Future<Output = T>, patience: Duration) -> Option<T> {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
+/// Opens the database on a thread of its own, since that waits without end for a pool that has no
+/// thread, or for a disk.
+fn open_within(config: sled::Config) -> sled::Result<sled::Db> {
+    match threads::within(PATIENCE, move || config.open())? {
+        Some(opened) => opened,
+        None => Err(no_answer().into()),
+    }
+}
+
+/// Waits for a future on this thread; `None` if it takes longer than `patience`. What is `kept` is
+/// let go of when the future has answered: the waker has it, which sled keeps until then.
+fn wait_for<T>(
+    future: impl Future<Output = T>,
+    patience: Duration,
+    kept: impl Send + Sync + 'static,
+) -> Option<T> {
+    struct Unpark<K>(Thread, K);
+    impl<K: Send + Sync + 'static> Wake for Unpark<K> {
         fn wake(self: Arc<Self>) {
             self.0.unpark();
         }
     }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let waker = Waker::from(Arc::new(Unpark(thread::current(), kept)));
     let mut future = pin!(future);
     let deadline = SystemClock.monotonic() + patience;
     loop {

@@ -5,7 +5,15 @@ use std::process::{Command, Stdio};
 
 use crate::prove::{Failure, Plan, Progress, Report};
 
-const TARGETS: [&str; 5] = ["journal", "chunk", "spool", "event_json", "answer"];
+const TARGETS: [&str; 7] = [
+    "journal",
+    "chunk",
+    "spool",
+    "crafted",
+    "letter",
+    "event_json",
+    "answer",
+];
 
 /// Seconds for each target.
 const SECONDS_MAX: u32 = 75;

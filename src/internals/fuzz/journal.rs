@@ -6,30 +6,73 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::event::{Event, Seq};
+use crate::log::chunk;
 use crate::log::frame::{Entry, Frame, FrameWriter, HEADER_BYTES, Kind, Place, scan};
 use crate::log::recovery::{End, Recovered, recover};
 use crate::status::SeqRange;
 
 /// The id of a queue, 16 bytes, and then a file of its journal.
 ///
-/// The file is scanned as it is, and once more with right checksums, since no chance finds those.
+/// The file is scanned as it is, once more with right checksums, since no chance finds those, and
+/// then with its runs of events compressed, since no chance finds a zstd frame either.
 pub fn journal(bytes: &[u8]) {
     let Some((id, file)) = bytes.split_at_checked(16) else {
         return;
     };
     let queue = Uuid::from_slice(id).unwrap_or_default();
     check(&Bytes::copy_from_slice(file), queue);
-    check(&with_checksums(file, queue), queue);
+    let mended = with_checksums(file, queue);
+    check(&mended, queue);
+    check(&with_checksums(&packed(&mended), queue), queue);
 }
 
+/// The file with each run of events compressed, whatever it holds. It says its length right, unless
+/// its last byte is odd.
+fn packed(file: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = file;
+    while let Some((head, behind)) = rest.split_at_checked(HEADER_BYTES) {
+        let len = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+        let Some(run) = behind
+            .get(..len)
+            .filter(|_| (1..=KINDS).contains(&head[24]))
+        else {
+            out.extend_from_slice(&rest[..8]);
+            rest = &rest[8..];
+            continue;
+        };
+        let frame = chunk::compress(run).filter(|_| head[24] == Kind::Events as u8);
+        match frame.zip(run.get(..12)) {
+            Some((frame, numbers)) => {
+                let lie = u32::from(run.last().is_some_and(|byte| byte % 2 == 1));
+                let said = u32::try_from(len).unwrap_or(0).wrapping_add(lie);
+                let body = [numbers, &said.to_le_bytes(), &frame].concat();
+                let body_bytes = u32::try_from(body.len()).unwrap_or(0).to_le_bytes();
+                out.extend_from_slice(&[&head[..4], &body_bytes, &head[8..24]].concat());
+                out.push(Kind::Packed as u8);
+                out.extend_from_slice(&head[25..]);
+                out.extend_from_slice(&body);
+            }
+            None => out.extend_from_slice(&rest[..HEADER_BYTES + len]),
+        }
+        out.resize(out.len().next_multiple_of(8), 0);
+        let end = (HEADER_BYTES + len).next_multiple_of(8);
+        rest = rest.get(end..).unwrap_or_default();
+    }
+    out
+}
+
+/// Kinds of frames there are.
+const KINDS: u8 = 5;
+
 /// The file with place, version and checksum put right wherever a frame could stand.
-fn with_checksums(file: &[u8], queue: Uuid) -> Bytes {
+pub(super) fn with_checksums(file: &[u8], queue: Uuid) -> Bytes {
     let mut file = file.to_vec();
     let mut at = 0;
     while let Some(rest) = file.get_mut(at..).filter(|rest| rest.len() >= HEADER_BYTES) {
         let len = u32::from_le_bytes([rest[4], rest[5], rest[6], rest[7]]) as usize;
         let end = HEADER_BYTES.saturating_add(len);
-        if !(1..=4).contains(&rest[24]) || end > rest.len() {
+        if !(1..=KINDS).contains(&rest[24]) || end > rest.len() {
             at += 8;
             continue;
         }

@@ -37,7 +37,7 @@ const LEDGER: Ledger = Ledger {
 };
 
 /// The files of a spool, by their path in it.
-type Image = BTreeMap<PathBuf, Vec<u8>>;
+pub(super) type Image = BTreeMap<PathBuf, Vec<u8>>;
 
 /// Edits of the spool in `golden`, which is the one of `tests/golden/v1`. What they make of it is
 /// put into `scratch`, opened, read, appended to, closed, drained and opened again.
@@ -46,10 +46,7 @@ type Image = BTreeMap<PathBuf, Vec<u8>>;
 /// with what, and to how much.
 pub fn spool(edits: &[u8], golden: &Path, scratch: &Path) {
     let whole = image(golden);
-    let mut edited = whole.clone();
-    for edit in edits.chunks_exact(EDIT_BYTES).take(EDITS_MAX) {
-        apply(edit, &mut edited);
-    }
+    let edited = edited(edits, &whole);
     let spool = scratch.join("spool");
     let _ = fs::remove_dir_all(&spool);
     write(&spool, golden, &edited);
@@ -66,6 +63,15 @@ pub fn spool(edits: &[u8], golden: &Path, scratch: &Path) {
         Err(error) => panic!("opening: {error:?}"),
     }
     let _ = fs::remove_dir_all(&spool);
+}
+
+/// What the edits make of a spool.
+pub(super) fn edited(edits: &[u8], whole: &Image) -> Image {
+    let mut edited = whole.clone();
+    for edit in edits.chunks_exact(EDIT_BYTES).take(EDITS_MAX) {
+        apply(edit, &mut edited);
+    }
+    edited
 }
 
 /// What is left that can tell of a loss.
@@ -89,7 +95,7 @@ impl Knowledge {
 }
 
 /// Every file below a directory.
-fn image(dir: &Path) -> Image {
+pub(super) fn image(dir: &Path) -> Image {
     let mut found = Image::new();
     let mut dirs = vec![dir.to_owned()];
     while let Some(next) = dirs.pop() {
@@ -108,7 +114,7 @@ fn image(dir: &Path) -> Image {
 }
 
 /// Writes the files, and the directories also of those that are gone.
-fn write(spool: &Path, golden: &Path, edited: &Image) {
+pub(super) fn write(spool: &Path, golden: &Path, edited: &Image) {
     for file in image(golden).keys() {
         let dir = spool.join(file);
         let made = dir.parent().map(fs::create_dir_all);
@@ -164,7 +170,7 @@ fn apply(edit: &[u8], image: &mut Image) {
     }
 }
 
-fn open(spool: &Path) -> Result<(SpoolLog, Recovery), Error> {
+pub(super) fn open(spool: &Path) -> Result<(SpoolLog, Recovery), Error> {
     let settings = Settings {
         journal_bytes: 16 << 10,
         max_event_bytes: 4 << 10,

@@ -3,7 +3,7 @@
 //! ```text
 //!  0  u64  first sequence number
 //!  8  u32  number of events
-//! 12  u32  length of the run before compression
+//! 12  u32  length of the run before compression: it would have fitted into the file
 //! 16       one zstd frame: the run
 //! ```
 //!
@@ -69,10 +69,12 @@ impl Packer {
     }
 }
 
-/// The events of a body. `None` if it is not one, or says something else of them than they are.
-pub(super) fn unpack(body: &[u8]) -> Option<Vec<StoredEvent>> {
+/// The events of a body, which as they are have no more than `run_bytes_max`. `None` if it is not
+/// one, or says something else of them than they are.
+pub(super) fn unpack(body: &[u8], run_bytes_max: u32) -> Option<Vec<StoredEvent>> {
     let run_bytes = u32::from_le_bytes(array(body.get(12..HEAD_BYTES)?)?);
-    if run_bytes > chunk::RUN_BYTES_MAX {
+    let count = u32::from_le_bytes(array(body.get(8..12)?)?);
+    if run_bytes > run_bytes_max || u64::from(run_bytes) < codec::least_run_bytes(count) {
         return None;
     }
     let run = chunk::decompress(body.get(HEAD_BYTES..)?, run_bytes)?;
@@ -96,6 +98,10 @@ mod tests {
             ruzstd::encoding::CompressionLevel::Fastest,
         );
         [&run[..12], &len.to_le_bytes(), &frame].concat()
+    }
+
+    fn unpack(body: &[u8]) -> Option<Vec<StoredEvent>> {
+        super::unpack(body, 1 << 20)
     }
 
     fn events(count: usize) -> Vec<Event> {
@@ -125,6 +131,15 @@ mod tests {
         }
         // An id and a few digits: nothing to gain.
         assert_eq!(packer.pack(7, &[Event::json("12345").unwrap()]), None);
+    }
+
+    /// 33 KB of a journal became 1 GiB of events, and those 6.9 GiB in memory.
+    #[test]
+    fn a_body_longer_than_its_file_could_be_is_refused() {
+        let body = packed(7, &events(100));
+        let run_bytes = u32::from_le_bytes(array(&body[12..16]).unwrap());
+        assert!(super::unpack(&body, run_bytes).is_some());
+        assert_eq!(super::unpack(&body, run_bytes - 1), None);
     }
 
     #[test]

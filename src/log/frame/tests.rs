@@ -192,6 +192,7 @@ fn a_frame_tells_its_numbers_without_being_taken_apart() {
             synced: 0,
             body: Bytes::copy_from_slice(body),
             len: u32::try_from(body.len()).unwrap(),
+            run_bytes_max: 0,
             file: 0,
         };
         frame.range().map(|range| (range.first, range.last))
@@ -282,4 +283,24 @@ fn a_file_that_is_read_piece_by_piece_gives_the_same_frames() {
     };
     let read = cut.read_whole(&mut Window::new(&file, 0).whole(), QUEUE);
     assert!(read.unwrap().is_none());
+}
+
+/// A file that was altered cannot say how long a run may have been: where it stands does.
+#[test]
+fn a_packed_run_is_no_longer_than_its_file_has_room_for() {
+    let (usual, large) = (4 << 20, 64 << 20);
+    assert_eq!(run_bytes_max(large, 0), 64 << 20);
+    assert_eq!(run_bytes_max(large, 60 << 20), 4 << 20);
+    // One that was cut short, or is small.
+    assert_eq!(run_bytes_max(16 << 10, 0), usual);
+    assert_eq!(run_bytes_max(large, large), usual);
+    let mut writer = FrameWriter::new(QUEUE);
+    let place = Place {
+        generation: 1,
+        buffer_offset: 0,
+        synced: 0,
+    };
+    writer.retried(place, 5);
+    let frames = scan(&Bytes::copy_from_slice(writer.bytes()), QUEUE).frames;
+    assert_eq!(frames[0].run_bytes_max, usual);
 }

@@ -36,14 +36,17 @@ pub(crate) struct Scan {
 
 #[derive(Debug, Default)]
 struct Found {
-    /// Where each piece begins.
-    offsets: Vec<Option<u64>>,
+    /// Where each piece begins that is there. There is no place for one that is not: a piece may
+    /// claim to be one of 65,536.
+    offsets: BTreeMap<u16, u64>,
+    /// How many there are to be.
+    pieces: usize,
     head: Vec<u8>,
 }
 
 impl Found {
     fn is_complete(&self) -> bool {
-        self.offsets.iter().all(Option::is_some)
+        self.offsets.len() == self.pieces
     }
 }
 
@@ -83,10 +86,8 @@ impl Scan {
         }
         self.tip = self.tip.max(offset + piece.bytes() as u64);
         let found = self.values.entry((piece.key, piece.whole)).or_default();
-        found.offsets.resize(piece.layout.pieces(piece.whole), None);
-        if let Some(slot) = found.offsets.get_mut(usize::from(piece.index)) {
-            *slot = Some(offset);
-        }
+        found.pieces = piece.layout.pieces(piece.whole);
+        found.offsets.insert(piece.index, offset);
         if piece.index == 0 {
             found.head = piece.body.iter().take(HEAD_BYTES).copied().collect();
         }
@@ -161,7 +162,7 @@ impl Scan {
         };
         let mut value = Vec::with_capacity(whole.len.min(1 << 20) as usize);
         let mut bytes = Vec::new();
-        let offsets: Vec<u64> = found.offsets.iter().flatten().copied().collect();
+        let offsets: Vec<u64> = found.offsets.values().copied().collect();
         for row in offsets.chunk_by(|one, next| (*one..one + ROW_BYTES).contains(next)) {
             let (Some(first), Some(last)) = (row.first(), row.last()) else {
                 continue;
@@ -280,6 +281,25 @@ mod tests {
         }
         let other = Whole::of(b"other");
         assert_eq!(scan.read(Key::new(1, 1), other).unwrap(), None);
+    }
+
+    /// Each piece of 750 bytes could make the scan take 90 MiB for the pieces it claimed there are.
+    #[test]
+    fn a_piece_that_claims_the_longest_value_costs_no_more_than_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let (_, mut piece) = split(Layout::Small, Key::new(1, 1), &value(723))
+            .next()
+            .unwrap();
+        piece[15..19].fill(0xFF);
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&piece[..23]), &piece[27..]);
+        piece[23..27].copy_from_slice(&crc.to_le_bytes());
+        std::fs::write(&path, &piece).unwrap();
+        let scan = Scan::of(&path).unwrap();
+        assert_eq!((scan.last(1), scan.damaged()), (Some(1), 0));
+        let found = scan.values.values().next().unwrap();
+        assert_eq!((found.offsets.len(), found.is_complete()), (1, false));
+        assert_eq!(scan.values(1).count(), 0);
     }
 
     #[test]

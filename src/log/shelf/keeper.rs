@@ -3,8 +3,9 @@
 //! Sealing compresses, waits for sled and for several fdatasyncs; beginning a segment makes a
 //! database; reading an old one reads its whole file. A commit must not wait behind any of that.
 //! So a log that runs on its thread gives the shelf a thread as well, `everpost-shelf`, which does
-//! one piece of work after the other, in the order they were given. A log that is used directly
-//! keeps the shelf with itself, and the same work is done at once.
+//! one piece of work after the other, in the order they were given. It is started with the first
+//! of them: a queue that seals nothing and reads nothing that is sealed has one thread less. A log
+//! that is used directly keeps the shelf with itself, and the same work is done at once.
 //!
 //! What nobody waits for, and takes long, is done in steps while there is nothing else to do:
 //! a backlog is read while the segment before is deleted and the one behind is looked through.
@@ -69,6 +70,8 @@ impl Seen {
 #[derive(Debug)]
 pub(crate) struct Keeper {
     place: Keeping,
+    /// What its thread is started with when there is work: then it will not be here any more.
+    start: Option<Start>,
     seen: Seen,
     found: Arc<AtomicBool>,
 }
@@ -83,6 +86,18 @@ enum Keeping {
         /// Set when the thread is about to end.
         ended: Arc<AtomicBool>,
     },
+}
+
+#[derive(Clone)]
+struct Start {
+    place: Place,
+    nudge: Nudge,
+}
+
+impl std::fmt::Debug for Start {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Start").finish_non_exhaustive()
+    }
 }
 
 /// Work that was begun and may not be done yet.
@@ -130,6 +145,7 @@ impl Keeper {
             seen: Seen::of(&shelf),
             found: shelf.has_found(),
             place: Keeping::Here(Box::new(shelf)),
+            start: None,
         }
     }
 
@@ -145,11 +161,16 @@ impl Keeper {
 
     /// Whether work is done elsewhere, so that beginning it does not mean to wait for it.
     pub(crate) fn is_apart(&self) -> bool {
-        matches!(self.place, Keeping::Apart { .. })
+        self.start.is_some() || matches!(self.place, Keeping::Apart { .. })
     }
 
-    /// Gives the shelf a thread of its own.
-    pub(crate) fn move_apart(&mut self, place: Place, nudge: Nudge) -> Result<(), Error> {
+    /// Gives the shelf a thread of its own, as soon as there is work for it.
+    pub(crate) fn move_apart(&mut self, place: Place, nudge: Nudge) {
+        self.start = Some(Start { place, nudge });
+    }
+
+    /// Starts the thread.
+    fn start(&mut self, Start { place, nudge }: Start) -> Result<(), Error> {
         let (orders, inbox) = channel::<Work>();
         let (hand_over, taken) = channel();
         let ended = Arc::new(AtomicBool::new(false));
@@ -176,6 +197,7 @@ impl Keeper {
             // Received, since the thread does nothing else first.
             drop(hand_over.send(*shelf));
         }
+        self.start = None;
         Ok(())
     }
 
@@ -220,6 +242,18 @@ impl Keeper {
     }
 
     fn send(&mut self, work: Work) {
+        // Where no thread is to be had, work is done here, and there may be one for the next.
+        let here = self
+            .start
+            .clone()
+            .filter(|start| self.start(start.clone()).is_err());
+        self.give(work);
+        if let Some(Start { nudge, .. }) = here {
+            nudge();
+        }
+    }
+
+    fn give(&mut self, work: Work) {
         match &mut self.place {
             Keeping::Here(shelf) => match work {
                 Work::Awaited(work) | Work::Unawaited(work) => work(shelf),
@@ -384,9 +418,7 @@ mod tests {
         let nudge = move || {
             let _ = nudge.send(());
         };
-        keeper
-            .move_apart(Place::new(dir.path()), Arc::new(nudge))
-            .unwrap();
+        keeper.move_apart(Place::new(dir.path()), Arc::new(nudge));
         keeper.check();
         // Work that the log need not know of wakes nobody.
         keeper.order(|_| ());
@@ -398,6 +430,17 @@ mod tests {
         let check = std::panic::AssertUnwindSafe(|| keeper.check());
         let payload = std::panic::catch_unwind(check).unwrap_err();
         assert_eq!(payload.downcast_ref::<&str>(), Some(&"boom"));
+    }
+
+    #[test]
+    fn the_thread_is_started_with_the_first_work() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path());
+        keeper.move_apart(Place::new(dir.path()), Arc::new(|| ()));
+        assert!(keeper.is_apart() && matches!(keeper.place, Keeping::Here(_)));
+        let here = std::thread::current().id();
+        assert_ne!(keeper.run(|_| std::thread::current().id()), here);
+        assert!(keeper.is_apart() && matches!(keeper.place, Keeping::Apart { .. }));
     }
 
     #[test]
@@ -417,9 +460,7 @@ mod tests {
         let begun = keeper.begin_in_steps(steps(3, done.clone()));
         assert_eq!(keeper.finish(begun), 0);
         assert_eq!(order.try_iter().count(), 3);
-        keeper
-            .move_apart(Place::new(dir.path()), Arc::new(|| ()))
-            .unwrap();
+        keeper.move_apart(Place::new(dir.path()), Arc::new(|| ()));
         let (open_gate, gate) = channel::<()>();
         keeper.order(move |_| {
             let _ = gate.recv();
@@ -445,9 +486,7 @@ mod tests {
     fn work_is_done_one_after_the_other_and_all_of_it_before_the_shelf_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let mut keeper = keeper(dir.path());
-        keeper
-            .move_apart(Place::new(dir.path()), Arc::new(|| ()))
-            .unwrap();
+        keeper.move_apart(Place::new(dir.path()), Arc::new(|| ()));
         let (done, order) = channel();
         let (open_gate, gate) = channel::<()>();
         for n in 1..=3 {

@@ -465,3 +465,25 @@ fn what_was_taken_of_a_chunk_is_read_again_when_it_is_asked_for_again() {
     shelf.look_ahead(41, 20);
     assert_eq!(shelf.ahead, events(41, 60));
 }
+
+/// An island of the journal became one chunk, however long it was, and a chunk of several events is
+/// not believed beyond 16 MiB.
+#[test]
+fn what_recovery_puts_on_the_shelf_is_divided_into_chunks() {
+    let spool = tempfile::tempdir().unwrap();
+    let mut shelf = open(spool.path(), 100_000);
+    // Behind what is there, and before it.
+    for (first, last) in [(100, 199), (1, 99)] {
+        shelf.adopt(&events(first, last), 4096).unwrap();
+        let Shelved::Chunk(chunk) = shelf.read(first).unwrap() else {
+            panic!("{first} is not there");
+        };
+        let bytes = chunk.iter().map(|s| codec::event_bytes(&s.event));
+        assert!(bytes.sum::<u64>() <= 4096 && chunk.len() > 3);
+    }
+    assert_eq!(drain(&mut shelf, 1), (vec![], 200));
+    let long = events(1, 5);
+    let lens: Vec<usize> = chunks(&long, 1).map(<[_]>::len).collect();
+    assert_eq!(lens, [1; 5]);
+    assert_eq!(chunks(&[], 1).count(), 0);
+}

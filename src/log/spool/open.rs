@@ -14,9 +14,8 @@ use super::space::ballast_bytes;
 use super::staged::Staged;
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::event::{Event, Seq, StoredEvent, unix_ms};
+use crate::event::{StoredEvent, unix_ms};
 use crate::incident::{Finding, Incident};
-use crate::log::codec;
 use crate::log::dir::SpoolDir;
 use crate::log::disk::{Disk, create_private_dir};
 use crate::log::guard::Guarded;
@@ -25,7 +24,6 @@ use crate::log::journal::{FILES, Journal, LETTERS_BYTES};
 use crate::log::look::Picture;
 use crate::log::piece::Layout;
 use crate::log::recovery::Recovered;
-use crate::log::shelf::Shelf;
 use crate::log::shelf::keeper::Keeper;
 use crate::log::tail::Tail;
 use crate::observe;
@@ -113,7 +111,11 @@ impl SpoolLog {
             shelf.keep_last();
         }
         for (first, events) in islands {
-            adopt(&mut shelf, first, events, settings.chunk_bytes)?;
+            let stored = events.into_iter().zip(first..);
+            let stored: Vec<StoredEvent> = stored
+                .map(|(event, seq)| StoredEvent { seq, event })
+                .collect();
+            shelf.adopt(&stored, settings.chunk_bytes)?;
         }
         let mut log = Self {
             journal,
@@ -216,26 +218,6 @@ fn put_on_record(
     let added = record.add(news, unix_ms(clock.wall()));
     with_ballast(dir, || record.write(dir.path()))?;
     Ok(added)
-}
-
-/// Puts a run of events that lies beyond a gap on the shelf.
-fn adopt(shelf: &mut Shelf, first: Seq, events: Vec<Event>, chunk_bytes: u64) -> Result<(), Error> {
-    let stored = events.into_iter().zip(first..);
-    let stored: Vec<StoredEvent> = stored
-        .map(|(event, seq)| StoredEvent { seq, event })
-        .collect();
-    let mut rest = &stored[..];
-    while let Some(first) = rest.first() {
-        let mut bytes = 0;
-        let fits = rest.iter().take_while(|stored| {
-            bytes += codec::event_bytes(&stored.event);
-            bytes <= chunk_bytes || stored.seq == first.seq
-        });
-        let (chunk, after) = rest.split_at(fits.count());
-        shelf.adopt(chunk)?;
-        rest = after;
-    }
-    Ok(())
 }
 
 fn make(path: &Path, queue: Uuid, disk: &Arc<dyn Disk>, settings: &Settings) -> Result<(), Error> {

@@ -57,22 +57,18 @@ fn values_survive_a_reopen(layout: Layout, body: usize) {
         assert!(store.unsynced_bytes() <= layout.unsynced_bytes());
     }
     store.sync().unwrap();
-    for closed in [false, true] {
+    let found = |closed| {
         for (number, size) in (0..).zip(sizes) {
-            assert!(
-                has(&path, Key::new(1, number), &noise(number, size)),
-                "{size} {closed}"
-            );
+            let is_there = has(&path, Key::new(1, number), &noise(number, size));
+            assert!(is_there, "{size} {closed}");
         }
         let scan = Scan::of(&path.join("db")).unwrap();
         assert_eq!((scan.values(1).count(), scan.damaged()), (sizes.len(), 0));
         assert_eq!((scan.last(0), scan.last(2)), (None, None));
-        if !closed {
-            drop(store);
-            store = Store::create(&dir.path().join("other"), layout).unwrap();
-            drop(fs::remove_dir_all(dir.path().join("other")));
-        }
-    }
+    };
+    found(false);
+    store.close();
+    found(true);
 }
 
 #[test]
@@ -180,7 +176,7 @@ fn places_without_pieces_are_nothing() {
     for index in 0..30 {
         let place = Key::new(1, 1).piece(index);
         store
-            .write("test", |db| db.insert(place, &[][..]).map(drop))
+            .write("test", |db, _| db.insert(place, &[][..]).map(drop))
             .unwrap();
     }
     store.sync().unwrap();
@@ -229,7 +225,7 @@ fn after_a_failed_write_nothing_more_is_written_and_the_kind_is_kept() {
 fn a_panic_of_sled_is_damage_and_stops_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::create(&dir.path().join("s"), LARGE).unwrap();
-    let result = store.write("test", |_| -> sled::Result<()> { panic!("at the disk") });
+    let result = store.write("test", |_, _| -> sled::Result<()> { panic!("at the disk") });
     let error = result.unwrap_err();
     assert!(error.to_string().contains("at the disk"), "{error}");
     assert!(store.is_stopped());
@@ -238,8 +234,24 @@ fn a_panic_of_sled_is_damage_and_stops_the_store() {
 #[test]
 fn a_flush_that_never_answers_is_given_up() {
     let nothing = std::future::pending::<()>();
-    assert_eq!(wait_for(nothing, Duration::from_millis(1)), None);
-    assert_eq!(wait_for(async { 7 }, Duration::from_secs(60)), Some(7));
+    assert_eq!(wait_for(nothing, Duration::from_millis(1), ()), None);
+    assert_eq!(wait_for(async { 7 }, Duration::from_secs(60), ()), Some(7));
+}
+
+/// What a flush keeps from others is kept until sled is done with it, not until it is given up.
+#[test]
+fn a_flush_that_was_given_up_has_its_place_until_it_answers() {
+    let place = Arc::new(());
+    let (slot, filled) = std::sync::mpsc::channel::<Waker>();
+    let waits = std::future::poll_fn(move |context| {
+        let _ = slot.send(context.waker().clone());
+        Poll::<()>::Pending
+    });
+    let given_up = wait_for(waits, Duration::from_millis(1), Arc::clone(&place));
+    let waker = filled.try_iter().last().unwrap();
+    assert_eq!((given_up, Arc::strong_count(&place)), (None, 2));
+    waker.wake();
+    assert_eq!(Arc::strong_count(&place), 1);
 }
 
 #[cfg(unix)]
