@@ -303,7 +303,7 @@ async fn a_spool_of_a_later_version_is_left_untouched() {
     queue.close(Duration::ZERO).await.unwrap();
     let marker = world.spool().join("spool.json");
     let original = std::fs::read_to_string(&marker).unwrap();
-    let later = original.replace("\"everpost_format\": 1", "\"everpost_format\": 9");
+    let later = original.replace("\"everpost_format\": 2", "\"everpost_format\": 9");
     assert_ne!(original, later);
     std::fs::write(&marker, &later).unwrap();
     let before = content(&world.spool());
@@ -315,7 +315,7 @@ async fn a_spool_of_a_later_version_is_left_untouched() {
     else {
         panic!("{error:?}")
     };
-    assert_eq!((*found, *supported), (9, 1));
+    assert_eq!((*found, *supported), (9, 2));
     assert_hint(&error, "newer");
     let without_lock = |mut all: Vec<(String, Vec<u8>)>| {
         all.retain(|(name, _)| !name.ends_with("/lock"));

@@ -108,3 +108,29 @@ async fn what_was_cut_out_is_missing_with_its_bounds() {
 fn queue_id(spool: &Path) -> uuid::Uuid {
     crate::log::marker::identify(spool).unwrap().unwrap().queue
 }
+
+/// Whatever opening finds is told once more, should the process die while it mends: nothing is
+/// changed before that is durable.
+#[tokio::test]
+async fn i13_what_opening_finds_is_on_record_before_anything_is_mended() {
+    let (_dir, spool) = spool_with(3).await;
+    std::fs::write(spool.join("spool.json"), "x").unwrap();
+    std::fs::remove_file(spool.join("journal/00000002.journal")).unwrap();
+    let found = verify(&spool).unwrap();
+    assert_eq!(found.errors.len(), 2);
+    // The record cannot be written.
+    std::fs::create_dir(spool.join("incidents.new")).unwrap();
+    Queue::builder(&spool).open().await.unwrap_err();
+    assert_eq!(std::fs::read(spool.join("spool.json")).unwrap(), b"x");
+    assert!(!spool.join("journal/00000002.journal").exists());
+    assert_eq!(verify(&spool).unwrap(), found);
+    std::fs::remove_dir(spool.join("incidents.new")).unwrap();
+    let queue = Queue::builder(&spool).open().await.unwrap();
+    let incidents = queue.status().incidents;
+    let said = |flaw: &Flaw| (flaw.place.display().to_string(), flaw.what.clone());
+    let told = incidents.iter().map(|i| (i.place.clone(), i.what.clone()));
+    assert!(told.eq(found.errors.iter().map(said)));
+    assert_eq!(queue.recovery().incidents, incidents);
+    queue.close(Duration::ZERO).await.unwrap();
+    assert!(verify(&spool).unwrap().is_sound());
+}

@@ -65,6 +65,8 @@ pub(crate) struct SpoolLog {
     letters_to_tidy: bool,
     memo: Memo,
     record: Record,
+    /// What was found and could not be put on record yet.
+    unrecorded: Vec<Finding>,
     /// The incidents that no person has seen; `None` if there are none.
     unseen: Option<Arc<Vec<Incident>>>,
     /// The books of everything committed; their sum is the cursor.

@@ -130,6 +130,7 @@ impl SpoolLog {
             letter_books,
             memo,
             unseen: None,
+            unrecorded: Vec::new(),
             record,
             ledger,
             durable_cursor: ledger.settled(),

@@ -325,11 +325,15 @@ impl SpoolLog {
     /// Puts on record what the shelf found while it was read, and then moves to quarantine what
     /// belongs elsewhere.
     pub(super) fn take_findings(&mut self) -> Result<(), Error> {
-        if !self.shelf.has_findings() {
+        if !self.shelf.has_findings() && self.unrecorded.is_empty() {
             return Ok(());
         }
-        let findings = self.shelf.run(Shelf::take_findings);
-        self.put_on_record(&findings)?;
+        let mut findings = std::mem::take(&mut self.unrecorded);
+        findings.extend(self.shelf.run(Shelf::take_findings));
+        if let Err(error) = self.put_on_record(&findings) {
+            self.unrecorded = findings;
+            return self.note_fault(Err(error));
+        }
         self.shelf.run(Shelf::set_foreign_aside)
     }
 
