@@ -27,7 +27,7 @@ use std::time::Duration;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::guard::Process;
+use super::guard::SameProcess;
 use super::shelf::keeper::Nudge;
 use super::sync::{LOOKS, block_on, thread};
 use super::{Log, Position, Read};
@@ -126,7 +126,7 @@ pub(crate) struct LogHandle {
     /// The thread's end, and with it the log's.
     end: Arc<ThreadEnd>,
     /// Where the threads are. In a process forked from it nothing would ever answer.
-    process: Process,
+    process: Arc<SameProcess>,
     /// For what is said then.
     spool: Arc<Path>,
 }
@@ -270,12 +270,12 @@ impl LogHandle {
     /// Has it made in another process, as it looks after a fork.
     #[cfg(test)]
     pub(crate) fn forked(mut self) -> Self {
-        self.process = Process::other();
+        self.process = Arc::new(SameProcess::of(super::guard::Process::other()));
         self
     }
 
-    /// Before anything is asked of the log: one system call, so that a parent and its child never
-    /// both acknowledge (I14).
+    /// Before anything is asked of the log, so that a parent and its child never both acknowledge
+    /// (I14).
     ///
     /// # Errors
     /// [`Error::NotOwner`] in a process that was forked from the one that opened the log.
@@ -449,7 +449,7 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
         place,
         position: Arc::new(position),
         end: Arc::new(ThreadEnd::new(ended, thread)),
-        process: Process::this(),
+        process: Arc::new(SameProcess::this()),
         spool: Path::new("").into(),
     };
     let result = match answer.await {

@@ -8,19 +8,43 @@ use everpost::sandbox::Sandbox;
 
 use crate::set_up::{Place, Running};
 
-/// Puts a pipe in the place of a file that opening reads: reading it waits for a writer.
-fn stuck(place: &Place) -> std::path::PathBuf {
+/// Stands in for a disk that does not answer: the lock is not given before a pipe is written to, and
+/// it never is. `open` returns once the other end is opened too.
+const SHIM: &str = r#"
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+int flock(int fd, int operation) {
+    char byte;
+    int pipe = open(getenv("HELD_BY"), O_RDONLY);
+    return read(pipe, &byte, 1) == 1 ? 0 : -1;
+}
+"#;
+
+/// A spool that does not open, and the pipe that holds it up. None without a C compiler.
+fn stuck(place: &mut Place) -> Option<std::path::PathBuf> {
     place.append(1, 1);
-    let file = place.spool().join("spool.json");
-    fs::remove_file(&file).unwrap();
+    let [source, shim, pipe] = ["shim.c", "shim.so", "pipe"].map(|name| place.path(name));
+    fs::write(&source, SHIM).unwrap();
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&shim)
+        .arg(&source);
+    if !compiler.status().is_ok_and(|status| status.success()) {
+        println!("skipped: there is no C compiler");
+        return None;
+    }
     assert!(
         Command::new("mkfifo")
-            .arg(&file)
+            .arg(&pipe)
             .status()
             .unwrap()
             .success()
     );
-    file
+    place.set_env("LD_PRELOAD", shim.to_str().unwrap());
+    place.set_env("HELD_BY", pipe.to_str().unwrap());
+    Some(pipe)
 }
 
 /// Starts a command and waits until it is in the midst of opening.
@@ -36,8 +60,10 @@ fn opening(place: &Place, pipe: &std::path::Path, args: &[&str]) -> (Running, Fi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_ends_a_command_whose_spool_does_not_open() {
     let sandbox = Sandbox::start().await.unwrap();
-    let place = Place::with(&sandbox);
-    let pipe = stuck(&place);
+    let mut place = Place::with(&sandbox);
+    let Some(pipe) = stuck(&mut place) else {
+        return;
+    };
     for (args, code) in [
         (&["append"][..], exit::UNEXPECTED),
         (&["import"], exit::UNEXPECTED),
@@ -56,8 +82,10 @@ async fn a_signal_ends_a_command_whose_spool_does_not_open() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_deadline_of_a_drain_counts_while_the_spool_does_not_open() {
     let sandbox = Sandbox::start().await.unwrap();
-    let place = Place::with(&sandbox);
-    let pipe = stuck(&place);
+    let mut place = Place::with(&sandbox);
+    let Some(pipe) = stuck(&mut place) else {
+        return;
+    };
     let (running, _writer) = opening(&place, &pipe, &["drain", "--deadline", "1ms"]);
     let ended = running.end().expect(exit::PENDING);
     let told = "everpost: the deadline came before the spool was open";

@@ -67,6 +67,16 @@ impl Place {
         self.dir.path().join("spool")
     }
 
+    /// A path beside the spool.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Sets a variable for every command.
+    pub(crate) fn set_env(&mut self, name: &'static str, value: &str) {
+        self.env.push((name, value.to_owned()));
+    }
+
     /// Writes a settings file that every command then uses.
     pub(crate) fn settings(&mut self, text: &str) {
         let path = self.dir.path().join("settings.toml");

@@ -185,8 +185,10 @@ impl Seen {
     /// At an orderly close the books are the last frame.
     fn hold_against_books(&mut self, books: Ledger) {
         let last = self.frames.last().filter(|frame| frame.kind == Kind::Ack);
-        let reaches =
-            matches!(last.and_then(Frame::entry), Some(Entry::Ack(last)) if last == books);
+        let reaches = match last.and_then(Frame::entry) {
+            Some(Entry::Ack(last)) => last == books,
+            _ => false,
+        };
         if !reaches {
             let what = "it does not reach the end that it had when it was closed";
             self.find(IncidentKind::Damaged, DIR, what);
