@@ -17,9 +17,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Barrier;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use everpost::{Durability, Event, Queue, Settings};
+use tokio::time::Instant;
 
 /// Events that each queue is given, of 300 bytes: four times what a tail of 1 MiB holds unsealed.
 const EVENTS: usize = 200;

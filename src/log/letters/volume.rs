@@ -115,8 +115,11 @@ impl Volume {
     }
 }
 
-/// The volumes of a spool, oldest first, each with its number; and what format 1 left over.
-pub(super) fn list(spool: &Path) -> Result<(Vec<(u32, PathBuf)>, Vec<PathBuf>), Error> {
+/// Volumes, oldest first, each with its number; and directories that format 1 left over.
+type Listed = (Vec<(u32, PathBuf)>, Vec<PathBuf>);
+
+/// The volumes of a spool, and what is left over.
+pub(super) fn list(spool: &Path) -> Result<Listed, Error> {
     let old = OLD_NAMES.iter().map(|name| spool.join(name));
     let mut leftovers: Vec<PathBuf> = old.filter(|path| path.exists()).collect();
     let mut volumes = Vec::new();
