@@ -335,7 +335,7 @@ impl Letters {
         let path = volume::path(&self.spool, number);
         volume::remove(&path)?;
         let filled = Store::create(&path, self.layout)
-            .and_then(|store| self.fill(store, &carried, number))
+            .and_then(|store| self.fill(store, &carried))
             .inspect_err(|_| drop(volume::remove(&path)));
         let (store, weight) = filled?;
         let is_carried = |number: u32| carried.contains(&number);
@@ -370,46 +370,28 @@ impl Letters {
 
     /// Copies what counts of some volumes into a new store, durably. Values are copied as they
     /// are: what a newer version wrote stays what it is.
-    fn fill(
-        &mut self,
-        mut store: Store,
-        carried: &[u32],
-        number: u32,
-    ) -> Result<(Store, u64), Error> {
+    fn fill(&mut self, mut store: Store, carried: &[u32]) -> Result<(Store, u64), Error> {
         store.put(OWNER, self.queue.as_bytes())?;
         let mut weight = 0;
         let mut put = |store: &mut Store, key: Key, value: &[u8]| {
             weight += value.len() as u64 + VALUE_OVERHEAD_BYTES;
             store.put(key, value)
         };
-        let held: Vec<(Seq, Place)> = self
-            .held
-            .iter()
-            .map(|(seq, place)| (*seq, *place))
-            .collect();
-        for (seq, place) in held
-            .into_iter()
-            .filter(|(_, p)| carried.contains(&p.volume))
-        {
+        let is_carried = |number: u32| carried.contains(&number);
+        let held = self.held.iter().map(|(seq, place)| (*seq, *place));
+        let held: Vec<_> = held.filter(|(_, place)| is_carried(place.volume)).collect();
+        for (seq, place) in held {
             let value = self.value(seq, place)?;
             put(&mut store, Key::new(LETTERS, seq), &value)?;
         }
         // If nothing else stays, there is nothing that a mark could take back.
-        if self
-            .volumes
-            .iter()
-            .any(|volume| !carried.contains(&volume.number))
-        {
-            let marks = self
-                .removed
-                .iter()
-                .filter(|(_, m)| carried.contains(&m.volume));
-            for (seq, marks) in marks {
+        if self.volumes.iter().any(|volume| !is_carried(volume.number)) {
+            let removed = self.removed.iter();
+            for (seq, marks) in removed.filter(|(_, marks)| is_carried(marks.volume)) {
                 put(&mut store, Key::new(REMOVED, *seq), &marks.names.concat())?;
             }
         }
         store.sync()?;
-        debug_assert!(number > 0);
         Ok((store, weight))
     }
 
