@@ -41,6 +41,7 @@ use crate::log::codec::Memo;
 use crate::log::incidents::Record;
 use crate::log::letters::Letters;
 use crate::log::look::{Pending, Picture, undisturbed};
+use crate::log::marker;
 use crate::log::spool::ledger_of;
 use crate::log::spool::space::OWN_BYTES;
 use crate::sink::{Answer, PauseReason};
@@ -185,6 +186,15 @@ pub fn look(spool: &Path) -> Result<Look, Error> {
         path: spool.to_owned(),
     })?;
     Ok(Look::new(picture, is_disturbed))
+}
+
+/// Whether there is a spool in this directory: not if the directory is missing, empty, or left over
+/// from the making of a spool that was interrupted. Reads the two small files that say so.
+///
+/// # Errors
+/// [`Error::NotASpool`], [`Error::FutureFormat`], [`Error::Damaged`], [`Error::Storage`].
+pub fn exists(spool: &Path) -> Result<bool, Error> {
+    Ok(marker::identify(spool)?.is_some())
 }
 
 impl Look {
