@@ -34,7 +34,7 @@ use serde::Serialize;
 use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::event::{Event, Seq, StoredEvent, unix_ms};
-use crate::incident::{Finding, Incident};
+use crate::incident::{Finding, Incident, IncidentKind};
 use crate::ledger::{Ledger, LetterLedger};
 use crate::log::Read;
 use crate::log::codec::Memo;
@@ -97,6 +97,8 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Flaw {
+    /// What kind of thing it is, as it is, or will be, on record; none if it cost nothing.
+    pub kind: Option<IncidentKind>,
     /// The file or directory, inside the spool.
     pub place: PathBuf,
     /// What is wrong with it. Never contains any of the content of an event.
@@ -106,6 +108,7 @@ pub struct Flaw {
 impl Flaw {
     fn of(finding: &Finding) -> Self {
         Self {
+            kind: Some(finding.kind),
             place: PathBuf::from(&finding.place),
             what: finding.what.clone(),
         }
@@ -372,6 +375,7 @@ impl Look {
         let segments = names(&self.spool.join("segments"))?;
         report.segments = segments.len() as u64;
         let notes = self.notes.iter().map(|what| Flaw {
+            kind: None,
             place: PathBuf::new(),
             what: what.clone(),
         });

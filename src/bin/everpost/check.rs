@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use everpost::inspect::{self, Flaw, Report};
-use everpost::{Error, Incident, Queue, Recovery, exit};
+use everpost::{Error, Incident, IncidentKind, Queue, Recovery, exit};
 use serde::Serialize;
 
 use crate::args::{self, Cli};
@@ -138,7 +138,14 @@ pub(crate) async fn repair(cli: &Cli, args: &args::Repair, out: Out) -> Result<(
         },
         || done_for_people(&recovery, &incidents, &after),
     )?;
-    incidents::tell(&after.incidents);
+    if out.json {
+        incidents::tell(&after.incidents);
+    } else {
+        // The others were just shown.
+        let mut others = after.incidents.clone();
+        others.retain(|incident| !incidents.contains(incident));
+        incidents::tell(&others);
+    }
     verdict(&after)
 }
 
@@ -173,7 +180,8 @@ fn plan(report: &Report) -> Vec<String> {
     let mut plan = Vec::new();
     // What is on record was planned for when it was put there, and may stay for a while.
     for flaw in report.errors.iter().chain(&report.known) {
-        let line = format!("{} {}", plain(&flaw.place.to_string_lossy()), deed(flaw));
+        let Some(deed) = deed(flaw) else { continue };
+        let line = format!("{} {deed}", plain(&flaw.place.to_string_lossy()));
         if !plan.contains(&line) {
             plan.push(line);
         }
@@ -187,20 +195,24 @@ fn plan(report: &Report) -> Vec<String> {
     plan
 }
 
-/// What is done about a flaw, by the part of the spool that it is in.
-fn deed(flaw: &Flaw) -> &'static str {
+/// What is done about a flaw; none for events that cannot be read, of which the plan tells anyway.
+fn deed(flaw: &Flaw) -> Option<&'static str> {
     let is_in = |name: &str| flaw.place.starts_with(name);
-    if is_in("segments") {
-        "is read around the damage, and moved to quarantine/ once the rest of it is delivered"
-    } else if is_in("letters") || is_in("state") {
-        "is read around the damage; what can be read of it is kept"
-    } else if is_in("journal") || is_in("witness") {
-        "is read around the damage, and used again once nothing in it is needed"
-    } else if is_in("incidents") || is_in("memo") {
-        "is moved to quarantine/ and begun anew"
-    } else {
-        "is written again from its copy"
-    }
+    Some(match flaw.kind {
+        Some(IncidentKind::EventsMissing) => return None,
+        Some(IncidentKind::LettersMissing) => "are counted anew, and the difference is booked",
+        Some(IncidentKind::Gone) => "is made anew",
+        Some(IncidentKind::Foreign) => "is not read, and is moved to quarantine/",
+        Some(IncidentKind::Marker) => "is written again from its twin",
+        _ if is_in("segments") => {
+            "is read around the damage, and moved to quarantine/ once the rest of it is delivered"
+        }
+        _ if is_in("letters") => "is read around the damage; what can be read of it is kept",
+        _ if is_in("journal") => {
+            "is read around the damage, and used again once nothing in it is needed"
+        }
+        _ => "is moved to quarantine/ and begun anew",
+    })
 }
 
 fn plan_for_people(repair: &Repair) -> String {

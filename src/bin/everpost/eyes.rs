@@ -2,13 +2,14 @@
 //!
 //! It never makes, locks, opens or changes a spool, and keeps no owner out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use everpost::control::wire::{EventLine, LetterLine};
 use everpost::control::{Client, ClientError};
 use everpost::inspect::{self, Look, Paused};
 use everpost::{Error, Incident, Seq, Status, exit};
+use tokio::sync::OnceCell;
 
 use crate::args::Cli;
 use crate::environment;
@@ -18,29 +19,38 @@ use crate::out::remark;
 use crate::target::connect;
 use crate::text::plain;
 
-/// How a spool is seen.
-#[derive(Clone, Debug)]
-pub(crate) enum Eyes {
-    /// Its owner answers.
-    Live(Client),
-    /// No owner answers; these are its files as they were at one moment.
-    Still(Arc<Mutex<Look>>),
+/// The eyes on one spool.
+#[derive(Debug)]
+pub(crate) struct Eyes {
+    spool: PathBuf,
+    /// The owner, if one answered.
+    owner: Option<Client>,
+    /// The files as they were at one moment, once they were looked at: with no owner, or after it
+    /// has gone in the midst.
+    still: OnceCell<Arc<Mutex<Look>>>,
 }
 
 impl Eyes {
-    /// Asks the owner if one answers, otherwise looks at the files.
+    /// Reaches the owner if one answers, otherwise looks at the files.
     pub(crate) async fn open(spool: &Path) -> Result<Self, Fault> {
-        match connect(spool).await {
-            Ok((client, _)) => return Ok(Self::Live(client)),
-            Err(ClientError::NoOwner { .. }) => {}
-            Err(why) => not_asked(&why),
+        let owner = match connect(spool).await {
+            Ok((client, _)) => Some(client),
+            Err(ClientError::NoOwner { .. }) => None,
+            Err(why) => {
+                let text = plain(&why.to_string());
+                remark(&format!("everpost: {text}; looking at the files instead"));
+                None
+            }
+        };
+        let eyes = Self {
+            spool: spool.to_owned(),
+            owner,
+            still: OnceCell::new(),
+        };
+        if eyes.owner.is_none() {
+            eyes.still().await?;
         }
-        let spool = spool.to_owned();
-        let look = blocking(move || inspect::look(&spool)).await?;
-        if look.is_disturbed() {
-            remark(DISTURBED);
-        }
-        Ok(Self::Still(Arc::new(Mutex::new(look))))
+        Ok(eyes)
     }
 
     /// As [`open`](Self::open); tells on standard error what no person has acknowledged yet.
@@ -51,95 +61,119 @@ impl Eyes {
         Ok(eyes)
     }
 
-    pub(crate) fn is_live(&self) -> bool {
-        matches!(self, Self::Live(_))
+    /// The owner, if it answers.
+    pub(crate) fn owner(&self) -> Option<&Client> {
+        self.owner.as_ref().filter(|_| !self.still.initialized())
     }
 
     /// The state of the queue. An owner knows its bound; `max_bytes` is shown if there is none.
     pub(crate) async fn status(&self, max_bytes: u64) -> Result<Status, Fault> {
-        match self {
-            Self::Live(client) => Ok(client.status().await?),
-            Self::Still(look) => with(look, move |look| Ok(look.status(max_bytes))).await,
+        if let Some(client) = self.owner()
+            && let Some(status) = unless_gone(client.status().await)?
+        {
+            return Ok(status);
         }
+        self.look(move |look| Ok(look.status(max_bytes))).await
     }
 
     /// The pause that the next owner will go on with; an owner has its own in its status.
     pub(crate) async fn paused(&self) -> Result<Option<Paused>, Fault> {
-        match self {
-            Self::Live(_) => Ok(None),
-            Self::Still(look) => with(look, |look| Ok(look.paused())).await,
+        if self.owner().is_some() {
+            return Ok(None);
         }
+        self.look(|look| Ok(look.paused())).await
     }
 
     /// Pending events after `after`; none is the end.
     pub(crate) async fn peek(&self, after: Seq, max: usize) -> Result<Vec<EventLine>, Fault> {
-        match self {
-            Self::Live(client) => Ok(client.peek(after, max).await?),
-            Self::Still(look) => {
-                with(look, move |look| {
-                    let found = look.peek(after, max)?;
-                    found.iter().map(EventLine::new).collect()
-                })
-                .await
-            }
+        if let Some(client) = self.owner()
+            && let Some(lines) = unless_gone(client.peek(after, max).await)?
+        {
+            return Ok(lines);
         }
+        self.look(move |look| {
+            let found = look.peek(after, max)?;
+            found.iter().map(EventLine::new).collect()
+        })
+        .await
     }
 
     /// Dead letters after `after`; none is the end.
     pub(crate) async fn letters(&self, after: Seq, max: usize) -> Result<Vec<LetterLine>, Fault> {
-        match self {
-            Self::Live(client) => Ok(client.dead_letters(after, max).await?),
-            Self::Still(look) => {
-                with(look, move |look| {
-                    let found = look.letters(after, max)?;
-                    found.iter().map(LetterLine::new).collect()
-                })
-                .await
-            }
+        if let Some(client) = self.owner()
+            && let Some(lines) = unless_gone(client.dead_letters(after, max).await)?
+        {
+            return Ok(lines);
         }
+        self.look(move |look| {
+            let found = look.letters(after, max)?;
+            found.iter().map(LetterLine::new).collect()
+        })
+        .await
     }
 
     pub(crate) async fn letter(&self, seq: Seq) -> Result<LetterLine, Fault> {
-        match self {
-            Self::Live(client) => Ok(client.dead_letter(seq).await?),
-            Self::Still(look) => with(look, move |look| LetterLine::new(&look.letter(seq)?)).await,
+        if let Some(client) = self.owner()
+            && let Some(letter) = unless_gone(client.dead_letter(seq).await)?
+        {
+            return Ok(letter);
         }
+        let letter = move |look: &mut Look| LetterLine::new(&look.letter(seq)?);
+        self.look(letter).await
     }
 
     /// All that is on record, and what is found and not on record yet, with the number 0.
     pub(crate) async fn incidents(&self) -> Result<Vec<Incident>, Fault> {
-        match self {
-            Self::Live(client) => Ok(client.incidents().await?),
-            Self::Still(look) => {
-                with(look, |look| {
-                    let mut all = look.record().to_vec();
-                    let unseen = look.status(0).incidents;
-                    all.extend(unseen.into_iter().filter(|incident| incident.number == 0));
-                    Ok(all)
-                })
-                .await
-            }
+        if let Some(client) = self.owner()
+            && let Some(incidents) = unless_gone(client.incidents().await)?
+        {
+            return Ok(incidents);
         }
+        self.look(|look| {
+            let mut all = look.record().to_vec();
+            let unseen = look.status(0).incidents;
+            all.extend(unseen.into_iter().filter(|incident| incident.number == 0));
+            Ok(all)
+        })
+        .await
+    }
+
+    /// The files as they are when this is called first.
+    async fn still(&self) -> Result<&Arc<Mutex<Look>>, Fault> {
+        let first = || async {
+            let spool = self.spool.clone();
+            let look = blocking(move || inspect::look(&spool)).await?;
+            if look.is_disturbed() {
+                remark(DISTURBED);
+            }
+            Ok(Arc::new(Mutex::new(look)))
+        };
+        self.still.get_or_try_init(first).await
+    }
+
+    /// Reads from the files, on a thread that may wait for a disk.
+    async fn look<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Look) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let look = Arc::clone(self.still().await?);
+        blocking(move || work(&mut look.lock().unwrap_or_else(PoisonError::into_inner))).await
+    }
+}
+
+/// The answer of an owner; none if it went away, so that the files say the rest.
+fn unless_gone<T>(answer: Result<T, ClientError>) -> Result<Option<T>, Fault> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(ClientError::NoOwner { .. } | ClientError::Broken { .. }) => Ok(None),
+        Err(ClientError::Refused { kind, .. }) if kind == "closed" => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// What is said of a look beside an owner that never stood still.
 pub(crate) const DISTURBED: &str = "everpost: an owner kept writing while the spool was looked \
     at; what is shown is of different moments, and damage is not looked for";
-
-/// Says why the owner, if there is one, was not asked.
-fn not_asked(why: &ClientError) {
-    let text = plain(&why.to_string());
-    remark(&format!("everpost: {text}; looking at the files instead"));
-}
-
-async fn with<T: Send + 'static>(
-    look: &Arc<Mutex<Look>>,
-    work: impl FnOnce(&mut Look) -> Result<T, Error> + Send + 'static,
-) -> Result<T, Fault> {
-    let look = Arc::clone(look);
-    blocking(move || work(&mut look.lock().unwrap_or_else(PoisonError::into_inner))).await
-}
 
 /// Does what waits for a disk where it holds nothing up.
 pub(crate) async fn blocking<T: Send + 'static>(

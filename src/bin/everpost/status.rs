@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
+use everpost::control::Client;
 use everpost::{FlusherState, Status};
 use tokio::time::Instant;
 
@@ -30,8 +31,8 @@ pub(crate) async fn status(cli: &Cli, args: &args::Status, out: Out) -> Result<(
         return watch(cli, out).await;
     }
     let (eyes, view) = look(cli).await?;
-    let view = match &eyes {
-        Eyes::Live(_) if is_moving(&view.status) => measured(&eyes, view).await?,
+    let view = match eyes.owner() {
+        Some(_) if is_moving(&view.status) => measured(&eyes, view).await?,
         _ => view,
     };
     show(&view, out)
@@ -47,7 +48,7 @@ async fn look(cli: &Cli) -> Result<(Eyes, View), Fault> {
     let eyes = Eyes::open(&environment::spool(cli)?).await?;
     let status = eyes.status(settings.max_bytes).await?;
     let sample = sample(&eyes, &status).await?;
-    let mut view = View::new(status, eyes.is_live(), sample);
+    let mut view = View::new(status, eyes.owner().is_some(), sample);
     view.paused = eyes.paused().await?;
     Ok((eyes, view))
 }
@@ -110,9 +111,9 @@ async fn watch(cli: &Cli, out: Out) -> Result<(), Fault> {
             () = signals.next() => return Ok(()),
         };
         screen(&view, out)?;
-        let ended = match eyes {
-            Eyes::Live(_) => follow(&eyes, view.sample, &mut signals, out).await?,
-            Eyes::Still(_) => wait_for_owner(&spool, &mut signals).await,
+        let ended = match eyes.owner() {
+            Some(client) => follow(&eyes, client, view.sample, &mut signals, out).await?,
+            None => wait_for_owner(&spool, &mut signals).await,
         };
         if ended {
             return Ok(());
@@ -123,13 +124,11 @@ async fn watch(cli: &Cli, out: Out) -> Result<(), Fault> {
 /// Shows what changes, until the owner goes (false) or a signal comes (true).
 async fn follow(
     eyes: &Eyes,
+    client: &Client,
     sample: Sample,
     signals: &mut Signals,
     out: Out,
 ) -> Result<bool, Fault> {
-    let Eyes::Live(client) = eyes else {
-        return Ok(false);
-    };
     let mut lines = client.watch().await?;
     let mut pace = Pace::default();
     let mut sample = sample;
