@@ -7,8 +7,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use everpost::exit;
 use everpost::sandbox::Sandbox;
+use everpost::{Event, Queue, exit};
 
 use crate::damage::{SMALL, damage_a_segment};
 use crate::incidents::{letter_files, with_letters};
@@ -285,4 +285,66 @@ async fn a_socket_that_is_left_over_is_no_hindrance() {
         (&status["live"], &status["pending"]),
         (&false.into(), &2.into())
     );
+}
+
+/// Gives everything in a directory to a user.
+fn hand_over(path: &Path, uid: u32) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            hand_over(&entry.unwrap().path(), uid);
+        }
+    }
+    std::os::unix::fs::chown(path, Some(uid), Some(uid)).unwrap();
+}
+
+/// A look of root at the spool of a service user left files in it that were root's.
+#[test]
+fn root_may_look_at_the_spool_of_another_user_and_leaves_nothing_in_it() {
+    let place = Place::new();
+    place.append(1, 3);
+    if fs::metadata(place.spool()).unwrap().uid() != 0 {
+        println!("SKIPPED: this is not root");
+        return;
+    }
+    hand_over(&place.spool(), 65_534);
+    changes_nothing(&place, "of another user, closed");
+    assert_eq!(place.run(&["export"]).expect(exit::DONE).lines().len(), 3);
+    fs::remove_dir_all(place.spool().join("journal")).unwrap();
+    changes_nothing(&place, "of another user, damaged");
+    let refused = place.run(&["repair", "--apply"]).expect(exit::USAGE);
+    assert!(refused.err.contains("belongs to user 65534"), "{refused:?}");
+    changes_nothing(&place, "of another user, not repaired");
+}
+
+/// A look beside an owner that writes all the time is put together from different moments: it
+/// raises no alarm of damage that is none. If the owner never rests for as long as a look takes, it
+/// says so; how busy the disk is decides on that here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_beside_an_owner_that_writes_raises_no_alarm() {
+    let place = Place::new();
+    let queue = Queue::builder(place.spool()).open().await.unwrap();
+    let writer = async {
+        loop {
+            let event = Event::json("1").unwrap();
+            queue.append(event).await.unwrap();
+        }
+    };
+    let looks = async {
+        for args in [&["status"][..], &["verify"]] {
+            let command = place.command(args).spawn().unwrap();
+            let ended = tokio::task::spawn_blocking(move || command.wait_with_output().unwrap());
+            let ended = ended.await.unwrap();
+            let err = String::from_utf8(ended.stderr).unwrap();
+            assert_eq!(ended.status.code(), Some(0), "{args:?}: {err}");
+            let is_said = err.starts_with("everpost: an owner kept writing");
+            assert!(
+                err.is_empty() || (is_said && err.lines().count() == 1),
+                "{err}"
+            );
+        }
+    };
+    tokio::select! {
+        () = looks => {}
+        () = writer => {}
+    }
 }

@@ -1,68 +1,11 @@
-//! Commands whose spool does not open in time, and those that are told twice to end.
+//! Commands without time to open the spool, and those that are told twice to end.
 
-use std::fs::{self, File};
 use std::process::Command;
 
 use everpost::exit;
 use everpost::sandbox::Sandbox;
 
-use crate::set_up::{Place, Running};
-
-/// Puts a pipe in the place of a file that opening reads: reading it waits for a writer.
-fn stuck(place: &Place) -> std::path::PathBuf {
-    place.append(1, 1);
-    let file = place.spool().join("spool.json");
-    fs::remove_file(&file).unwrap();
-    assert!(
-        Command::new("mkfifo")
-            .arg(&file)
-            .status()
-            .unwrap()
-            .success()
-    );
-    file
-}
-
-/// Starts a command and waits until it is in the midst of opening.
-fn opening(place: &Place, pipe: &std::path::Path, args: &[&str]) -> (Running, File) {
-    let running = place.start(args);
-    // Returns once there is a reader, which then waits for what is never written.
-    let writer = fs::OpenOptions::new().write(true).open(pipe).unwrap();
-    (running, writer)
-}
-
-/// The commands that catch signals did not look for them before the spool was open: on a disk that
-/// did not answer only `kill -9` ended them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_signal_ends_a_command_whose_spool_does_not_open() {
-    let sandbox = Sandbox::start().await.unwrap();
-    let place = Place::with(&sandbox);
-    let pipe = stuck(&place);
-    for (args, code) in [
-        (&["append"][..], exit::UNEXPECTED),
-        (&["import"], exit::UNEXPECTED),
-        (&["drain"], exit::PENDING),
-        (&["run"], exit::PENDING),
-    ] {
-        let (running, _writer) = opening(&place, &pipe, args);
-        running.signal("-TERM");
-        let ended = running.end().expect(code);
-        let told = "everpost: a signal came before the spool was open; nothing was done\n";
-        assert!(ended.err.starts_with(told), "{args:?}: {}", ended.err);
-        assert_eq!(ended.err.lines().count(), 2, "{}", ended.err);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_deadline_of_a_drain_counts_while_the_spool_does_not_open() {
-    let sandbox = Sandbox::start().await.unwrap();
-    let place = Place::with(&sandbox);
-    let pipe = stuck(&place);
-    let (running, _writer) = opening(&place, &pipe, &["drain", "--deadline", "1ms"]);
-    let ended = running.end().expect(exit::PENDING);
-    let told = "everpost: the deadline came before the spool was open";
-    assert!(ended.err.starts_with(told), "{}", ended.err);
-}
+use crate::set_up::Place;
 
 /// A drain without time said "0 events still pending" and ended with 6.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

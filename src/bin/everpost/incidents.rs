@@ -150,3 +150,25 @@ async fn acknowledge_at(target: &Target, args: &args::Incidents) -> Result<Vec<I
     after.retain(|incident| done.contains(&incident.number));
     Ok(after)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Place and text of an incident come from files and from an owner: neither may turn the text
+    /// on a terminal round, or begin a line of its own.
+    #[test]
+    fn an_incident_is_one_line_without_anything_a_terminal_would_obey() {
+        let json = r#"{"number":3,"time_ms":1764000000000,"kind":"foreign",
+            "place":"letters/\u202ea\u009b2J","what":"x\ny","missing":null,"acknowledged_ms":null}"#;
+        let incident: Incident = serde_json::from_str(json).unwrap();
+        assert_eq!(
+            line(&incident),
+            "3 (2025-11-24T16:00:00.000Z): letters/ a 2J: x y"
+        );
+        assert_eq!(
+            row(&incident),
+            "3  2025-11-24T16:00:00.000Z  foreign  letters/ a 2J: x y  (not acknowledged)\n"
+        );
+    }
+}

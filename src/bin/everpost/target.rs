@@ -217,3 +217,32 @@ fn code(kind: &str) -> u8 {
         _ => exit::UNEXPECTED,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    /// The commands that catch signals did not look for them before the spool was open: on a disk
+    /// that did not answer only `kill -9` ended them, and a deadline did not count.
+    #[tokio::test]
+    async fn a_signal_or_the_deadline_ends_a_command_whose_spool_does_not_open() {
+        let mut signals = Signals::catch().unwrap();
+        let by = Some(Instant::now());
+        let never = pending::<Result<(), Fault>>();
+        let late = in_time(never, &mut signals, exit::UNEXPECTED, by).await;
+        let late = late.unwrap_err();
+        let told = "the deadline came before the spool was open; nothing was done";
+        assert_eq!((late.code, late.text.as_str()), (exit::PENDING, told));
+
+        let pid = std::process::id().to_string();
+        let mut kill = std::process::Command::new("kill");
+        assert!(kill.args(["-TERM", &pid]).status().unwrap().success());
+        let never = pending::<Result<(), Fault>>();
+        let ended = in_time(never, &mut signals, exit::UNEXPECTED, None).await;
+        let ended = ended.unwrap_err();
+        let told = "a signal came before the spool was open; nothing was done";
+        assert_eq!((ended.code, ended.text.as_str()), (exit::UNEXPECTED, told));
+    }
+}
