@@ -34,13 +34,14 @@ use serde::Serialize;
 use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::event::{Event, Seq, StoredEvent, unix_ms};
-use crate::incident::{Finding, Incident};
+use crate::incident::{Finding, Incident, IncidentKind};
 use crate::ledger::{Ledger, LetterLedger};
 use crate::log::Read;
 use crate::log::codec::Memo;
 use crate::log::incidents::Record;
 use crate::log::letters::Letters;
 use crate::log::look::{Pending, Picture, undisturbed};
+use crate::log::marker;
 use crate::log::spool::ledger_of;
 use crate::log::spool::space::OWN_BYTES;
 use crate::sink::{Answer, PauseReason};
@@ -96,6 +97,8 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Flaw {
+    /// What kind of thing it is, as it is, or will be, on record; none if it cost nothing.
+    pub kind: Option<IncidentKind>,
     /// The file or directory, inside the spool.
     pub place: PathBuf,
     /// What is wrong with it. Never contains any of the content of an event.
@@ -105,6 +108,7 @@ pub struct Flaw {
 impl Flaw {
     fn of(finding: &Finding) -> Self {
         Self {
+            kind: Some(finding.kind),
             place: PathBuf::from(&finding.place),
             what: finding.what.clone(),
         }
@@ -185,6 +189,15 @@ pub fn look(spool: &Path) -> Result<Look, Error> {
         path: spool.to_owned(),
     })?;
     Ok(Look::new(picture, is_disturbed))
+}
+
+/// Whether there is a spool in this directory: not if the directory is missing, empty, or left over
+/// from the making of a spool that was interrupted. Reads the two small files that say so.
+///
+/// # Errors
+/// [`Error::NotASpool`], [`Error::FutureFormat`], [`Error::Damaged`], [`Error::Storage`].
+pub fn exists(spool: &Path) -> Result<bool, Error> {
+    Ok(marker::identify(spool)?.is_some())
 }
 
 impl Look {
@@ -362,6 +375,7 @@ impl Look {
         let segments = names(&self.spool.join("segments"))?;
         report.segments = segments.len() as u64;
         let notes = self.notes.iter().map(|what| Flaw {
+            kind: None,
             place: PathBuf::new(),
             what: what.clone(),
         });

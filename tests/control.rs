@@ -370,6 +370,9 @@ async fn what_is_not_documented_is_refused_with_a_kind() {
         ("GET", "/dead/7", 404, "no_such_letter"),
         ("POST", "/dead/7/retry", 404, "no_such_letter"),
         ("DELETE", "/dead/7", 404, "no_such_letter"),
+        ("POST", "/incidents/7/acknowledge", 404, "no_such_incident"),
+        ("POST", "/incidents/all/acknowledge", 400, "bad_request"),
+        ("GET", "/incidents/acknowledge", 405, "method_not_allowed"),
         ("POST", "/pause", 409, "no_sink"),
         ("POST", "/resume", 409, "no_sink"),
         ("POST", "/wake", 409, "no_sink"),
@@ -884,5 +887,41 @@ async fn what_a_killed_owner_acknowledged_is_safe_and_its_socket_is_replaced() {
         .map(|l| l.id)
         .collect();
     assert_eq!(ids, [id(1), id(2)]);
+    queue.close(Duration::ZERO).await.unwrap();
+}
+
+/// What an owner found was in its status, but could not be acknowledged while it ran.
+#[tokio::test]
+async fn incidents_are_listed_and_acknowledged_one_by_one_or_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = dir.path().join("spool");
+    let queue = Queue::builder(&spool).open().await.unwrap();
+    queue.append(Event::json("1").unwrap()).await.unwrap();
+    queue.close(Duration::ZERO).await.unwrap();
+    for entry in std::fs::read_dir(spool.join("journal")).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let queue = Queue::builder(&spool).open().await.unwrap();
+    let control = control::serve(&queue).await.unwrap();
+    let client = Client::new(&spool);
+    let listed = client.incidents().await.unwrap();
+    assert!(listed.len() > 1, "{listed:?}");
+    assert_eq!(listed, queue.status().incidents);
+    assert_eq!(client.acknowledge(Some(1)).await.unwrap(), 1);
+    assert_eq!(client.acknowledge(Some(1)).await.unwrap(), 0);
+    let unknown = client.acknowledge(Some(77)).await.unwrap_err();
+    assert_eq!(refusal(unknown), (404, "no_such_incident".to_owned()));
+    let rest = listed.len() as u64 - 1;
+    assert_eq!(client.status().await.unwrap().incidents, listed[1..]);
+    assert_eq!(client.acknowledge(None).await.unwrap(), rest);
+    assert!(client.status().await.unwrap().incidents.is_empty());
+    let after = client.incidents().await.unwrap();
+    assert_eq!(after.len(), listed.len());
+    assert!(
+        after
+            .iter()
+            .all(|incident| incident.acknowledged_ms.is_some())
+    );
+    control.close().await.unwrap();
     queue.close(Duration::ZERO).await.unwrap();
 }

@@ -11,10 +11,11 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use super::lines::{self, LINE_BYTES_MAX, Lines};
-use super::wire::{DrainLine, Entry, ErrorBody, EventLine, LetterLine};
+use super::wire::{Acknowledged, DrainLine, Entry, ErrorBody, EventLine, LetterLine};
 use super::{REQUEST_BYTES_MAX, SOCKET};
 use crate::error::Error;
 use crate::event::{Event, Receipt, Seq};
+use crate::incident::Incident;
 use crate::status::{Recovery, Status};
 
 /// How long an owner may take to answer, where it does not wait for something itself.
@@ -276,6 +277,38 @@ impl Client {
     /// If the future is dropped, it was either done or not.
     pub async fn discard(&self, seq: Seq) -> Result<(), ClientError> {
         self.order(Method::DELETE, &format!("/dead/{seq}")).await
+    }
+
+    /// All incidents on record, acknowledged or not, in order of their numbers.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn incidents(&self) -> Result<Vec<Incident>, ClientError> {
+        let listed = async {
+            let asked = self.ask(Method::GET, "/incidents", Vec::new()).await?;
+            asked.all().await
+        };
+        in_time(listed).await
+    }
+
+    /// Notes, durably, that a person has seen the incident of this number, or all. Gives how many
+    /// were not acknowledged before.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; the kinds `no_such_incident` and `storage`.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, it was either done or not.
+    pub async fn acknowledge(&self, number: Option<u64>) -> Result<u64, ClientError> {
+        let path = match number {
+            Some(number) => format!("/incidents/{number}/acknowledge"),
+            None => "/incidents/acknowledge".to_owned(),
+        };
+        let answer: Acknowledged = self.one(Method::POST, &path).await?;
+        Ok(answer.acknowledged)
     }
 
     /// Has the owner try now, and waits until what is pending at this moment has left the queue,

@@ -47,6 +47,9 @@
 //! | `GET /dead/{seq}` | one dead letter | 200, a `LetterLine` |
 //! | `POST /dead/{seq}/retry` | appends its event anew and removes the letter | 200, a `Receipt` |
 //! | `DELETE /dead/{seq}` | removes the letter and its event for ever | 204 |
+//! | `GET /incidents` | what was found wrong with the spool and is on record, in order of the numbers | 200, *lines*: [`Incident`](crate::Incident) |
+//! | `POST /incidents/{number}/acknowledge` | notes durably that a person has seen this one | 200, an [`Acknowledged`](wire::Acknowledged): `{"acknowledged":1}`, 0 if that was on record before |
+//! | `POST /incidents/acknowledge` | the same for all that are on record | 200, an `Acknowledged` |
 //! | `POST /drain?deadline_ms=60000` | tries now, and waits until everything that is pending at this moment has left the queue, or until the deadline; appends and delivery go on, also after it | 200, *lines*: [`DrainLine`](wire::DrainLine), the last with `done` |
 //! | `POST /pause` | stops delivery after the request in flight, also across restarts; answers when nothing is sent any more and the pause is on disk | 202, `{"accepted":true}` |
 //! | `POST /resume` | ends a pause, whatever its reason, and tries at once; answers when that is on disk | 202, the same |
@@ -74,7 +77,7 @@
 //! |---|---|---|
 //! | 400 | `bad_request` | the path, the query or the body is not as documented |
 //! | 400 | `invalid_event` | an event is not one JSON value; the line is named; nothing was appended |
-//! | 404 | `no_such_letter`, `no_such_endpoint` | |
+//! | 404 | `no_such_letter`, `no_such_incident`, `no_such_endpoint` | |
 //! | 405 | `method_not_allowed` | |
 //! | 408 | `too_slow` | the body did not come within [`BODY_TIME`] |
 //! | 409 | `no_sink` | the owner has no sink, so nothing can be delivered, paused or resumed |

@@ -14,13 +14,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::answer::{Answer, Refusal, json, line, lines};
-use super::wire::{Entry, EventLine, LetterLine};
+use super::wire::{Acknowledged, Entry, EventLine, LetterLine};
 use super::{
     APPENDS_MAX, BODY_TIME, DRAIN_DEFAULT, DRAIN_MAX, EVENTS_MAX, LIST_DEFAULT, LIST_MAX,
     PAGE_BYTES, REQUEST_BYTES_MAX, follow, wire,
 };
 use crate::error::Error;
 use crate::event::{Event, EventId, Seq};
+use crate::incident::Incident;
 use crate::queue::Queue;
 use crate::status::FlusherState;
 
@@ -61,6 +62,9 @@ pub fn router(queue: Queue) -> Router {
         .route("/dead", get(list))
         .route("/dead/{seq}", get(show).delete(discard))
         .route("/dead/{seq}/retry", post(retry))
+        .route("/incidents", get(incidents))
+        .route("/incidents/acknowledge", post(acknowledge_all))
+        .route("/incidents/{number}/acknowledge", post(acknowledge))
         .route("/drain", post(drain))
         .route("/pause", post(pause))
         .route("/resume", post(resume))
@@ -181,6 +185,36 @@ async fn retry(State(desk): Shared, seq: Named) -> Answer {
 async fn discard(State(desk): Shared, seq: Named) -> Answer {
     desk.queue.dead_letters().discard(seq?.0).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn incidents(State(desk): Shared) -> Answer {
+    let mut bytes = Vec::new();
+    // The record is bounded, and so is the answer.
+    for incident in desk.queue.incidents().list().await? {
+        bytes.extend(line(&incident)?);
+    }
+    Ok(lines(bytes))
+}
+
+async fn acknowledge(State(desk): Shared, number: Named) -> Answer {
+    let number = number?.0;
+    let incidents = desk.queue.incidents();
+    let is_there = |incident: &Incident| incident.number == number;
+    if !incidents.list().await?.iter().any(is_there) {
+        return Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            "no_such_incident",
+            format!("no such incident is on record. number=`{number}`"),
+            "list the incidents to see which there are",
+        ));
+    }
+    let acknowledged = incidents.acknowledge(Some(number)).await?;
+    json(StatusCode::OK, &Acknowledged { acknowledged })
+}
+
+async fn acknowledge_all(State(desk): Shared) -> Answer {
+    let acknowledged = desk.queue.incidents().acknowledge(None).await?;
+    json(StatusCode::OK, &Acknowledged { acknowledged })
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]

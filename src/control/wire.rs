@@ -201,6 +201,14 @@ impl LetterLine {
     }
 }
 
+/// How many incidents were acknowledged that had not been before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Acknowledged {
+    /// The number.
+    pub acknowledged: u64,
+}
+
 /// One line of the answer to `POST /drain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -9,7 +9,7 @@ use everpost::exit;
 use crate::set_up::Place;
 
 /// Limits so small that there are segments.
-const SMALL: &str = "journal_bytes = 65536\nmax_event_bytes = 16384\ntail_bytes = 8192\n\
+pub(crate) const SMALL: &str = "journal_bytes = 65536\nmax_event_bytes = 16384\ntail_bytes = 8192\n\
                      chunk_bytes = 4096\nsegment_bytes = 65536\n";
 
 /// Every file of the spool.
@@ -34,6 +34,28 @@ fn damage(path: &Path, at: usize) {
     let mut bytes = fs::read(path).unwrap();
     bytes[at..at + 64].fill(0xA5);
     fs::write(path, bytes).unwrap();
+}
+
+/// Damages the third chunk of the first segment.
+pub(crate) fn damage_a_segment(place: &Place) {
+    let segments = place.spool().join("segments");
+    let mut names: Vec<_> = fs::read_dir(segments)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    names.sort();
+    let db = names[0].join("db");
+    let mut bytes = fs::read(&db).unwrap();
+    // Wherever a copy of it lies: the first piece of the third chunk.
+    let magic = [0xF5, b'e', b'p', 2, b'c', 0, 0, 0, 0, 0, 0, 0, 2, 0, 0];
+    let places: Vec<usize> = (0..bytes.len() - 99)
+        .filter(|at| bytes[*at..].starts_with(&magic))
+        .collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at + 40..at + 60].fill(0xA5);
+    }
+    fs::write(&db, bytes).unwrap();
 }
 
 fn find(bytes: &[u8], text: &str) -> usize {
@@ -87,18 +109,13 @@ fn damage_in_the_journal_is_found_with_its_bounds_and_the_rest_is_saved() {
     assert!(
         verified
             .out
-            .starts_with("n=20 first=1 last=30 gaps=1 errs=1\n"),
+            .starts_with("n=20 first=1 last=30 gaps=1 errs=2\n"),
         "{}",
         verified.out
     );
     let planned = place.run(&["repair"]).expect(exit::DAMAGED);
-    assert!(
-        planned
-            .out
-            .contains("plan: events 11 to 20 cannot be read: counted as lost"),
-        "{}",
-        planned.out
-    );
+    let plan = "plan: events 11 to 20 cannot be read: counted as lost";
+    assert!(planned.out.contains(plan), "{}", planned.out);
     assert_eq!(files(&place.spool()), before);
     let repaired = place
         .run(&["repair", "--apply", "--json"])
@@ -114,24 +131,7 @@ fn damage_in_a_segment_is_found_with_its_bounds_and_read_around() {
     let mut place = Place::new();
     place.settings(SMALL);
     place.append(1, 3_000);
-    let segments = place.spool().join("segments");
-    let mut names: Vec<_> = fs::read_dir(segments)
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .collect();
-    names.sort();
-    let db = names[0].join("db");
-    let mut bytes = fs::read(&db).unwrap();
-    // Wherever a copy of it lies: the first piece of the third chunk.
-    let magic = [0xF5, b'e', b'p', 2, b'c', 0, 0, 0, 0, 0, 0, 0, 2, 0, 0];
-    let places: Vec<usize> = (0..bytes.len() - 99)
-        .filter(|at| bytes[*at..].starts_with(&magic))
-        .collect();
-    assert!(!places.is_empty());
-    for at in places {
-        bytes[at + 40..at + 60].fill(0xA5);
-    }
-    fs::write(&db, bytes).unwrap();
+    damage_a_segment(&place);
     let before = files(&place.spool());
     let report = place
         .run(&["verify", "--json"])
@@ -176,7 +176,7 @@ fn what_is_not_a_spool_is_told_from_what_is_damaged() {
     assert!(
         repaired
             .out
-            .starts_with("n=1 first=1 last=1 gaps=0 errs=0\n"),
+            .contains("\nn=1 first=1 last=1 gaps=0 errs=0\n"),
         "{}",
         repaired.out
     );

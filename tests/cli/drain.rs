@@ -93,7 +93,7 @@ async fn a_pause_on_request_holds_across_commands_until_it_is_resumed() {
         place.run(&["pause"]).expect(exit::DONE);
         let status = place.run(&["status"]).expect(exit::DONE);
         assert!(
-            status.out.contains("stopped; paused since"),
+            status.out.contains("no owner answers; paused since"),
             "{}",
             status.out
         );

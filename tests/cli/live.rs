@@ -52,7 +52,7 @@ async fn every_command_works_on_a_running_service() {
         "{}",
         second.err
     );
-    place.run(&["verify"]).expect(exit::IN_USE);
+    place.run(&["verify"]).expect(exit::DONE);
     service.stop().expect(exit::DONE);
     place.run(&["verify"]).expect(exit::DONE);
 }
@@ -77,20 +77,34 @@ async fn a_watcher_sees_the_service_work_and_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_owner_that_does_not_answer_is_named_by_its_pid() {
+async fn beside_an_owner_that_does_not_answer_looking_works_and_the_rest_names_its_pid() {
     let place = Place::new();
     let queue = Queue::builder(place.spool()).open().await.unwrap();
     queue.append(Event::json("1").unwrap()).await.unwrap();
     let pid = format!("pid=`{}`", std::process::id());
-    let args: [&[&str]; 8] = [
-        &["append"],
+    let looking: [&[&str]; 7] = [
         &["status"],
         &["peek"],
         &["export"],
         &["dead", "list"],
+        &["incidents"],
+        &["verify"],
+        &["repair"],
+    ];
+    for args in looking {
+        let ended = place.run(args).expect(exit::DONE);
+        assert_eq!(ended.err, "", "{args:?}");
+    }
+    assert_eq!(place.run(&["export"]).lines().len(), 1);
+    let woken = place.run(&["wake"]).expect(exit::DONE);
+    assert!(woken.out.starts_with("no owner answers; "), "{woken:?}");
+    let args: [&[&str]; 6] = [
+        &["append"],
         &["drain"],
         &["pause"],
-        &["verify"],
+        &["dead", "discard", "--all", "--yes"],
+        &["incidents", "--all"],
+        &["repair", "--apply"],
     ];
     for args in args {
         let ended = place.run(args).expect(exit::IN_USE);

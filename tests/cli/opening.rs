@@ -1,4 +1,4 @@
-//! Commands whose spool does not open in time, and those that are told twice to end.
+//! Commands without time to open the spool, and those that are told twice to end.
 
 use std::fs::{self, File};
 use std::process::Command;

@@ -54,7 +54,7 @@ async fn people_are_told_this() {
 
     assert_eq!(
         masked(&place.run(&["status"]).expect(exit::DONE).out),
-        "state        stopped; `everpost drain` or `everpost run` delivers\n\
+        "state        no owner answers; `everpost drain` or `everpost run` delivers\n\
          pending      1 event, 60 B; the oldest is <age> old\n\
          dead letters 1; see `everpost dead list`\n\
          disk         <bytes>\n\
@@ -97,8 +97,8 @@ fn programs_are_given_these_fields() {
     let place = Place::new();
     place.append(1, 1);
     let status = place.run(&["status", "--json"]).expect(exit::DONE).json();
-    let expected = "cursor dead_letters disk_bytes drain_ms flusher last_answer last_seq ledger \
-                    live max_bytes missing oldest_age_ms oldest_pending_ms paused pending \
+    let expected = "cursor dead_letters disk_bytes drain_ms flusher incidents last_answer last_seq \
+                    ledger letters live max_bytes missing oldest_age_ms oldest_pending_ms paused pending \
                     pending_bytes pending_bytes_exact rate_per_second requests storage_fault";
     assert_eq!(keys(&status), expected.split_whitespace().collect());
     let ledger = "appended dead delivered evicted expired lost";
@@ -106,8 +106,8 @@ fn programs_are_given_these_fields() {
     let event = place.run(&["peek", "--json"]).expect(exit::DONE).json();
     assert_eq!(keys(&event), "event id seq time_ms".split(' ').collect());
     let report = place.run(&["verify", "--json"]).expect(exit::DONE).json();
-    let expected = "bytes dead_letters errors events first last ledger missing notes oldest_ms \
-                    paused quarantine segments";
+    let expected = "bytes dead_letters disturbed errors events first incidents known last ledger \
+                    letters missing notes oldest_ms paused quarantine segments";
     assert_eq!(keys(&report), expected.split_whitespace().collect());
     let tally = place
         .feed(&["append", "--json"], "1\n")
@@ -128,7 +128,7 @@ fn a_wrong_command_line_names_what_is_wrong() {
     assert!(
         nowhere
             .err
-            .starts_with("everpost: there is no spool. path=`"),
+            .starts_with("everpost: there is no spool yet. path=`"),
         "{}",
         nowhere.err
     );

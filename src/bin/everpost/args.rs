@@ -114,8 +114,14 @@ pub(crate) enum Command {
 
     /// Reads the whole spool and checks every checksum and range; changes nothing.
     ///
-    /// The spool must not be in use. Ends with 4 if something is damaged or missing.
+    /// Ends with 4 if something is damaged or missing that is not on record yet. See `incidents` for
+    /// what is.
     Verify,
+
+    /// Shows what was found wrong with the spool; acknowledges it.
+    ///
+    /// Every command tells of it on standard error until a person has acknowledged it.
+    Incidents(Incidents),
 
     /// Shows what is damaged and what can be done; does it with --apply.
     Repair(Repair),
@@ -252,6 +258,17 @@ pub(crate) struct Change {
     /// question asked.
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Incidents {
+    /// Notes that a person has seen the incident of this number; can be given several times.
+    #[arg(long, value_name = "N", conflicts_with = "all")]
+    pub(crate) acknowledge: Vec<u64>,
+
+    /// Acknowledges all of them.
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 /// One dead letter, as it is named on the command line.

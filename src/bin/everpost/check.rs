@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use everpost::inspect::{self, Flaw, Report};
-use everpost::{Queue, Recovery, exit};
+use everpost::{Error, Incident, IncidentKind, Queue, Recovery, exit};
 use serde::Serialize;
 
 use crate::args::{self, Cli};
 use crate::environment;
+use crate::eyes::DISTURBED;
 use crate::fault::Fault;
-use crate::out::Out;
-use crate::target::no_spool;
-use crate::text::{bytes, count};
+use crate::incidents;
+use crate::out::{Out, remark};
+use crate::text::{bytes, count, plain};
 use crate::view::range;
 
 pub(crate) fn verify(cli: &Cli, out: Out) -> Result<(), Fault> {
@@ -20,15 +21,19 @@ pub(crate) fn verify(cli: &Cli, out: Out) -> Result<(), Fault> {
         out.text(&headline(&report))?;
     }
     out.line(&report)?;
+    if !out.json {
+        out.text(&findings(&report))?;
+    }
+    incidents::tell(&report.incidents);
     verdict(&report)
 }
 
 fn look(cli: &Cli) -> Result<Report, Fault> {
-    let spool = environment::spool(cli)?;
-    if !spool.exists() {
-        return Err(no_spool(&spool));
+    let report = inspect::verify(&environment::spool(cli)?)?;
+    if report.disturbed {
+        remark(DISTURBED);
     }
-    Ok(inspect::verify(&spool)?)
+    Ok(report)
 }
 
 fn verdict(report: &Report) -> Result<(), Fault> {
@@ -60,21 +65,28 @@ fn for_people(report: &Report) -> String {
     for missing in &report.missing {
         text.push_str(&format!("missing: {}\n", range(*missing)));
     }
+    text + &findings(report)
+}
+
+/// What is wrong, in rows.
+fn findings(report: &Report) -> String {
+    let mut text = String::new();
     flaws(&mut text, "error", &report.errors);
+    flaws(&mut text, "known", &report.known);
     flaws(&mut text, "note", &report.notes);
     for name in &report.quarantine {
-        text.push_str(&format!("quarantine: {name}\n"));
+        text.push_str(&format!("quarantine: {}\n", plain(name)));
     }
     text
 }
 
 fn flaws(text: &mut String, kind: &str, flaws: &[Flaw]) {
     for flaw in flaws {
-        text.push_str(&format!(
-            "{kind}: {}: {}\n",
-            flaw.place.display(),
-            flaw.what
-        ));
+        let place = match flaw.place.as_os_str().is_empty() {
+            true => String::new(),
+            false => format!("{}: ", plain(&flaw.place.to_string_lossy())),
+        };
+        text.push_str(&format!("{kind}: {place}{}\n", plain(&flaw.what)));
     }
 }
 
@@ -87,6 +99,9 @@ struct Repair {
     plan: Vec<String>,
     /// What opening the spool found and mended; none if it was not done.
     recovery: Option<Recovery>,
+    /// What was put on record, by opening the spool and by reading all of it; none if it was not
+    /// done.
+    incidents: Option<Vec<Incident>>,
     /// What was found afterwards; none if it was not done.
     after: Option<Report>,
 }
@@ -97,9 +112,11 @@ pub(crate) async fn repair(cli: &Cli, args: &args::Repair, out: Out) -> Result<(
         plan: plan(&before),
         before,
         recovery: None,
+        incidents: None,
         after: None,
     };
     if !args.apply {
+        incidents::tell(&repair.before.incidents);
         out.show(&repair, || plan_for_people(&repair))?;
         return match repair.before.is_sound() {
             true => Ok(()),
@@ -110,38 +127,61 @@ pub(crate) async fn repair(cli: &Cli, args: &args::Repair, out: Out) -> Result<(
             }
         };
     }
-    // Opening mends: that is what every owner does before it takes anything in.
-    let queue = Queue::builder(environment::spool(cli)?)
-        .settings(environment::settings(cli)?)
-        .open()
-        .await?;
-    let recovery = queue.recovery().clone();
-    queue.close(Duration::ZERO).await?;
+    let (recovery, incidents) = apply(cli, &repair.before).await?;
     let after = look(cli)?;
     out.show(
         &Repair {
             recovery: Some(recovery.clone()),
+            incidents: Some(incidents.clone()),
             after: Some(after.clone()),
             ..repair
         },
-        || done_for_people(&recovery, &after),
-    )
+        || done_for_people(&recovery, &incidents, &after),
+    )?;
+    if out.json {
+        incidents::tell(&after.incidents);
+    } else {
+        // The others were just shown.
+        let mut others = after.incidents.clone();
+        others.retain(|incident| !incidents.contains(incident));
+        incidents::tell(&others);
+    }
+    verdict(&after)
+}
+
+/// Opens the spool, which mends: that is what every owner does before it takes anything in. Then
+/// reads every pending event, since an opening does not, so that all that is damaged is on record.
+async fn apply(cli: &Cli, before: &Report) -> Result<(Recovery, Vec<Incident>), Fault> {
+    let told = incidents::last(&before.incidents);
+    let queue = Queue::builder(environment::spool(cli)?)
+        .settings(environment::settings(cli)?)
+        .open()
+        .await?;
+    let read = read_all(&queue).await;
+    let mut incidents = queue.incidents().list().await?;
+    let recovery = queue.recovery().clone();
+    queue.close(Duration::ZERO).await?;
+    read?;
+    let is_old =
+        |incident: &Incident| incident.number <= told || incident.acknowledged_ms.is_some();
+    incidents.retain(|incident| !is_old(incident));
+    Ok((recovery, incidents))
+}
+
+async fn read_all(queue: &Queue) -> Result<(), Error> {
+    let mut after = 0;
+    while let Some(last) = queue.peek(after, crate::events::PAGE).await?.last() {
+        after = last.seq;
+    }
+    Ok(())
 }
 
 fn plan(report: &Report) -> Vec<String> {
     let mut plan = Vec::new();
-    for flaw in &report.errors {
-        let place = flaw.place.display();
-        let what = if flaw.place.starts_with("segments") {
-            "is read around the damage, and moved to quarantine/ once the rest of it is delivered"
-        } else if flaw.place.starts_with("state") {
-            "is moved to quarantine/, and what can be read of it is saved into a new one"
-        } else if flaw.place.starts_with("journal") {
-            "is read around the damage, and used again once nothing in it is needed"
-        } else {
-            "is written again from its copy"
-        };
-        let line = format!("{place} {what}");
+    // What is on record was planned for when it was put there, and may stay for a while.
+    for flaw in report.errors.iter().chain(&report.known) {
+        let Some(deed) = deed(flaw) else { continue };
+        let line = format!("{} {deed}", plain(&flaw.place.to_string_lossy()));
         if !plan.contains(&line) {
             plan.push(line);
         }
@@ -155,6 +195,26 @@ fn plan(report: &Report) -> Vec<String> {
     plan
 }
 
+/// What is done about a flaw; none for events that cannot be read, of which the plan tells anyway.
+fn deed(flaw: &Flaw) -> Option<&'static str> {
+    let is_in = |name: &str| flaw.place.starts_with(name);
+    Some(match flaw.kind {
+        Some(IncidentKind::EventsMissing) => return None,
+        Some(IncidentKind::LettersMissing) => "are counted anew, and the difference is booked",
+        Some(IncidentKind::Gone) => "is made anew",
+        Some(IncidentKind::Foreign) => "is not read, and is moved to quarantine/",
+        Some(IncidentKind::Marker) => "is written again from its twin",
+        _ if is_in("segments") => {
+            "is read around the damage, and moved to quarantine/ once the rest of it is delivered"
+        }
+        _ if is_in("letters") => "is read around the damage; what can be read of it is kept",
+        _ if is_in("journal") => {
+            "is read around the damage, and used again once nothing in it is needed"
+        }
+        _ => "is moved to quarantine/ and begun anew",
+    })
+}
+
 fn plan_for_people(repair: &Repair) -> String {
     let mut text = for_people(&repair.before);
     if repair.plan.is_empty() {
@@ -166,10 +226,13 @@ fn plan_for_people(repair: &Repair) -> String {
     text
 }
 
-fn done_for_people(recovery: &Recovery, after: &Report) -> String {
+fn done_for_people(recovery: &Recovery, incidents: &[Incident], after: &Report) -> String {
     let mut text = String::new();
+    for incident in incidents {
+        text.push_str(&format!("on record: {}\n", incidents::line(incident)));
+    }
     for note in &recovery.notes {
-        text.push_str(&format!("done: {note}\n"));
+        text.push_str(&format!("done: {}\n", plain(note)));
     }
     text + &for_people(after)
 }

@@ -6,7 +6,9 @@ use everpost::exit;
 use crate::args::{Cli, Command};
 use crate::fault::Fault;
 use crate::out::{Out, remark};
-use crate::{append, check, dead, drain, events, orders, sandbox, service, shell, signals, status};
+use crate::{
+    append, check, dead, drain, events, incidents, orders, sandbox, service, shell, signals, status,
+};
 
 /// Runs the command line of this process.
 pub(crate) fn main() -> u8 {
@@ -35,7 +37,10 @@ fn run(cli: &Cli) -> Result<(), Fault> {
         .enable_all()
         .build()
         .map_err(|source| Fault::io("start the runtime", &source))?;
-    runtime.block_on(dispatch(cli))
+    let done = runtime.block_on(dispatch(cli));
+    // A thread that waits for a disk which does not answer keeps the command from nothing.
+    runtime.shutdown_background();
+    done
 }
 
 async fn dispatch(cli: &Cli) -> Result<(), Fault> {
@@ -54,6 +59,7 @@ async fn dispatch(cli: &Cli) -> Result<(), Fault> {
         Command::Resume => orders::resume(cli, out).await,
         Command::Wake => orders::wake(cli, out).await,
         Command::Verify => check::verify(cli, out),
+        Command::Incidents(args) => incidents::incidents(cli, args, out).await,
         Command::Repair(args) => check::repair(cli, args, out).await,
         Command::Sandbox(args) => sandbox::sandbox(args, out).await,
         Command::Completions { shell } => shell::completions(out, *shell),

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::args::{Change, Choice, Cli, Dead, Letter};
 use crate::environment;
+use crate::eyes::Eyes;
 use crate::fault::Fault;
 use crate::out::{Out, remark};
 use crate::target::Target;
@@ -21,15 +22,37 @@ pub(crate) const PAGE: usize = 16;
 const SHOWN: usize = 2_000;
 
 pub(crate) async fn dead(cli: &Cli, command: &Dead, out: Out) -> Result<(), Fault> {
+    match command {
+        Dead::List(choice) => list(&Eyes::open_and_tell(cli).await?, choice, out).await,
+        Dead::Show(choice) => show(&Eyes::open_and_tell(cli).await?, choice, out).await,
+        Dead::Retry(change) => open_and_alter(cli, change, Deed::Retry, out).await,
+        Dead::Discard(change) => open_and_alter(cli, change, Deed::Discard, out).await,
+    }
+}
+
+async fn open_and_alter(cli: &Cli, change: &Change, deed: Deed, out: Out) -> Result<(), Fault> {
     let target = Target::open(cli, environment::settings(cli)?, false).await?;
-    let result = match command {
-        Dead::List(choice) => list(&target, choice, out).await,
-        Dead::Show(choice) => show(&target, choice, out).await,
-        Dead::Retry(change) => alter(&target, change, Deed::Retry, out).await,
-        Dead::Discard(change) => alter(&target, change, Deed::Discard, out).await,
-    };
+    let result = alter(&target, change, deed, out).await;
     target.close().await?;
     result
+}
+
+/// Where letters are listed.
+trait Letters {
+    /// Letters after `after`; none is the end.
+    async fn page(&self, after: Seq) -> Result<Vec<LetterLine>, Fault>;
+}
+
+impl Letters for Eyes {
+    async fn page(&self, after: Seq) -> Result<Vec<LetterLine>, Fault> {
+        self.letters(after, PAGE).await
+    }
+}
+
+impl Letters for Target {
+    async fn page(&self, after: Seq) -> Result<Vec<LetterLine>, Fault> {
+        self.letters(after, PAGE).await
+    }
 }
 
 impl Choice {
@@ -65,14 +88,14 @@ impl Choice {
 
 /// Calls `each` for every letter that is chosen, in order.
 async fn each(
-    target: &Target,
+    letters: &impl Letters,
     choice: &Choice,
     mut each: impl FnMut(&LetterLine) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let mut unknown: Vec<Letter> = choice.letters.clone();
     let mut after = 0;
     loop {
-        let page = target.letters(after, PAGE).await?;
+        let page = letters.page(after).await?;
         let Some(last) = page.last() else { break };
         after = last.seq;
         for letter in &page {
@@ -136,20 +159,20 @@ fn line(letter: &LetterLine) -> String {
     format!("{seq}  {id}  {cause}: {}\n", said(&letter.answer))
 }
 
-async fn list(target: &Target, choice: &Choice, out: Out) -> Result<(), Fault> {
-    each(target, choice, |letter| {
+async fn list(eyes: &Eyes, choice: &Choice, out: Out) -> Result<(), Fault> {
+    each(eyes, choice, |letter| {
         out.show(&Summary::of(letter), || line(letter))
     })
     .await
 }
 
-async fn show(target: &Target, choice: &Choice, out: Out) -> Result<(), Fault> {
+async fn show(eyes: &Eyes, choice: &Choice, out: Out) -> Result<(), Fault> {
     if let (false, [Letter::Seq(seq)]) = (choice.all, choice.letters.as_slice()) {
         // One letter by its number needs no search.
-        let letter = target.letter(*seq).await?;
+        let letter = eyes.letter(*seq).await?;
         return out.show(&letter, || whole(&letter));
     }
-    each(target, choice, |letter| out.show(letter, || whole(letter))).await
+    each(eyes, choice, |letter| out.show(letter, || whole(letter))).await
 }
 
 fn whole(letter: &LetterLine) -> String {

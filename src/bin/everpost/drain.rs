@@ -16,10 +16,11 @@ use tokio::time::Instant;
 use crate::args::{Cli, Deadline};
 use crate::environment;
 use crate::fault::Fault;
+use crate::incidents;
 use crate::out::{Out, remark};
 use crate::service::log_to_stderr;
 use crate::signals::Signals;
-use crate::target::{connect, in_time, no_spool, why_not_live};
+use crate::target::{connect, in_time, must_exist, why_not_live};
 use crate::text::{count, duration};
 use crate::view;
 
@@ -35,9 +36,6 @@ const PACE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<(), Fault> {
     let spool = environment::spool(cli)?;
-    if !spool.exists() {
-        return Err(no_spool(&spool));
-    }
     let settings = environment::settings(cli)?;
     let began = Instant::now();
     let by = began + deadline.deadline.unwrap_or(FOR_EVER).min(FOR_EVER);
@@ -51,17 +49,21 @@ pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<()
                 queue: queue.clone(),
                 begun: false,
             };
-            let progress = Progress::new(queue.status(), out);
+            let before = queue.status();
+            incidents::tell(&before.incidents);
+            let told = incidents::last(&before.incidents);
+            let progress = Progress::new(before, out);
             let outcome = follow(source, progress, by, &mut signals).await;
-            queue.close(Duration::ZERO).await?;
+            let closed = queue.close(Duration::ZERO).await?;
+            incidents::tell_since(told, &closed.status.incidents);
             outcome?.report(out)
         }
         Err(in_use) => {
-            let client = match connect(&spool).await {
-                Ok(client) => client,
+            let (client, before) = match connect(&spool).await {
+                Ok(reached) => reached,
                 Err(why) => return Err(why_not_live(in_use, &why)),
             };
-            let before = client.status().await?;
+            incidents::tell(&before.incidents);
             let lines = client.drain(by - Instant::now()).await?;
             let progress = Progress::new(before, out);
             follow(Source::There(lines), progress, by, &mut signals)
@@ -73,6 +75,7 @@ pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<()
 
 /// Opens the spool to deliver from it; if somebody else owns it, says who.
 async fn here(spool: &std::path::Path, settings: Settings) -> Result<Result<Queue, Error>, Fault> {
+    must_exist(spool).await?;
     // An owner that runs has a sink of its own, so that one of ours is not needed for it.
     let sink = environment::sink();
     let builder = Queue::builder(spool).settings(settings);

@@ -3,10 +3,9 @@
 use everpost::control::wire::EventLine;
 
 use crate::args::{Cli, Export, Peek};
-use crate::environment;
+use crate::eyes::Eyes;
 use crate::fault::Fault;
 use crate::out::Out;
-use crate::target::Target;
 use crate::text::{cut, time};
 
 /// Events fetched at a time.
@@ -16,17 +15,11 @@ pub(crate) const PAGE: usize = 256;
 const SHOWN: usize = 100;
 
 pub(crate) async fn peek(cli: &Cli, peek: &Peek, out: Out) -> Result<(), Fault> {
-    let target = Target::open(cli, environment::settings(cli)?, false).await?;
-    let result = show(&target, peek.number, out).await;
-    target.close().await?;
-    result
-}
-
-async fn show(target: &Target, number: u64, out: Out) -> Result<(), Fault> {
-    let mut left = usize::try_from(number).unwrap_or(usize::MAX);
+    let eyes = Eyes::open_and_tell(cli).await?;
+    let mut left = usize::try_from(peek.number).unwrap_or(usize::MAX);
     let mut after = 0;
     while left > 0 {
-        let page = target.peek(after, left.min(PAGE)).await?;
+        let page = eyes.peek(after, left.min(PAGE)).await?;
         let Some(last) = page.last() else { break };
         after = last.seq;
         left = left.saturating_sub(page.len());
@@ -44,20 +37,18 @@ fn for_people(line: &EventLine) -> String {
 }
 
 pub(crate) async fn export(cli: &Cli, export: &Export, out: Out) -> Result<(), Fault> {
-    let target = Target::open(cli, environment::settings(cli)?, false).await?;
-    let result = if export.dead {
-        export_dead(&target, out).await
+    let eyes = Eyes::open_and_tell(cli).await?;
+    if export.dead {
+        export_dead(&eyes, out).await
     } else {
-        export_pending(&target, out).await
-    };
-    target.close().await?;
-    result
+        export_pending(&eyes, out).await
+    }
 }
 
-async fn export_pending(target: &Target, out: Out) -> Result<(), Fault> {
+async fn export_pending(eyes: &Eyes, out: Out) -> Result<(), Fault> {
     let mut after = 0;
     loop {
-        let page = target.peek(after, PAGE).await?;
+        let page = eyes.peek(after, PAGE).await?;
         let Some(last) = page.last() else {
             return Ok(());
         };
@@ -66,10 +57,10 @@ async fn export_pending(target: &Target, out: Out) -> Result<(), Fault> {
     }
 }
 
-async fn export_dead(target: &Target, out: Out) -> Result<(), Fault> {
+async fn export_dead(eyes: &Eyes, out: Out) -> Result<(), Fault> {
     let mut after = 0;
     loop {
-        let page = target.letters(after, crate::dead::PAGE).await?;
+        let page = eyes.letters(after, crate::dead::PAGE).await?;
         let Some(last) = page.last() else {
             return Ok(());
         };

@@ -5,6 +5,8 @@ use std::io;
 
 use everpost::{Error, exit};
 
+use crate::text::plain;
+
 /// An expected end of a command that is not success. A bug panics instead.
 #[derive(Debug)]
 pub(crate) struct Fault {
@@ -51,12 +53,12 @@ impl Fault {
     }
 }
 
-/// One line, or two with the hint.
+/// One line, or two with the hint. Parts of both may come from an owner, a path or a file.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "everpost: {}", self.text)?;
+        write!(f, "everpost: {}", plain(&self.text))?;
         match &self.hint {
-            Some(hint) => write!(f, "\nhint: {hint}"),
+            Some(hint) => write!(f, "\nhint: {}", plain(hint)),
             None => Ok(()),
         }
     }
@@ -75,7 +77,7 @@ impl From<Error> for Fault {
 /// The exit code of an error of the library.
 fn code(error: &Error) -> u8 {
     match error {
-        Error::InUse { .. } | Error::NotOwner { .. } => exit::IN_USE,
+        Error::InUse { .. } | Error::NotOwner { .. } | Error::Changing { .. } => exit::IN_USE,
         Error::Damaged { .. } | Error::FutureFormat { .. } => exit::DAMAGED,
         Error::Full { .. } => exit::FULL,
         Error::Storage { source, .. } => match source.kind() {
@@ -86,6 +88,7 @@ fn code(error: &Error) -> u8 {
         },
         Error::InvalidEvent { .. } | Error::TooLarge { .. } => exit::REFUSED,
         Error::NotASpool { .. }
+        | Error::NoSpool { .. }
         | Error::NotYours { .. }
         | Error::Unsafe { .. }
         | Error::Settings { .. }

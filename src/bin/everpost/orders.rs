@@ -5,14 +5,16 @@
 
 use std::time::Duration;
 
+use everpost::control::ClientError;
 use everpost::{Answer, Batch, Error, Outcome, Queue, Sink, Verdict};
 use serde::Serialize;
 
 use crate::args::Cli;
 use crate::environment;
 use crate::fault::Fault;
+use crate::incidents;
 use crate::out::Out;
-use crate::target::{Target, connect, no_spool, why_not_live};
+use crate::target::{Target, connect, must_exist, why_not_live};
 
 /// What was done.
 #[derive(Serialize)]
@@ -82,22 +84,23 @@ async fn closed(queue: &Queue, ordered: Result<(), Error>) -> Result<(), Fault> 
 
 pub(crate) async fn wake(cli: &Cli, out: Out) -> Result<(), Fault> {
     let spool = environment::spool(cli)?;
-    if !spool.exists() {
-        return Err(no_spool(&spool));
-    }
+    must_exist(&spool).await?;
     let order = "wake";
-    let settings = environment::settings(cli)?;
-    let target = Target::open(cli, settings, false).await?;
-    let live = target.is_live();
-    if let Target::Live(client) = &target {
-        client.wake().await?;
-    }
-    target.close().await?;
+    // A spool is not opened for this: with no owner there is no delivery to wake.
+    let live = match connect(&spool).await {
+        Ok((client, status)) => {
+            incidents::tell(&status.incidents);
+            client.wake().await?;
+            true
+        }
+        Err(ClientError::NoOwner { .. }) => false,
+        Err(why) => return Err(why.into()),
+    };
     out.show(&Done { order, live }, || {
         if live {
             "delivery tries again now\n".to_owned()
         } else {
-            "nobody delivers; `everpost drain` or `everpost run` tries at once\n".to_owned()
+            "no owner answers; `everpost drain` or `everpost run` tries at once\n".to_owned()
         }
     })
 }
@@ -105,15 +108,19 @@ pub(crate) async fn wake(cli: &Cli, out: Out) -> Result<(), Fault> {
 /// Opens the spool with a sink that takes nothing, or reaches its owner.
 async fn open(cli: &Cli) -> Result<Target, Fault> {
     let spool = environment::spool(cli)?;
-    if !spool.exists() {
-        return Err(no_spool(&spool));
-    }
+    must_exist(&spool).await?;
     let settings = environment::settings(cli)?;
     let builder = Queue::builder(&spool).settings(settings).sink(NoSink);
     match builder.open().await {
-        Ok(queue) => Ok(Target::Offline(queue)),
+        Ok(queue) => {
+            incidents::tell(&queue.status().incidents);
+            Ok(Target::Offline(queue))
+        }
         Err(error @ Error::InUse { .. }) => match connect(&spool).await {
-            Ok(client) => Ok(Target::Live(client)),
+            Ok((client, status)) => {
+                incidents::tell(&status.incidents);
+                Ok(Target::Live(client))
+            }
             Err(why) => Err(why_not_live(error, &why)),
         },
         Err(error) => Err(error.into()),

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 use serde::Serialize;
 
 use crate::fault::Fault;
+use crate::text::is_obeyed;
 
 /// Standard output, in the form the user chose. Each call is flushed.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,9 @@ impl Out {
                 .map_err(|source| Fault::io("write JSON", &io::Error::other(source)))?;
             lines.push(b'\n');
         }
+        if self.is_terminal() {
+            lines = for_a_terminal(lines);
+        }
         self.bytes(&lines)
     }
 
@@ -60,8 +64,42 @@ impl Out {
     }
 }
 
+/// The same JSON without anything a terminal would obey. What it would obey can only stand inside
+/// a string, where it can be written as a number too. A pipe gets every byte as it is.
+fn for_a_terminal(lines: Vec<u8>) -> Vec<u8> {
+    let Ok(text) = std::str::from_utf8(&lines) else {
+        return lines;
+    };
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\n' || !is_obeyed(c) {
+            escaped.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            escaped.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    escaped.into_bytes()
+}
+
 /// A line for the person at the terminal. That nobody reads it changes nothing.
 pub(crate) fn remark(text: &str) {
     let mut stderr = io::stderr().lock();
     let _ = writeln!(stderr, "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `--json` gave C1 controls and right-to-left marks to a terminal as they came (CASES C9).
+    #[test]
+    fn json_on_a_terminal_is_the_same_json_in_other_letters() {
+        let json = "[\"a\u{202E}\u{9b}b\",\"\u{1D173}\u{E9}\"]\n";
+        let shown = String::from_utf8(for_a_terminal(json.into())).unwrap();
+        assert_eq!(shown, "[\"a\\u202e\\u009bb\",\"\\ud834\\udd73\u{E9}\"]\n");
+        let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(parse(&shown), parse(json));
+    }
 }

@@ -11,6 +11,7 @@ use crate::append::{Feed, Form, Tally, open_lines};
 use crate::args::{Cli, Deadline, Intake};
 use crate::environment;
 use crate::fault::Fault;
+use crate::incidents;
 use crate::lines::Lines;
 use crate::notify;
 use crate::out::Out;
@@ -42,6 +43,12 @@ pub(crate) async fn run(cli: &Cli, deadline: &Deadline, out: Out) -> Result<(), 
     let queue = in_time(opening, &mut signals, exit::PENDING, None).await?;
     for note in &queue.recovery().notes {
         tracing::warn!("found while opening: {note}");
+    }
+    for incident in &queue.status().incidents {
+        tracing::error!(
+            "incident {}; see `everpost incidents`",
+            incidents::line(incident)
+        );
     }
     let control = match control::serve(&queue).await {
         Ok(control) => Some(control),

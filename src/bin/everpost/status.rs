@@ -4,15 +4,17 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
-use everpost::{FlusherState, Status, inspect};
+use everpost::control::Client;
+use everpost::{FlusherState, Status};
 use tokio::time::Instant;
 
 use crate::args::{self, Cli};
 use crate::environment;
+use crate::eyes::Eyes;
 use crate::fault::Fault;
 use crate::out::Out;
 use crate::signals::Signals;
-use crate::target::{Target, connect, no_spool};
+use crate::target::connect;
 use crate::view::{Sample, View};
 
 /// Events whose size is looked at.
@@ -28,12 +30,11 @@ pub(crate) async fn status(cli: &Cli, args: &args::Status, out: Out) -> Result<(
     if args.watch {
         return watch(cli, out).await;
     }
-    let (target, view) = look(cli).await?;
-    let view = match &target {
-        Target::Live(_) if is_moving(&view.status) => measured(&target, view).await?,
+    let (eyes, view) = look(cli).await?;
+    let view = match eyes.owner() {
+        Some(_) if is_moving(&view.status) => measured(&eyes, view).await?,
         _ => view,
     };
-    target.close().await?;
     show(&view, out)
 }
 
@@ -41,29 +42,22 @@ fn show(view: &View, out: Out) -> Result<(), Fault> {
     out.show(&view.for_programs(), || view.for_people())
 }
 
-/// Opens the spool, or reaches its owner, and looks.
-async fn look(cli: &Cli) -> Result<(Target, View), Fault> {
-    let spool = environment::spool(cli)?;
+/// Asks the owner, or looks at the files. Of the settings only the bound is used, to show it.
+async fn look(cli: &Cli) -> Result<(Eyes, View), Fault> {
     let settings = environment::settings(cli)?;
-    if !spool.exists() {
-        return Err(no_spool(&spool));
-    }
-    // Read before the spool is opened, and only a convenience: what stands in the way of it will
-    // stand in the way of the opening.
-    let paused = inspect::remembered_pause(&spool).ok().flatten();
-    let target = Target::open(cli, settings, false).await?;
-    let status = target.status().await?;
-    let sample = sample(&target, &status).await?;
-    let mut view = View::new(status, target.is_live(), sample);
-    view.paused = paused.filter(|_| !target.is_live());
-    Ok((target, view))
+    let eyes = Eyes::open(&environment::spool(cli)?).await?;
+    let status = eyes.status(settings.max_bytes).await?;
+    let sample = sample(&eyes, &status).await?;
+    let mut view = View::new(status, eyes.owner().is_some(), sample);
+    view.paused = eyes.paused().await?;
+    Ok((eyes, view))
 }
 
-async fn sample(target: &Target, status: &Status) -> Result<Sample, Fault> {
+async fn sample(eyes: &Eyes, status: &Status) -> Result<Sample, Fault> {
     if status.pending == 0 {
         return Ok(Sample::default());
     }
-    let events = target.peek(0, SAMPLE).await?;
+    let events = eyes.peek(0, SAMPLE).await?;
     Ok(Sample {
         events: events.len() as u64,
         bytes: events.iter().map(|e| e.event.as_str().len() as u64).sum(),
@@ -75,11 +69,11 @@ fn is_moving(status: &Status) -> bool {
     status.pending > 0 && status.flusher == FlusherState::Sending
 }
 
-async fn measured(target: &Target, before: View) -> Result<View, Fault> {
+async fn measured(eyes: &Eyes, before: View) -> Result<View, Fault> {
     let mut pace = Pace::default();
     pace.note(&before.status);
     tokio::time::sleep(MEASURE).await;
-    let status = target.status().await?;
+    let status = eyes.status(before.status.max_bytes).await?;
     pace.note(&status);
     let mut view = View::new(status, true, before.sample);
     view.rate = pace.rate();
@@ -112,15 +106,14 @@ async fn watch(cli: &Cli, out: Out) -> Result<(), Fault> {
     let mut signals = Signals::catch()?;
     let spool = environment::spool(cli)?;
     loop {
-        let (target, view) = look(cli).await?;
+        let (eyes, view) = tokio::select! {
+            looked = look(cli) => looked?,
+            () = signals.next() => return Ok(()),
+        };
         screen(&view, out)?;
-        let ended = match target {
-            Target::Live(_) => follow(&target, view.sample, &mut signals, out).await?,
-            Target::Offline(_) => {
-                // Given back at once: watching does not keep an owner from coming.
-                target.close().await?;
-                wait_for_owner(&spool, &mut signals).await
-            }
+        let ended = match eyes.owner() {
+            Some(client) => follow(&eyes, client, view.sample, &mut signals, out).await?,
+            None => wait_for_owner(&spool, &mut signals).await,
         };
         if ended {
             return Ok(());
@@ -130,14 +123,12 @@ async fn watch(cli: &Cli, out: Out) -> Result<(), Fault> {
 
 /// Shows what changes, until the owner goes (false) or a signal comes (true).
 async fn follow(
-    target: &Target,
+    eyes: &Eyes,
+    client: &Client,
     sample: Sample,
     signals: &mut Signals,
     out: Out,
 ) -> Result<bool, Fault> {
-    let Target::Live(client) = target else {
-        return Ok(false);
-    };
     let mut lines = client.watch().await?;
     let mut pace = Pace::default();
     let mut sample = sample;
@@ -163,7 +154,7 @@ async fn follow(
             continue;
         };
         if sample.events == 0 && status.pending > 0 {
-            sample = self::sample(target, &status).await?;
+            sample = self::sample(eyes, &status).await?;
         }
         let mut view = View::new(status, true, sample);
         // Its first event has left the queue since.

@@ -1,13 +1,17 @@
-//! The spool a command works on: opened here if nobody owns it, or reached through its owner.
+//! The spool a command changes: opened here if no process owns it, or reached through its owner.
 
-use everpost::control::wire::{EventLine, LetterLine};
+use everpost::control::wire::LetterLine;
 use everpost::control::{Client, ClientError, REQUEST_BYTES_MAX};
-use everpost::{Error, Event, OnFull, Queue, Receipt, Seq, Settings, Status, exit};
+use everpost::{
+    Error, Event, Incident, OnFull, Queue, Receipt, Seq, Settings, Status, exit, inspect,
+};
 use tokio::time::{Instant, sleep_until};
 
 use crate::args::Cli;
 use crate::environment;
+use crate::eyes::blocking;
 use crate::fault::Fault;
+use crate::incidents;
 use crate::signals::Signals;
 
 /// Whoever can do what is asked.
@@ -21,11 +25,22 @@ pub(crate) enum Target {
 
 impl Target {
     /// Opens the spool without a sink, or connects to its owner. A spool is made if `make` says
-    /// so and there is none.
+    /// so and there is none. Tells what no person has acknowledged yet.
     pub(crate) async fn open(cli: &Cli, settings: Settings, make: bool) -> Result<Self, Fault> {
+        let target = Self::open_quietly(cli, settings, make).await?;
+        incidents::tell(&target.status().await?.incidents);
+        Ok(target)
+    }
+
+    /// As [`open`](Self::open), and tells nothing.
+    pub(crate) async fn open_quietly(
+        cli: &Cli,
+        settings: Settings,
+        make: bool,
+    ) -> Result<Self, Fault> {
         let spool = environment::spool(cli)?;
-        if !make && !spool.exists() {
-            return Err(no_spool(&spool));
+        if !make {
+            must_exist(&spool).await?;
         }
         let mut settings = settings;
         if settings.on_full == OnFull::Block {
@@ -35,7 +50,7 @@ impl Target {
         match Queue::builder(&spool).settings(settings).open().await {
             Ok(queue) => Ok(Self::Offline(queue)),
             Err(error @ Error::InUse { .. }) => match connect(&spool).await {
-                Ok(client) => Ok(Self::Live(client)),
+                Ok((client, _)) => Ok(Self::Live(client)),
                 Err(why) => Err(why_not_live(error, &why)),
             },
             Err(error) => Err(error.into()),
@@ -53,18 +68,6 @@ impl Target {
         })
     }
 
-    /// Pending events after `after`; none is the end.
-    pub(crate) async fn peek(&self, after: Seq, max: usize) -> Result<Vec<EventLine>, Fault> {
-        match self {
-            Self::Offline(queue) => {
-                let found = queue.peek(after, max).await?;
-                let lines: Result<_, Error> = found.iter().map(EventLine::new).collect();
-                Ok(lines?)
-            }
-            Self::Live(client) => Ok(client.peek(after, max).await?),
-        }
-    }
-
     /// Dead letters after `after`; none is the end.
     pub(crate) async fn letters(&self, after: Seq, max: usize) -> Result<Vec<LetterLine>, Fault> {
         match self {
@@ -77,10 +80,19 @@ impl Target {
         }
     }
 
-    pub(crate) async fn letter(&self, seq: Seq) -> Result<LetterLine, Fault> {
+    /// All incidents on record.
+    pub(crate) async fn incidents(&self) -> Result<Vec<Incident>, Fault> {
         match self {
-            Self::Offline(queue) => Ok(LetterLine::new(&queue.dead_letters().show(seq).await?)?),
-            Self::Live(client) => Ok(client.dead_letter(seq).await?),
+            Self::Offline(queue) => Ok(queue.incidents().list().await?),
+            Self::Live(client) => Ok(client.incidents().await?),
+        }
+    }
+
+    /// Gives 0 if it was acknowledged before.
+    pub(crate) async fn acknowledge(&self, number: u64) -> Result<u64, Fault> {
+        match self {
+            Self::Offline(queue) => Ok(queue.incidents().acknowledge(Some(number)).await?),
+            Self::Live(client) => Ok(client.acknowledge(Some(number)).await?),
         }
     }
 
@@ -148,15 +160,21 @@ pub(crate) async fn in_time<T>(
     Err(Fault::new(code, text).hint(hint))
 }
 
-pub(crate) fn no_spool(spool: &std::path::Path) -> Fault {
-    let text = format!("there is no spool. path=`{}`", spool.display());
-    Fault::usage(text).hint("see --spool and EVERPOST_SPOOL; `everpost append` makes a new spool")
+/// Refuses where there is no spool yet, before an opening could make one.
+pub(crate) async fn must_exist(spool: &std::path::Path) -> Result<(), Fault> {
+    let path = spool.to_owned();
+    blocking(move || match inspect::exists(&path)? {
+        true => Ok(()),
+        false => Err(Error::NoSpool { path }),
+    })
+    .await
 }
 
-/// The client of the owner, if one answers.
-pub(crate) async fn connect(spool: &std::path::Path) -> Result<Client, ClientError> {
+/// The client of the owner, if one answers, and what it says of its queue.
+pub(crate) async fn connect(spool: &std::path::Path) -> Result<(Client, Status), ClientError> {
     let client = Client::new(spool);
-    client.status().await.map(|_| client)
+    let status = client.status().await?;
+    Ok((client, status))
 }
 
 /// The spool is in use and its owner cannot be asked.
@@ -194,8 +212,37 @@ fn code(kind: &str) -> u8 {
         "invalid_event" | "too_large" | "request_too_large" => exit::REFUSED,
         "full" => exit::FULL,
         "damaged" => exit::DAMAGED,
-        "no_such_letter" | "no_sink" => exit::USAGE,
+        "no_such_letter" | "no_such_incident" | "no_sink" => exit::USAGE,
         "busy" | "not_owner" => exit::IN_USE,
         _ => exit::UNEXPECTED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    /// The commands that catch signals did not look for them before the spool was open: on a disk
+    /// that did not answer only `kill -9` ended them, and a deadline did not count.
+    #[tokio::test]
+    async fn a_signal_or_the_deadline_ends_a_command_whose_spool_does_not_open() {
+        let mut signals = Signals::catch().unwrap();
+        let by = Some(Instant::now());
+        let never = pending::<Result<(), Fault>>();
+        let late = in_time(never, &mut signals, exit::UNEXPECTED, by).await;
+        let late = late.unwrap_err();
+        let told = "the deadline came before the spool was open; nothing was done";
+        assert_eq!((late.code, late.text.as_str()), (exit::PENDING, told));
+
+        let pid = std::process::id().to_string();
+        let mut kill = std::process::Command::new("kill");
+        assert!(kill.args(["-TERM", &pid]).status().unwrap().success());
+        let never = pending::<Result<(), Fault>>();
+        let ended = in_time(never, &mut signals, exit::UNEXPECTED, None).await;
+        let ended = ended.unwrap_err();
+        let told = "a signal came before the spool was open; nothing was done";
+        assert_eq!((ended.code, ended.text.as_str()), (exit::UNEXPECTED, told));
     }
 }

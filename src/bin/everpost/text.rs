@@ -51,8 +51,22 @@ pub(crate) fn time(time: SystemTime) -> String {
 /// What comes from outside, on one line and without anything a terminal would obey.
 pub(crate) fn plain(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if is_obeyed(c) { ' ' } else { c })
         .collect()
+}
+
+/// Whether a terminal, or what lays text out, does something else with it than to show it: controls
+/// (C0 and C1), separators of lines, and marks that are not seen, such as those that turn the
+/// direction of writing round (Unicode's categories Cc, Zl, Zp and Cf).
+pub(crate) fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{AD}' | '\u{600}'..='\u{605}' | '\u{61C}' | '\u{6DD}' | '\u{70F}'
+            | '\u{890}' | '\u{891}' | '\u{8E2}' | '\u{180E}' | '\u{200B}'..='\u{200F}'
+            | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'
+            | '\u{FFF9}'..='\u{FFFB}' | '\u{110BD}' | '\u{110CD}'
+            | '\u{13430}'..='\u{1343F}' | '\u{1BCA0}'..='\u{1BCA3}'
+            | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E007F}')
 }
 
 /// As [`plain`], at most so many characters.
@@ -85,5 +99,15 @@ mod tests {
     fn nothing_from_outside_reaches_the_terminal_as_a_command() {
         assert_eq!(cut("a\x1b[2Jb\nc", 5), "a [2J...");
         assert_eq!(cut("abc", 3), "abc");
+    }
+
+    /// Right-to-left marks and C1 controls reached the terminal as they came (CASES C9).
+    #[test]
+    fn marks_that_turn_text_round_and_c1_controls_are_blanked() {
+        assert_eq!(plain("a\u{202E}b\u{9b}2Jc\u{2066}\u{200F}d"), "a b 2Jc  d");
+        assert_eq!(
+            plain("\u{E9} \u{4E2D}\u{6587} \u{1F600}"),
+            "\u{E9} \u{4E2D}\u{6587} \u{1F600}"
+        );
     }
 }

@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use everpost::clock::{Clock as _, SystemClock};
 use everpost::inspect::Paused;
-use everpost::{Answer, FlusherState, PauseReason, SeqRange, Status};
+use everpost::{Answer, FlusherState, LetterLedger, PauseReason, SeqRange, Status};
 use serde_json::{Value, json};
 
+use crate::incidents;
 use crate::text::{bytes, count, cut, duration, time};
 
 /// Characters shown of what the API said.
@@ -123,6 +124,7 @@ impl View {
             ""
         };
         rows.push(("dead letters", format!("{}{hint}", status.dead_letters)));
+        rows.extend(letters(&status.letters).map(|books| ("letters", books)));
         let disk = format!(
             "{} of {}",
             bytes(status.disk_bytes),
@@ -134,10 +136,14 @@ impl View {
             rows.push(("missing", format!("{} (damaged)", self::range(*range))));
         }
         if let Some(fault) = &status.storage_fault {
-            rows.push(("disk fault", fault.clone()));
+            rows.push(("disk fault", cut(fault, SAID)));
         }
         if let Some(answer) = &status.last_answer {
             rows.push(("last answer", said(answer)));
+        }
+        for incident in &status.incidents {
+            let line = incidents::line(incident);
+            rows.push(("incident", format!("{line}; see `everpost incidents`")));
         }
         rows.iter()
             .map(|(name, text)| format!("{name:<13}{text}\n"))
@@ -147,12 +153,12 @@ impl View {
     fn state(&self) -> String {
         match (&self.status.flusher, &self.paused) {
             (FlusherState::Absent, Some(paused)) if !self.live => format!(
-                "stopped; paused since {}: {}",
+                "no owner answers; paused since {}: {}",
                 time(paused.since()),
                 why(paused.reason, &paused.last_error)
             ),
             (FlusherState::Absent, _) if !self.live => {
-                "stopped; `everpost drain` or `everpost run` delivers".to_owned()
+                "no owner answers; `everpost drain` or `everpost run` delivers".to_owned()
             }
             (state, _) => self::state(state, self.now),
         }
@@ -192,6 +198,16 @@ fn ledger(status: &Status) -> String {
         books.lost,
         books.pending()
     )
+}
+
+/// The books of dead letters, if they say that damage took some or brought some back.
+fn letters(books: &LetterLedger) -> Option<String> {
+    (books.lost > 0 || books.returned > 0).then(|| {
+        format!(
+            "held {}, retried {}, discarded {}, lost {}, returned {}",
+            books.held, books.retried, books.discarded, books.lost, books.returned
+        )
+    })
 }
 
 /// `events 3 to 7`.
