@@ -359,7 +359,8 @@ impl Shelf {
         Ok(segment)
     }
 
-    fn find_out(&mut self, finding: Finding) {
+    /// Keeps what was found until it is taken.
+    pub(crate) fn find_out(&mut self, finding: Finding) {
         self.findings.push(finding);
         self.has_found.store(true, Ordering::Release);
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::SpoolLog;
 use crate::error::Error;
 use crate::event::{Event, Seq, StoredEvent};
+use crate::incident::Finding;
 use crate::log::shelf::{Shelf, Shelved};
 use crate::log::{Read, ReadReply};
 use crate::status::SeqRange;
@@ -65,7 +66,8 @@ impl Sealed {
         }
     }
 
-    /// Reads from the segments until the batch is full or the tail begins.
+    /// Reads from the segments until the batch is full or the tail begins. What cannot be read goes
+    /// on record.
     pub(super) fn read(self, shelf: &mut Shelf, limit: &mut Limit) -> Result<Read, Error> {
         // Without the limit's word for it, no room is made for more than a usual batch.
         let mut events: Vec<StoredEvent> = Vec::with_capacity(limit.events.min(512));
@@ -85,10 +87,12 @@ impl Sealed {
                 Shelved::NotHere => self.tail_first - 1,
             };
             if events.is_empty() {
-                return Ok(Read::Missing(SeqRange {
+                let missing = SeqRange {
                     first: next,
                     last: gap_end,
-                }));
+                };
+                shelf.find_out(Finding::events("segments", missing, ""));
+                return Ok(Read::Missing(missing));
             }
             // What is before the gap first.
             limit.close();
