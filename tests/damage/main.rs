@@ -23,7 +23,7 @@ mod tests {
     use crate::bits::try_all;
     use crate::harm::{Dice, KINDS, class, harm};
     use crate::oracle::{ENDS, Lines, judge};
-    use crate::spool::{Base, copy};
+    use crate::spool::{Base, contents, copy, settings};
 
     fn number(name: &str, otherwise: u64) -> u64 {
         let text = std::env::var(name).ok();
@@ -110,6 +110,46 @@ mod tests {
             broken.is_empty(),
             "{} of {done} bits: {broken:?}",
             broken.len()
+        );
+    }
+
+    // What is not on record is not mended: the damage is all that still tells of it.
+    #[tokio::test]
+    async fn i13_nothing_is_mended_before_it_is_on_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = Base::make(dir.path(), "closed", 1, true).await;
+        let spool = &base.path;
+        std::fs::remove_file(spool.join("spool.copy.json")).unwrap();
+        std::fs::remove_dir_all(spool.join("journal")).unwrap();
+        // No record can be written where a directory is in its way.
+        std::fs::remove_file(spool.join("incidents")).unwrap();
+        std::fs::create_dir_all(spool.join("incidents.new/in the way")).unwrap();
+        let before = contents(spool);
+        let opened = everpost::Queue::builder(spool)
+            .settings(settings())
+            .open()
+            .await;
+        assert!(opened.is_err(), "it opens and has told nobody");
+        let mut after = contents(spool);
+        // Each opening writes its pid.
+        after.insert("lock".into(), before[std::path::Path::new("lock")].clone());
+        assert!(before == after, "changed before it was on record");
+        std::fs::remove_dir_all(spool.join("incidents.new")).unwrap();
+        let queue = everpost::Queue::builder(spool)
+            .settings(settings())
+            .open()
+            .await
+            .unwrap();
+        let places: Vec<_> = queue
+            .recovery()
+            .incidents
+            .iter()
+            .map(|i| &i.place)
+            .collect();
+        assert!(places.iter().any(|place| *place == "journal"), "{places:?}");
+        assert!(
+            places.iter().any(|place| *place == "spool.copy.json"),
+            "{places:?}"
         );
     }
 }

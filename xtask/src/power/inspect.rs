@@ -1,7 +1,7 @@
 //! Looks at a spool after a power cut, opens it and tells what is there, in a process of its own,
 //! so that a panic or a hang is the death of that process alone.
 
-mod look;
+pub(crate) mod look;
 
 use std::path::Path;
 use std::time::Duration;

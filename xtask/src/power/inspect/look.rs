@@ -18,7 +18,7 @@ const ALL: usize = 1_000_000;
 
 /// What a look saw.
 #[derive(Debug, Default)]
-pub(super) enum Seen {
+pub(crate) enum Seen {
     Found(Box<Found>, LetterLedger),
     /// It said that there is no spool yet.
     #[default]
@@ -56,7 +56,7 @@ pub(super) fn alone(
 }
 
 /// Looks beside an owner, which may be at work still: sealing, carrying, making files.
-pub(super) fn beside(spool: &Path, seed: u64, alarms: &mut Vec<String>) -> Seen {
+pub(crate) fn beside(spool: &Path, seed: u64, alarms: &mut Vec<String>) -> Seen {
     let mut own = Vec::new();
     let seen = both(spool, seed, &mut own);
     alarms.extend(
