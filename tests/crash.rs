@@ -19,7 +19,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use everpost::botanalytics::Botanalytics;
 use everpost::sandbox::{Accepted, Sandbox};
 use everpost::sink::key::KeySource;
-use everpost::{Event, EventId, Queue, Settings};
+use everpost::{Error, Event, EventId, Queue, Settings, inspect};
 
 /// Kills of one spool at the most.
 const STORY: u64 = 100;
@@ -211,6 +211,12 @@ async fn story(seed: u64, kills: u64, progress: impl Fn(u64)) -> Counts {
             acknowledged = n.parse().unwrap_or(acknowledged);
         }
         program.child.wait().unwrap();
+        // A kill damages nothing.
+        match inspect::verify(&spool) {
+            Ok(report) => assert!(report.is_sound() && !report.disturbed, "{report:?}"),
+            Err(Error::NoSpool { .. }) => assert_eq!(acknowledged, 0),
+            Err(error) => panic!("a look is refused: {error:?}"),
+        }
     }
     sandbox.come_back().await.unwrap();
     let mut last = Program::start(&spool, &sandbox, true);

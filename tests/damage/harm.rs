@@ -85,7 +85,7 @@ pub(crate) fn class(file: &Path) -> String {
     match file.iter().next().unwrap().to_str().unwrap() {
         "journal" => "journal".into(),
         "segments" => format!("segment/{name}"),
-        "state" => format!("state/{name}"),
+        "letters" => format!("letters/{name}"),
         _ => name.into_owned(),
     }
 }
@@ -105,7 +105,7 @@ fn random_file(dice: &mut Dice, spool: &Path) -> PathBuf {
             "journal",
             "segment/db",
             "segment/db",
-            "state/db",
+            "letters/db",
         ]
         .map(String::from),
     );
@@ -119,7 +119,7 @@ fn used_len(bytes: &[u8]) -> u64 {
     last.map_or(0, |last| last as u64 + 1)
 }
 
-/// Does one damage to the spool. `other` is a spool of somebody else.
+/// Does one damage to the spool. `other` is another queue's spool.
 pub(crate) fn harm(dice: &mut Dice, spool: &Path, other: &Path) -> Harm {
     let kind = *dice.pick(&KINDS);
     let file = random_file(dice, spool);
@@ -183,7 +183,10 @@ pub(crate) fn harm(dice: &mut Dice, spool: &Path, other: &Path) -> Harm {
         }
         Kind::OfAnotherSpool => {
             let mut files: Vec<_> = contents(other).into_keys().collect();
-            files.retain(|f| class(f) == class(&harm.file));
+            let same = |f: &PathBuf| class(f) == class(&harm.file);
+            if files.iter().any(same) {
+                files.retain(same);
+            }
             let theirs = dice.pick(&files);
             fs::copy(other.join(theirs), &path).unwrap();
             harm.detail = format!("theirs: {}", theirs.display());
@@ -194,9 +197,9 @@ pub(crate) fn harm(dice: &mut Dice, spool: &Path, other: &Path) -> Harm {
             for (n, name) in ["spool.json", "spool.copy.json"].into_iter().enumerate() {
                 if which == 2 || which == n as u64 {
                     let text = fs::read_to_string(spool.join(name)).unwrap();
-                    let text = text.replace("\"everpost_format\": 1", "\"everpost_format\": 2");
-                    assert!(text.contains("2"), "{text}");
-                    fs::write(spool.join(name), text).unwrap();
+                    let later = text.replace("\"everpost_format\": 2", "\"everpost_format\": 3");
+                    assert_ne!(later, text);
+                    fs::write(spool.join(name), later).unwrap();
                 }
             }
             harm.file =

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use everpost::{
-    Answer, Batch, Error, Ledger, Outcome, Queue, Recovery, Seq, SeqRange, Sink, StoredEvent,
-    Verdict,
+    Answer, Batch, Error, Incident, IncidentKind, Ledger, Outcome, Queue, Recovery, Seq, SeqRange,
+    Sink, StoredEvent, Verdict,
 };
 
 use crate::harm::{Harm, Kind};
+use crate::look::{Looked, check_opened, check_record};
 use crate::spool::{Base, EVENTS, REFUSED, contents, event, settings};
 
 const PATIENT: Duration = Duration::from_secs(20);
@@ -43,9 +44,18 @@ pub(crate) const ENDS: [End; 6] = [
     End::Undecidable,
 ];
 
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)*) => {
+        if !$condition {
+            return Err($crate::oracle::Broken(format!($($text)*)));
+        }
+    };
+}
+pub(crate) use ensure;
+
 /// What was wrong.
 #[derive(Debug)]
-pub(crate) struct Broken(String);
+pub(crate) struct Broken(pub(crate) String);
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,15 +127,7 @@ impl Sink for Taker {
     }
 }
 
-macro_rules! ensure {
-    ($condition:expr, $($text:tt)*) => {
-        if !$condition {
-            return Err(Broken(format!($($text)*)));
-        }
-    };
-}
-
-fn check_events(base: &Base, events: &[StoredEvent], what: &str) -> Result<(), Broken> {
+pub(crate) fn check_events(base: &Base, events: &[StoredEvent], what: &str) -> Result<(), Broken> {
     let mut before = 0;
     for stored in events {
         let seq = stored.seq;
@@ -149,12 +151,13 @@ fn check_books(ledger: Ledger) -> Result<(), Broken> {
     Ok(())
 }
 
-async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> Result<T, Broken> {
+pub(crate) async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> Result<T, Broken> {
     let ended = tokio::time::timeout(PATIENT, work).await;
     ended.map_err(|_| Broken(format!("{what} hangs")))
 }
 
-/// Opens the damaged spool, takes everything out of it, and opens it again.
+/// Looks at the damaged spool, opens it, takes everything out of it, and opens it again; and looks
+/// in between.
 pub(crate) async fn judge(
     base: &Base,
     harm: &Harm,
@@ -163,10 +166,15 @@ pub(crate) async fn judge(
 ) -> Result<End, Broken> {
     let before = contents(spool);
     lines.take();
+    let looked = Looked::at(base, spool)?;
     let builder = Queue::builder(spool).settings(settings());
     let queue = match in_time("opening", builder.open()).await? {
         Ok(queue) => queue,
         Err(error @ (Error::Damaged { .. } | Error::FutureFormat { .. })) => {
+            ensure!(
+                looked.is_refused_like(&error),
+                "refused ({error}), and a look says {looked:?}"
+            );
             let mut after = contents(spool);
             // Each opening writes its pid, and the ballast is nobody's data.
             for name in ["lock", "ballast"] {
@@ -188,15 +196,16 @@ pub(crate) async fn judge(
     };
     let recovery = queue.recovery().clone();
     check_books(queue.status().ledger)?;
-    // Looking reports nothing as lost and changes nothing.
     let seen = in_time("peeking", queue.peek(0, 10_000)).await?;
     let seen = seen.map_err(|error| Broken(format!("peeking: {error}")))?;
     check_events(base, &seen, "peek")?;
     let letters_whole = check_letters(base, &queue, &recovery).await?;
+    check_opened(&looked, &queue, &seen).await?;
     ensure!(
         queue.close(Duration::ZERO).await.is_ok(),
         "it does not close"
     );
+    Looked::at(base, spool)?.check_again(&looked)?;
 
     let taker = Taker::default();
     let builder = Queue::builder(spool)
@@ -235,15 +244,19 @@ pub(crate) async fn judge(
         queue.status().ledger
     );
     ensure!(
-        queue.recovery().missing.is_empty(),
+        queue.recovery().missing.is_empty() && queue.recovery().incidents.is_empty(),
         "there is still something missing: {:?}",
         queue.recovery()
     );
+    check_record(&queue, &recovery, &lost_ranges(&said)).await?;
     queue
         .close(Duration::ZERO)
         .await
         .map_err(|error| Broken(format!("closing at last: {error}")))?;
-    let remarked = !recovery.notes.is_empty() || !recovery.missing.is_empty();
+    let last = Looked::at(base, spool)?;
+    ensure!(last.is_sound(), "there is no end of it: {last:?}");
+    looked.check_quarantine(&before, spool)?;
+    let remarked = !recovery.notes.is_empty() || !recovery.incidents.is_empty();
     Ok(match end {
         End::Whole if remarked || !letters_whole => End::Mended,
         end => end,
@@ -262,8 +275,11 @@ async fn check_letters(base: &Base, queue: &Queue, recovery: &Recovery) -> Resul
             Err(Error::Damaged { .. }) => whole = false,
             Err(Error::NoSuchLetter { .. }) => {
                 whole = false;
-                let said = recovery.notes.iter().any(|note| note.contains("letter"));
-                ensure!(said, "letter {seq} is silently gone: {recovery:?}");
+                let is_said = |i: &Incident| i.kind == IncidentKind::LettersMissing;
+                ensure!(
+                    recovery.incidents.iter().any(is_said),
+                    "letter {seq} is silently gone: {recovery:?}"
+                );
             }
             Err(error) => return Err(Broken(format!("letter {seq}: {error}"))),
         }
@@ -297,9 +313,9 @@ fn account(
         .collect();
     lost.sort_unstable();
     let before = recovery
-        .notes
+        .incidents
         .iter()
-        .find(|note| note.contains("the books are gone"));
+        .find(|i| i.what.contains("the books are gone"));
     let unbooked = before.map_or(0, |_| ledger.lost - lost.len() as u64);
     ensure!(
         lost.len() as u64 + unbooked == ledger.lost,
@@ -326,11 +342,8 @@ fn account(
     let suffix = (unsaid[0]..=EVENTS).eq(unsaid.iter().copied());
     let at = [&harm.file, &harm.with];
     if !base.closed && suffix && at.iter().any(|file| file.starts_with("journal")) {
-        let said = recovery
-            .notes
-            .iter()
-            .any(|note| note.contains("journal file"));
-        if said {
+        let is_said = |i: &Incident| i.place.starts_with("journal");
+        if recovery.incidents.iter().any(is_said) {
             return Ok(End::Remarked);
         }
         // One page holds several commits.

@@ -100,7 +100,8 @@ impl Base {
             queue.append(event(spool, n)).await.unwrap();
         }
         queue.close(Duration::ZERO).await.unwrap();
-        // Opened again, sled has snapshots, and the journal more than one generation.
+        // Opened again, the journal has more than one generation, and there is a record: of this.
+        fs::remove_file(live.join("spool.copy.json")).unwrap();
         let queue = Queue::builder(&live)
             .settings(settings())
             .sink(Scripted)
@@ -137,6 +138,30 @@ impl Base {
             ledger,
             closed,
         }
+    }
+}
+
+/// As if a file or directory had been changed long ago: a look waits until what was changed a moment
+/// ago is not new any more.
+pub(crate) fn make_old(path: &Path) {
+    let then = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs::File::open(path).unwrap().set_modified(then).unwrap();
+}
+
+/// Copies a directory with everything in it, all of it old.
+pub(crate) fn copy_old(from: &Path, to: &Path) {
+    copy(from, to);
+    let mut dirs = vec![to.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                make_old(&path);
+            }
+        }
+        make_old(&dir);
     }
 }
 

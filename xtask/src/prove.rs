@@ -2,6 +2,7 @@
 //! what they counted as one table.
 
 mod bench;
+mod check;
 mod evidence;
 mod report;
 mod suites;
@@ -20,6 +21,7 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const USAGE: &str = "\
 cargo xtask prove --quick | --long [--suite NAME]... [--seed N] [--json] [--write]
+cargo xtask prove --check
 
   --quick     some minutes
   --long      up to 90 minutes: ten times as much of everything
@@ -28,7 +30,8 @@ cargo xtask prove --quick | --long [--suite NAME]... [--seed N] [--json] [--writ
   --json      prints the rows as JSON lines in place of the table
   --write     writes docs/evidence.md; only with all suites
   --points    power: so many power cuts for each model instead
-  --workload  power: only this workload, and what follows from it";
+  --workload  power: only this workload, and what follows from it
+  --check     says whether docs/evidence.md is about the code as it is; exit 0 or 1";
 
 /// How much is to be done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -96,6 +99,9 @@ pub(crate) fn prove(args: &[String]) -> ExitCode {
             println!("  {:12}{}", suite.name, suite.what);
         }
         return ExitCode::SUCCESS;
+    }
+    if args == ["--check"] {
+        return check::check();
     }
     let wish = match parse(args) {
         Ok(parsed) => parsed,

@@ -1,5 +1,7 @@
-//! Opens a spool after a power cut and tells what is there, in a process of its own, so that a
-//! panic or a hang is the death of that process alone.
+//! Looks at a spool after a power cut, opens it and tells what is there, in a process of its own,
+//! so that a panic or a hang is the death of that process alone.
+
+pub(crate) mod look;
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,26 +22,39 @@ const PROBE: Name = Name {
 /// What an inspection tells.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Told {
-    /// What was found, and again after one more append, a close and an opening.
-    Found(Box<Found>, Box<Found>),
+    /// What was found, and again after one more append, a close and an opening; and what is wrong
+    /// with the looks in between.
+    Found(Box<Found>, Box<Found>, Vec<String>),
     /// What failed.
     Refused(String),
 }
 
-/// Inspects a spool.
+/// Inspects a spool: a look, an opening, a look beside the owner that does nothing, an append, a
+/// close, and the same once more.
 pub(crate) fn inspect(spool: &Path, workload: Workload, seed: u64) -> Told {
-    let look = || -> Result<Told, Error> {
+    let mut alarms = Vec::new();
+    let mut whole = || -> Result<(Found, Found), Error> {
+        let seen = look::alone("before all", spool, seed, &mut alarms)?;
         let first = open(spool, workload, seed)?;
         let found = found(&first, seed)?;
+        look::compare("the first opening", &seen, &found, &first, &mut alarms);
+        let seen = look::beside(spool, seed, &mut alarms);
+        look::compare("an idle owner", &seen, &found, &first, &mut alarms);
         first.append_blocking(event(seed, PROBE, (0, 1))?)?;
         close(&first)?;
         drop(first);
+        let seen = look::alone("after a close", spool, seed, &mut alarms)?;
         let second = open(spool, workload, seed)?;
         let again = self::found(&second, seed)?;
+        look::compare("the second opening", &seen, &again, &second, &mut alarms);
         close(&second)?;
-        Ok(Told::Found(Box::new(found), Box::new(again)))
+        look::alone("at last", spool, seed, &mut alarms)?;
+        Ok((found, again))
     };
-    look().unwrap_or_else(|error| Told::Refused(format!("{error}: {error:?}")))
+    match whole() {
+        Ok((first, second)) => Told::Found(Box::new(first), Box::new(second), alarms),
+        Err(error) => Told::Refused(format!("{error}: {error:?}; {alarms:?}")),
+    }
 }
 
 fn open(spool: &Path, workload: Workload, seed: u64) -> Result<Queue, Error> {
@@ -85,6 +100,10 @@ fn found(queue: &Queue, seed: u64) -> Result<Found, Error> {
     found.dead_letters = status.dead_letters;
     found.missing = [status.missing, recovery.missing.clone()].concat();
     found.notes = recovery.notes.clone();
+    let incidents = recovery.incidents.iter().chain(&status.incidents);
+    found.incidents = incidents
+        .map(|i| format!("{}: {}", i.place, i.what))
+        .collect();
     Ok(found)
 }
 

@@ -181,6 +181,9 @@ struct Outcome {
     told: String,
 }
 
+/// What the two openings found, and what is wrong with the looks.
+type Inspected = (Found, Found, Vec<String>);
+
 struct Suite {
     plan: Plan,
     this: PathBuf,
@@ -388,9 +391,10 @@ impl Suite {
             }
             Ok(_mounted) => match self.inspect(stage, &cut.scene)? {
                 Err(fault) => (vec![fault], false),
-                Ok((first, second)) => {
+                Ok((first, second, alarms)) => {
                     let mut faults = expected.check(&first);
                     faults.extend(check_second(&first, &second));
+                    faults.extend(alarms.iter().map(|text| Fault::new(Kind::Look, text)));
                     (faults, !first.notes.is_empty())
                 }
             },
@@ -416,11 +420,7 @@ impl Suite {
         })
     }
 
-    fn inspect(
-        &self,
-        stage: &Stage,
-        scene: &Scene,
-    ) -> Result<Result<(Found, Found), Fault>, Failure> {
+    fn inspect(&self, stage: &Stage, scene: &Scene) -> Result<Result<Inspected, Fault>, Failure> {
         let out = tempfile::tempfile()?;
         let mut child = Command::new(&self.this)
             .args(["power-inspect", scene.workload.name()])
@@ -438,7 +438,7 @@ impl Suite {
         let mut said = String::new();
         read_from_start(out, &mut said)?;
         Ok(match serde_json::from_str(&said) {
-            Ok(Told::Found(first, second)) => Ok((*first, *second)),
+            Ok(Told::Found(first, second, alarms)) => Ok((*first, *second, alarms)),
             Ok(Told::Refused(text)) => Err(Fault::new(Kind::Refused, text)),
             Err(_) => Err(Fault::new(Kind::Panic, format!("ended with {status}"))),
         })
@@ -591,6 +591,7 @@ fn count(outcomes: &[Outcome], report: &mut Report) {
     report.count("reordered", with(&[Kind::Reordered]));
     report.count("unreported", with(&[Kind::Gap]));
     report.count("panics", with(&[Kind::Panic]));
+    report.count("false alarms", with(&[Kind::Alarm, Kind::Look]));
     let others = with(&[Kind::Books, Kind::Refused, Kind::Hang]);
     if others > 0 {
         report.count("otherwise wrong", others);

@@ -32,6 +32,8 @@ pub(crate) struct Found {
     pub(crate) dead_letters: u64,
     pub(crate) missing: Vec<SeqRange>,
     pub(crate) notes: Vec<String>,
+    /// What was put on record.
+    pub(crate) incidents: Vec<String>,
     /// Pending events in the order they were read; without a name if altered.
     pub(crate) events: Vec<(Seq, Option<(Name, Group)>)>,
     pub(crate) letters: Vec<(Seq, Option<Name>)>,
@@ -74,8 +76,12 @@ pub(crate) enum Kind {
     Reordered,
     /// The cursor, the dead letters or the books say what is not so.
     Books,
-    /// A gap that nobody was told of, or one reported that power cuts must not make.
+    /// A gap that is not told, or one reported that power cuts must not make.
     Gap,
+    /// Something was put on record: a power cut damages nothing.
+    Alarm,
+    /// A look changed a byte, raised an alarm, or saw something else than the opening.
+    Look,
     /// The queue does not open, or not go on afterwards.
     Refused,
     /// Opening or reading took too long.
@@ -151,6 +157,9 @@ impl Expected {
     pub(crate) fn check(&self, found: &Found) -> Vec<Fault> {
         let mut faults = Vec::new();
         check_gaps(found, &mut faults);
+        for incident in &found.incidents {
+            faults.push(Fault::new(Kind::Alarm, incident.clone()));
+        }
         check_books(found, &mut faults);
         self.check_order(found, &mut faults);
         self.check_pending(found, &mut faults);
@@ -438,6 +447,13 @@ mod tests {
         let mut torn = found();
         torn.events[2].1 = Some((name(6), (0, 2)));
         assert_eq!(kinds(&marks(), &torn), [Kind::Reordered]);
+    }
+
+    #[test]
+    fn what_was_put_on_record_is_a_false_alarm() {
+        let mut found = found();
+        found.incidents.push("journal: it was cut".to_owned());
+        assert_eq!(kinds(&marks(), &found), [Kind::Alarm]);
     }
 
     #[test]

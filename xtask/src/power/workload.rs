@@ -1,6 +1,8 @@
 //! What programs do with a queue while their disk is being recorded. Each runs in a process of
 //! its own, which this binary is too, and says in marks what it was told.
 
+mod sessions;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::str::FromStr;
@@ -42,13 +44,21 @@ pub(crate) enum Workload {
     Create,
     /// As `Drain` with burying, killed with SIGKILL eight times and started again.
     Kill,
+    /// As `Drain` with burying, while a thread looks at the spool all the time.
+    Beside,
+    /// Opened again and again for a few events, and closed or dropped.
+    Sessions,
+    /// The same, each time under other bounds.
+    Settings,
+    /// Many letters, thrown away or appended again in one go.
+    Letters,
     /// What every nested recording does: open what a power cut left, and go on.
     Resume,
 }
 
 impl Workload {
     /// All that are recorded from an empty disk.
-    pub(crate) const FRESH: [Self; 11] = [
+    pub(crate) const FRESH: [Self; 15] = [
         Self::Append,
         Self::Group,
         Self::Import,
@@ -60,6 +70,10 @@ impl Workload {
         Self::Evict,
         Self::Create,
         Self::Kill,
+        Self::Beside,
+        Self::Sessions,
+        Self::Settings,
+        Self::Letters,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -75,6 +89,10 @@ impl Workload {
             Self::Evict => "evict",
             Self::Create => "create",
             Self::Kill => "kill x8",
+            Self::Beside => "looks beside",
+            Self::Sessions => "sessions",
+            Self::Settings => "other settings",
+            Self::Letters => "many letters",
             Self::Resume => "cut again",
         }
     }
@@ -189,6 +207,10 @@ impl Program {
                     Ok(self.marks.write(&Mark::Safe)?)
                 }
                 Workload::Bury => self.deliver(spool, 200, Refuse::SOME).await,
+                Workload::Beside => self.beside(spool).await,
+                Workload::Sessions => self.sessions(spool, false).await,
+                Workload::Settings => self.sessions(spool, true).await,
+                Workload::Letters => self.many_letters(spool).await,
                 Workload::Kill => self.deliver(spool, 100_000, Refuse::SOME).await,
                 Workload::Resume => self.deliver(spool, 25, Refuse::SOME).await,
             }
@@ -332,10 +354,15 @@ impl Program {
         self.drain(&queue).await
     }
 
-    async fn drain(&self, queue: &Queue) -> Result<(), Failure> {
+    async fn wait_until_drained(&self, queue: &Queue) -> Result<(), Failure> {
         let mut watch = queue.watch();
         let drained = watch.wait_for(|status| status.pending == 0);
         tokio::time::timeout(Duration::from_secs(60), drained).await?;
+        Ok(())
+    }
+
+    async fn drain(&self, queue: &Queue) -> Result<(), Failure> {
+        self.wait_until_drained(queue).await?;
         queue.close(Duration::ZERO).await?;
         Ok(())
     }
@@ -387,6 +414,9 @@ impl Refuse {
     const SOME: Self = Self { some: true };
 }
 
+/// Events that were refused once.
+type Cured = Arc<Mutex<BTreeSet<Name>>>;
+
 /// Takes batches and says which; often asks to come back later.
 struct Receiver {
     seed: u64,
@@ -394,7 +424,7 @@ struct Receiver {
     refuse: Refuse,
     shut: Arc<AtomicBool>,
     /// Refused once, and taken from now on.
-    cured: Arc<Mutex<BTreeSet<Name>>>,
+    cured: Cured,
     rng: Mutex<fastrand::Rng>,
 }
 

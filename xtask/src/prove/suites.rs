@@ -100,15 +100,11 @@ pub(crate) const SUITES: [Suite; 13] = [
     },
     Suite {
         name: "damage",
-        what: "Random harm to every kind of file of a spool. Nothing altered is delivered, and \
-               what is gone is reported with its exact range.",
-        how: How::Tests(|plan| {
-            vec![
-                Run::of("damage")
-                    .with("DAMAGE_TRIALS", plan.either(1_000, 4_000))
-                    .with("DAMAGE_SEED", plan.seed),
-            ]
-        }),
+        what: "Random harm to every kind of file of a spool, and one flipped bit wherever a reader \
+               begins; a look before and after every opening. Nothing altered is delivered, what is \
+               gone is reported with its exact range, a look changes nothing and says what the \
+               opening finds.",
+        how: How::Tests(damage),
     },
     Suite {
         name: "soak",
@@ -186,6 +182,24 @@ fn kills(plan: &Plan) -> Vec<Run> {
     let mut runs = vec![crash(plan.seed).on_disk(), crash(plan.seed + 1_000)];
     runs.extend(traced("kill_points", plan));
     runs
+}
+
+/// In the long run the flipped bits are divided among several processes, each with places of its own.
+fn damage(plan: &Plan) -> Vec<Run> {
+    let trials = Run::of("damage").only("i8_");
+    let trials = trials
+        .with("DAMAGE_TRIALS", plan.either(1_000, 4_000))
+        .with("DAMAGE_SEED", plan.seed);
+    let bits = |n| {
+        Run::of("damage")
+            .only("i11_")
+            .with("DAMAGE_BITS", plan.either(400, 6_000))
+            .with("DAMAGE_SEED", plan.seed + n)
+    };
+    let parts = plan.either(1, 4);
+    std::iter::once(trials)
+        .chain((0..parts).map(bits))
+        .collect()
 }
 
 fn syscalls(plan: &Plan) -> Vec<Run> {
