@@ -44,6 +44,7 @@ use crate::log::look::{Pending, Picture, undisturbed};
 use crate::log::marker;
 use crate::log::spool::ledger_of;
 use crate::log::spool::space::OWN_BYTES;
+use crate::settings::Settings;
 use crate::sink::{Answer, PauseReason};
 use crate::status::{FlusherState, SeqRange, Status};
 
@@ -169,6 +170,7 @@ pub struct Look {
     ledger: Ledger,
     missing: Vec<SeqRange>,
     memo: Memo,
+    settings: Settings,
     record: Record,
     findings: Vec<Finding>,
     notes: Vec<String>,
@@ -213,6 +215,7 @@ impl Look {
             letters: picture.letters,
             leaving: picture.leaving,
             memo: picture.memo,
+            settings: picture.settings.unwrap_or_default(),
             record: picture.record,
             findings: if is_disturbed {
                 Vec::new()
@@ -231,11 +234,11 @@ impl Look {
         self.is_disturbed
     }
 
-    /// The state of the queue as its next owner will find it. `max_bytes` is the bound to show;
-    /// nothing is held against it. Among the incidents are those that are not on record yet, with
-    /// the number 0.
+    /// The state of the queue as its next owner will find it. `max_bytes` is the bound of its last
+    /// owner, or the default if that is not known. Among the incidents are those that are not on
+    /// record yet, with the number 0.
     #[must_use]
-    pub fn status(&mut self, max_bytes: u64) -> Status {
+    pub fn status(&mut self) -> Status {
         let ballast = std::fs::symlink_metadata(self.spool.join("ballast"));
         let ballast = ballast.map_or(0, |meta| meta.len());
         let oldest = self
@@ -256,7 +259,7 @@ impl Look {
                 + self.letters.bytes()
                 + ballast
                 + OWN_BYTES,
-            max_bytes,
+            max_bytes: self.settings.max_bytes,
             missing: self.missing.clone(),
             incidents: self.incidents(),
             storage_fault: None,

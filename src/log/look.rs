@@ -19,6 +19,7 @@ use super::codec::Memo;
 use super::frame::LetterNote;
 use super::incidents::Record;
 use super::journal::{self, Seen};
+use super::kept_settings;
 use super::letters::Letters;
 use super::marker::{self, Identity};
 use super::memo;
@@ -27,6 +28,7 @@ use super::shelf::{Row, segment_place};
 use crate::error::Error;
 use crate::event::{Event, EventId, Seq};
 use crate::incident::{Finding, IncidentKind};
+use crate::settings::Settings;
 use crate::status::SeqRange;
 
 pub(crate) use pending::Pending;
@@ -41,6 +43,8 @@ pub(crate) struct Picture {
     pub(crate) row: Row,
     pub(crate) letters: Letters,
     pub(crate) memo: Memo,
+    /// Those of the last owner, if they can be read.
+    pub(crate) settings: Option<Settings>,
     pub(crate) recovered: Recovered,
     /// The books of dead letters, as they balance with what was found.
     pub(crate) letter_books: LetterNote,
@@ -70,6 +74,7 @@ impl Picture {
         });
         let (mut journal, (mut row, letters)) = (journal?, stores?);
         let (memo, damaged_memo) = memo::read(spool, letters.old_memo.as_deref())?;
+        let (settings, damaged_settings) = kept_settings::read(spool)?;
         let recovered = put_together(&mut journal, &mut row, &identity)?;
         let mut findings: Vec<Finding> = identity.finding.iter().cloned().collect();
         findings.extend(damaged_record);
@@ -77,6 +82,7 @@ impl Picture {
         findings.extend(row.findings.iter().cloned());
         findings.extend(letters.findings.iter().cloned());
         findings.extend(damaged_memo);
+        findings.extend(damaged_settings);
         findings.extend(missing_events(
             &recovered,
             &row,
@@ -92,6 +98,7 @@ impl Picture {
             row,
             letters,
             memo,
+            settings,
             recovered,
             letter_books: LetterNote::default(),
             leaving: Vec::new(),

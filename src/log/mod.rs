@@ -21,6 +21,7 @@ pub(crate) mod frame;
 pub(crate) mod guard;
 pub(crate) mod incidents;
 pub(crate) mod journal;
+pub(crate) mod kept_settings;
 pub(crate) mod letter;
 pub(crate) mod letters;
 pub(crate) mod look;

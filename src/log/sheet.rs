@@ -31,10 +31,10 @@ pub(crate) enum Sheet {
 /// Reads a sheet; if it has no name yet, the one that was about to take it.
 pub(crate) fn read(dir: &Path, name: &str) -> Result<Sheet, Error> {
     match read_file(&dir.join(name))? {
-        Sheet::Missing => match read_file(&new_path(dir, name))? {
-            // It was being written for the first time.
-            Sheet::Damaged => Ok(Sheet::Missing),
-            found => Ok(found),
+        Sheet::Missing => match read_file(&new_path(dir, name)) {
+            // It was being written for the first time: nobody was told yet that it is there.
+            Ok(Sheet::Damaged) | Err(_) => Ok(Sheet::Missing),
+            found => found,
         },
         found => Ok(found),
     }

@@ -219,7 +219,7 @@ async fn who_may_read_may_look() {
 }
 
 /// A look applied the settings it was given, and the spool changed its size with each `status`
-/// (CASES A16).
+/// (CASES A16). A look shows the bound of the last owner, whatever it is given.
 #[test]
 fn a_look_applies_no_settings() {
     let mut place = Place::new();
@@ -227,11 +227,18 @@ fn a_look_applies_no_settings() {
     place.append(1, 1);
     place.env.clear();
     changes_nothing(&place, "made with settings, seen without");
+    assert_eq!(bound(&place), 1 << 20);
     let place_without = Place::new();
     place_without.append(1, 1);
     let mut with = place_without;
     with.settings("max_bytes = 1048576\n");
     changes_nothing(&with, "made without settings, seen with them");
+    assert_eq!(bound(&with), 1 << 30);
+}
+
+fn bound(place: &Place) -> u64 {
+    let status = place.run(&["status", "--json"]).expect(exit::DONE).json();
+    status["max_bytes"].as_u64().unwrap()
 }
 
 /// A loop of `status` kept `run` from starting in 17 of 20 tries (CASES B6).

@@ -133,7 +133,7 @@ impl Looked {
 
 fn saw(spool: &Path) -> Result<Saw, Error> {
     let mut look = look(spool)?;
-    let status = look.status(0);
+    let status = look.status();
     let unseen: Vec<&Incident> = status.incidents.iter().collect();
     let mut letters = BTreeMap::new();
     for seq in REFUSED {

@@ -57,7 +57,7 @@ impl Eyes {
     pub(crate) async fn open_and_tell(cli: &Cli) -> Result<Self, Fault> {
         let spool = environment::spool(cli)?;
         let eyes = Self::open(&spool).await?;
-        incidents::tell(&eyes.status(0).await?.incidents);
+        incidents::tell(&eyes.status().await?.incidents);
         Ok(eyes)
     }
 
@@ -66,14 +66,14 @@ impl Eyes {
         self.owner.as_ref().filter(|_| !self.still.initialized())
     }
 
-    /// The state of the queue. An owner knows its bound; `max_bytes` is shown if there is none.
-    pub(crate) async fn status(&self, max_bytes: u64) -> Result<Status, Fault> {
+    /// The state of the queue.
+    pub(crate) async fn status(&self) -> Result<Status, Fault> {
         if let Some(client) = self.owner()
             && let Some(status) = unless_gone(client.status().await)?
         {
             return Ok(status);
         }
-        self.look(move |look| Ok(look.status(max_bytes))).await
+        self.look(|look| Ok(look.status())).await
     }
 
     /// The pause that the next owner will go on with; an owner has its own in its status.
@@ -81,7 +81,7 @@ impl Eyes {
         if self.owner().is_some() {
             return Ok(None);
         }
-        self.look(|look| Ok(look.paused())).await
+        self.look(move |look| Ok(look.paused())).await
     }
 
     /// Pending events after `after`; none is the end.
@@ -129,9 +129,9 @@ impl Eyes {
         {
             return Ok(incidents);
         }
-        self.look(|look| {
+        self.look(move |look| {
             let mut all = look.record().to_vec();
-            let unseen = look.status(0).incidents;
+            let unseen = look.status().incidents;
             all.extend(unseen.into_iter().filter(|incident| incident.number == 0));
             Ok(all)
         })

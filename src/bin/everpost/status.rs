@@ -42,11 +42,10 @@ fn show(view: &View, out: Out) -> Result<(), Fault> {
     out.show(&view.for_programs(), || view.for_people())
 }
 
-/// Asks the owner, or looks at the files. Of the settings only the bound is used, to show it.
+/// Asks the owner, or looks at the files.
 async fn look(cli: &Cli) -> Result<(Eyes, View), Fault> {
-    let settings = environment::settings(cli)?;
     let eyes = Eyes::open(&environment::spool(cli)?).await?;
-    let status = eyes.status(settings.max_bytes).await?;
+    let status = eyes.status().await?;
     let sample = sample(&eyes, &status).await?;
     let mut view = View::new(status, eyes.owner().is_some(), sample);
     view.paused = eyes.paused().await?;
@@ -73,7 +72,7 @@ async fn measured(eyes: &Eyes, before: View) -> Result<View, Fault> {
     let mut pace = Pace::default();
     pace.note(&before.status);
     tokio::time::sleep(MEASURE).await;
-    let status = eyes.status(before.status.max_bytes).await?;
+    let status = eyes.status().await?;
     pace.note(&status);
     let mut view = View::new(status, true, before.sample);
     view.rate = pace.rate();

@@ -21,6 +21,7 @@ use crate::log::disk::{Disk, create_private_dir};
 use crate::log::guard::Guarded;
 use crate::log::incidents::Record;
 use crate::log::journal::{FILES, Journal, LETTERS_BYTES};
+use crate::log::kept_settings;
 use crate::log::look::Picture;
 use crate::log::piece::Layout;
 use crate::log::recovery::Recovered;
@@ -80,6 +81,7 @@ impl SpoolLog {
             mut row,
             mut letters,
             memo,
+            settings: kept,
             recovered,
             letter_books,
             leaving,
@@ -155,6 +157,7 @@ impl SpoolLog {
         }
         log.letters_changed();
         log.resume()?;
+        log.keep_settings(kept.as_ref())?;
         log.dir.keep();
         let missing = log.missing.clone();
         let took = log.clock.monotonic().saturating_sub(began);
@@ -168,6 +171,18 @@ impl SpoolLog {
                 took,
             },
         ))
+    }
+
+    /// Writes down the settings if they are not those that are `kept`: for looks.
+    fn keep_settings(&self, kept: Option<&Settings>) -> Result<(), Error> {
+        if kept == Some(&self.settings) {
+            return Ok(());
+        }
+        match kept_settings::write(self.dir.path(), &self.settings) {
+            // A full disk must not keep the spool shut for what no owner needs.
+            Err(error) if error.is_out_of_room() => Ok(()),
+            other => other,
+        }
     }
 
     /// Begins a new generation in the journal, sealing first if there is no room to begin in.

@@ -113,7 +113,7 @@ fn compare_looks(report: &Report, found: &Found, letters: LetterLedger, alarms: 
 /// What a look sees, in the words of an opening.
 fn seen(spool: &Path, seed: u64) -> Result<(Found, LetterLedger, bool), Error> {
     let mut look = look(spool)?;
-    let status = look.status(0);
+    let status = look.status();
     let mut found = Found {
         cursor: status.cursor,
         last_seq: status.last_seq,
