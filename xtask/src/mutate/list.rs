@@ -500,7 +500,7 @@ pub(crate) const BREAKS: &[Break] = &[
         find: "said.is_some_and(|said| said != is)",
         put: "said.is_some_and(|said| said != is && false)",
         target: LIB,
-        first: &["log::"],
+        first: &["log::letters", "log::segment", "log::piece", "log::shelf"],
     },
     Break {
         what: "puts nothing on record when it opens",

@@ -79,6 +79,8 @@ fn both(spool: &Path, seed: u64, alarms: &mut Vec<String>) -> Seen {
         }
         (Err(Error::Changing { .. }), Ok(_) | Err(Error::Changing { .. }))
         | (Ok(_), Err(Error::Changing { .. })) => Seen::Disturbed,
+        // It was made between the two.
+        (Err(Error::NoSpool { .. }), Ok(_)) => Seen::Disturbed,
         (report, found) => {
             let text = format!("a look is refused: {:?} {:?}", report.err(), found.err());
             alarms.push(text);
