@@ -338,10 +338,12 @@ fn account(
             End::Reported
         });
     }
-    // After a kill nothing outside the journal knows how far it went.
+    // After a kill nothing outside the journal knows for certain how far it went; after a close the
+    // witness does, unless the same harm took that too.
     let suffix = (unsaid[0]..=EVENTS).eq(unsaid.iter().copied());
     let at = [&harm.file, &harm.with];
-    if !base.closed && suffix && at.iter().any(|file| file.starts_with("journal")) {
+    let is_alone = !base.closed || at.iter().any(|file| **file == Path::new("witness"));
+    if is_alone && suffix && at.iter().any(|file| file.starts_with("journal")) {
         let is_said = |i: &Incident| i.place.starts_with("journal");
         if recovery.incidents.iter().any(is_said) {
             return Ok(End::Remarked);
