@@ -152,4 +152,46 @@ mod tests {
             "{places:?}"
         );
     }
+
+    // The newest journal file removed under a killed owner: its numbers were given again, to others.
+    #[tokio::test]
+    async fn i13_without_the_newest_file_numbers_beyond_the_first_set_aside_are_not_given_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (live, spool) = (dir.path().join("live"), dir.path().join("killed"));
+        let open = |path: &std::path::Path| {
+            let mut settings = settings();
+            settings.journal_bytes = 1 << 20;
+            everpost::Queue::builder(path).settings(settings).open()
+        };
+        let queue = open(&live).await.unwrap();
+        let mut last = 0;
+        for _ in 0..4_000 {
+            let events = vec![everpost::Event::json("1").unwrap(); 5];
+            last = queue.append_all(events).await.unwrap().last().unwrap().seq;
+        }
+        copy(&live, &spool);
+        drop(queue);
+        // All events are in one file: the first that was begun.
+        let begun = std::fs::read_dir(spool.join("journal")).unwrap();
+        for entry in begun.map(Result::unwrap) {
+            if std::fs::read(entry.path())
+                .unwrap()
+                .iter()
+                .any(|byte| *byte != 0)
+            {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        let queue = open(&spool).await.unwrap();
+        assert!(!queue.recovery().incidents.is_empty(), "nothing is told");
+        let next = queue
+            .append(everpost::Event::json("2").unwrap())
+            .await
+            .unwrap();
+        assert!(
+            next.seq > last,
+            "{} is given again, {last} was the last",
+            next.seq
+        );
+    }
 }

@@ -76,6 +76,8 @@ pub(crate) fn suite(words: &[String]) -> Result<Report, Failure> {
                 ("0".to_owned(), String::new())
             }
         };
+        // A run that is ended early has told what it knows.
+        eprintln!("{red} red when it {}: {names}", b.what);
         report.row([b.what.to_owned(), b.violates.to_owned(), red, names]);
         report.count("breaks", 1);
         progress.step();
