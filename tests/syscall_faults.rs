@@ -31,7 +31,7 @@ const CALLS: [Call; 9] = [
     ("rename", &["EIO", "ENOSPC", "EROFS"], 2),
     ("unlink,unlinkat,rmdir", &["EIO", "EROFS"], 4),
     ("ftruncate", &["EIO", "ENOSPC"], 2),
-    ("mkdir", &["EIO", "ENOSPC", "EROFS"], 4),
+    ("mkdir", &["EIO", "ENOSPC", "EROFS"], 2),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -82,14 +82,18 @@ fn is_told_until_acknowledged(place: &Place) {
         .collect();
     assert!(numbers.iter().copied().eq(1..=all as u64), "{numbers:?}");
 
-    let wrong = ["incidents", "--acknowledge", "1", "--acknowledge", "77"];
+    for unclear in [&["--acknowledge"][..], &["--acknowledge", "1", "--all"]] {
+        let unclear = [&["incidents"], unclear].concat();
+        place.run(&unclear).expect(exit::USAGE);
+    }
+    let wrong = ["incidents", "--acknowledge", "1", "77"];
     let wrong = place.run(&wrong).expect(exit::USAGE);
     let said = "everpost: no such incident is on record. number=`77`\n";
     assert!(wrong.err.starts_with(said), "{}", wrong.err);
     let one = place.run(&["incidents", "--acknowledge", "1"]);
     assert!(one.expect(exit::DONE).out.starts_with("1  "));
     assert_eq!(told(&place.run(&["peek"])), all - 1);
-    let rest = place.run(&["incidents", "--all", "--json"]);
+    let rest = place.run(&["incidents", "--acknowledge", "--all", "--json"]);
     let rest = rest.expect(exit::DONE).lines();
     assert_eq!(rest.len(), all - 1);
     assert!(

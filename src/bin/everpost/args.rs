@@ -262,11 +262,11 @@ pub(crate) struct Change {
 
 #[derive(Debug, Args)]
 pub(crate) struct Incidents {
-    /// Notes that a person has seen the incident of this number; can be given several times.
-    #[arg(long, value_name = "N", conflicts_with = "all")]
-    pub(crate) acknowledge: Vec<u64>,
+    /// Notes that a person has seen the incidents of these numbers, or `--all` of them.
+    #[arg(long, value_name = "N", num_args = 0..)]
+    pub(crate) acknowledge: Option<Vec<u64>>,
 
-    /// Acknowledges all of them.
+    /// Acknowledges all of them, also without `--acknowledge`.
     #[arg(long)]
     pub(crate) all: bool,
 }

@@ -19,8 +19,14 @@ const TOLD: usize = 8;
 const SHOWN: usize = 400;
 
 pub(crate) async fn incidents(cli: &Cli, args: &args::Incidents, out: Out) -> Result<(), Fault> {
-    if args.all || !args.acknowledge.is_empty() {
-        return acknowledge(cli, args, out).await;
+    match (args.acknowledge.as_deref(), args.all) {
+        (None, false) => {}
+        (None | Some([]), true) => return acknowledge(cli, None, out).await,
+        (Some(numbers @ [_, ..]), false) => return acknowledge(cli, Some(numbers), out).await,
+        (Some(_), _) => {
+            let hint = "`--acknowledge 1 2`, or `--acknowledge --all`";
+            return Err(Fault::usage("either numbers or all are acknowledged").hint(hint));
+        }
     }
     let eyes = Eyes::open(&environment::spool(cli)?).await?;
     let all = eyes.incidents().await?;
@@ -117,9 +123,10 @@ pub(crate) fn last(incidents: &[Incident]) -> u64 {
     incidents.iter().map(|i| i.number).max().unwrap_or(0)
 }
 
-async fn acknowledge(cli: &Cli, args: &args::Incidents, out: Out) -> Result<(), Fault> {
+/// Acknowledges those with these numbers, or all.
+async fn acknowledge(cli: &Cli, numbers: Option<&[u64]>, out: Out) -> Result<(), Fault> {
     let target = Target::open_quietly(cli, environment::settings(cli)?, false).await?;
-    let done = acknowledge_at(&target, args).await;
+    let done = acknowledge_at(&target, numbers).await;
     target.close().await?;
     let acknowledged = done?;
     if acknowledged.is_empty() {
@@ -131,17 +138,21 @@ async fn acknowledge(cli: &Cli, args: &args::Incidents, out: Out) -> Result<(), 
 
 /// Acknowledges what was named, or all, and gives those that were not acknowledged before. Nothing
 /// is acknowledged if one of the numbers is wrong.
-async fn acknowledge_at(target: &Target, args: &args::Incidents) -> Result<Vec<Incident>, Fault> {
+async fn acknowledge_at(target: &Target, numbers: Option<&[u64]>) -> Result<Vec<Incident>, Fault> {
     let known = target.incidents().await?;
     let is_known = |number: &u64| known.iter().any(|incident| incident.number == *number);
-    if let Some(number) = args.acknowledge.iter().find(|number| !is_known(number)) {
+    if let Some(number) = numbers
+        .into_iter()
+        .flatten()
+        .find(|number| !is_known(number))
+    {
         let text = format!("no such incident is on record. number=`{number}`");
         return Err(Fault::usage(text).hint("`everpost incidents` lists them"));
     }
     // One by one, so that none is acknowledged that was found since they were listed.
     let mut done = Vec::new();
     for incident in &known {
-        let is_meant = args.all || args.acknowledge.contains(&incident.number);
+        let is_meant = numbers.is_none_or(|numbers| numbers.contains(&incident.number));
         if is_meant && target.acknowledge(incident.number).await? > 0 {
             done.push(incident.number);
         }
