@@ -76,7 +76,11 @@ impl Picture {
         let (memo, damaged_memo) = memo::read(spool, letters.old_memo.as_deref())?;
         let (settings, damaged_settings) = kept_settings::read(spool)?;
         let recovered = put_together(&mut journal, &mut row, &identity)?;
-        let mut findings: Vec<Finding> = identity.finding.iter().cloned().collect();
+        // Its making was cut off between the two markers: nothing was ever in it, and nothing is
+        // wrong with it.
+        let is_new = journal.is_unused() && row.last().is_none() && letters.count() == 0;
+        let marker = identity.finding.clone().filter(|_| !is_new);
+        let mut findings: Vec<Finding> = marker.into_iter().collect();
         findings.extend(damaged_record);
         findings.extend(journal.findings.iter().cloned());
         findings.extend(row.findings.iter().cloned());

@@ -242,6 +242,11 @@ impl Seen {
         Ok(())
     }
 
+    /// Whether no generation was begun in it yet: it was made, and never opened.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.generation_max == 0 && self.files.len() == FILES && !self.files.iter().any(|f| f.used)
+    }
+
     /// Bytes of all files.
     pub(crate) fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.len).sum()

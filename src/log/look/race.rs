@@ -75,8 +75,21 @@ pub(crate) fn undisturbed<T>(
             seen if is_still => return seen.map(|seen| (seen, false)),
             Ok(seen) if tries >= TRIES => return Ok((seen, true)),
             Err(error) if tries >= TRIES => return Err(changing(spool, error)),
-            _ => thread::park_timeout(SAME_DATE),
+            _ => wait(),
         }
+    }
+}
+
+/// Waits until what is written next has another date. A look leaves a wake-up behind, of the thread
+/// that it had beside it, so that parking once would be no wait.
+fn wait() {
+    let until = SystemClock.monotonic() + SAME_DATE;
+    loop {
+        let left = until.saturating_sub(SystemClock.monotonic());
+        if left.is_zero() {
+            return;
+        }
+        thread::park_timeout(left);
     }
 }
 
