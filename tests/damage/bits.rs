@@ -13,7 +13,7 @@ use everpost::{Error, Queue};
 use crate::harm::{Dice, class};
 use crate::look::{Looked, check_opened};
 use crate::oracle::{Broken, check_events, ensure, in_time};
-use crate::spool::{Base, contents, copy_old, make_old, settings};
+use crate::spool::{Base, contents, copy_old, forget_owner, make_old, settings};
 
 /// How far from the beginning every byte is tried.
 const HEAD: usize = 64 << 10;
@@ -89,6 +89,8 @@ pub(crate) async fn try_all(
             println!("\nPROGRESS {done} flipped bits");
         }
         copy_old(&base.path, &spool);
+        forget_owner(&spool);
+        make_old(&spool.join("lock"));
         let path = spool.join(&file);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[at] ^= 1 << bit;

@@ -23,7 +23,7 @@ mod tests {
     use crate::bits::try_all;
     use crate::harm::{Dice, KINDS, class, harm};
     use crate::oracle::{ENDS, Lines, judge};
-    use crate::spool::{Base, contents, copy, settings};
+    use crate::spool::{Base, contents, copy, forget_owner, settings};
 
     fn number(name: &str, otherwise: u64) -> u64 {
         let text = std::env::var(name).ok();
@@ -54,6 +54,7 @@ mod tests {
             let base = if dice.below(2) == 0 { &closed } else { &killed };
             let spool = dir.path().join("trial");
             copy(&base.path, &spool);
+            forget_owner(&spool);
             let harm = harm(&mut dice, &spool, &other.path);
             *classes.entry(class(&harm.file)).or_default() += 1;
             match judge(base, &harm, &spool, &lines).await {
@@ -119,10 +120,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let base = Base::make(dir.path(), "closed", 1, true).await;
         let spool = &base.path;
-        std::fs::remove_file(spool.join("spool.copy.json")).unwrap();
+        std::fs::remove_file(spool.join("spool.json")).unwrap();
         std::fs::remove_dir_all(spool.join("journal")).unwrap();
-        // No record can be written where a directory is in its way.
-        std::fs::remove_file(spool.join("incidents")).unwrap();
+        // The next record cannot be written where a directory is in its way.
         std::fs::create_dir_all(spool.join("incidents.new/in the way")).unwrap();
         let before = contents(spool);
         let opened = everpost::Queue::builder(spool)
@@ -148,7 +148,7 @@ mod tests {
             .collect();
         assert!(places.iter().any(|place| *place == "journal"), "{places:?}");
         assert!(
-            places.iter().any(|place| *place == "spool.copy.json"),
+            places.iter().any(|place| *place == "spool.json"),
             "{places:?}"
         );
     }

@@ -141,6 +141,11 @@ impl Base {
     }
 }
 
+/// As if another process had owned it last: a look that took the lock would leave its own pid there.
+pub(crate) fn forget_owner(spool: &Path) {
+    fs::write(spool.join("lock"), "1").unwrap();
+}
+
 /// As if a file or directory had been changed long ago: a look waits until what was changed a moment
 /// ago is not new any more.
 pub(crate) fn make_old(path: &Path) {

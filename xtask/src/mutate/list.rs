@@ -472,8 +472,8 @@ pub(crate) const BREAKS: &[Break] = &[
         file: "src/inspect.rs",
         find: "    let (picture, is_disturbed) = undisturbed(spool, || Picture::take(spool))?;",
         put: "    let _ = std::fs::write(spool.join(\"look\"), \"\");\n    let (picture, is_disturbed) = undisturbed(spool, || Picture::take(spool))?;",
-        target: LIB,
-        first: &["inspect"],
+        target: DAMAGE,
+        first: &["tests::i11"],
     },
     Break {
         what: "takes the lock when it looks",
@@ -482,7 +482,7 @@ pub(crate) const BREAKS: &[Break] = &[
         find: "    let (mut report, is_disturbed) = undisturbed(",
         put: "    let _guard = crate::log::guard::Guard::lock(spool)?;\n    let (mut report, is_disturbed) = undisturbed(",
         target: DAMAGE,
-        first: &[],
+        first: &["tests::i11"],
     },
     Break {
         what: "takes for whole what it read while an owner wrote",
@@ -580,8 +580,8 @@ pub(crate) const BREAKS: &[Break] = &[
         file: "src/log/recovery.rs",
         find: "    replay.last = replay.last.max(end.numbers.unwrap_or(0));\n",
         put: "",
-        target: LIB,
-        first: &["log::recovery", "log::spool"],
+        target: DAMAGE,
+        first: &["tests::i13"],
     },
     Break {
         what: "names a journal file as begun before it is",
