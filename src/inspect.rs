@@ -207,7 +207,11 @@ impl Look {
         let held = picture.letters.count() - picture.leaving.len() as u64;
         Self {
             ledger: picture.recovered.ledger,
-            missing: picture.recovered.missing.clone(),
+            missing: if is_disturbed {
+                Vec::new()
+            } else {
+                picture.recovered.missing.clone()
+            },
             journal_bytes: picture.journal.bytes(),
             letter_books: ledger_of(picture.letter_books, held),
             pending: Pending::new(picture.recovered, picture.row),
