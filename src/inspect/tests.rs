@@ -109,6 +109,18 @@ fn queue_id(spool: &Path) -> uuid::Uuid {
     crate::log::marker::identify(spool).unwrap().unwrap().queue
 }
 
+/// Without its markers a spool that was used was told to be no spool, for the names of its sheets.
+#[tokio::test]
+async fn a_spool_without_markers_is_damaged_and_not_something_else() {
+    let (_dir, spool) = spool_with(3).await;
+    for marker in ["spool.json", "spool.copy.json"] {
+        std::fs::remove_file(spool.join(marker)).unwrap();
+    }
+    std::fs::write(spool.join("memo"), "x").unwrap();
+    let error = verify(&spool).unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+}
+
 /// Whatever opening finds is told once more, should the process die while it mends: nothing is
 /// changed before that is durable.
 #[tokio::test]

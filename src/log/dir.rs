@@ -173,6 +173,8 @@ impl Drop for SpoolDir {
             "spool.copy.json.new",
             "witness",
             "witness.new",
+            "settings",
+            "settings.new",
             "ballast",
         ];
         for name in files {

@@ -20,9 +20,9 @@ pub(crate) const COPY: &str = "spool.copy.json";
 /// Bytes that are read of a marker at the most.
 const BYTES_MAX: u64 = 64 << 10;
 
-/// Names that may stand in a directory whose making was interrupted, and what a file system puts
-/// into its root.
-const OWN_NAMES: [&str; 14] = [
+/// Names that may stand in a directory whose making was interrupted or whose markers are gone, and
+/// what a file system puts into its root.
+const OWN_NAMES: [&str; 21] = [
     "lock",
     MARKER,
     COPY,
@@ -35,6 +35,13 @@ const OWN_NAMES: [&str; 14] = [
     "state",
     "witness",
     "witness.new",
+    "settings",
+    "settings.new",
+    "incidents",
+    "incidents.new",
+    "memo",
+    "memo.new",
+    "quarantine",
     "control.sock",
     "lost+found",
 ];

@@ -31,6 +31,9 @@ fn what_was_made_before_an_error_is_taken_back() {
     // Or after it: what else the spool needs is not to be had.
     let make = |path: &Path, _| {
         std::fs::create_dir(path.join("journal")).unwrap();
+        for name in ["witness", "settings", "settings.new"] {
+            std::fs::write(path.join(name), "x").unwrap();
+        }
         Ok(())
     };
     drop(SpoolDir::open(&path, &SystemClock, BALLAST_BYTES, make).unwrap());
