@@ -620,3 +620,20 @@ pub(crate) const BREAKS: &[Break] = &[
         first: &["log::shelf", "log::segment"],
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::BREAKS;
+
+    /// An entry whose place is gone was noticed only by a long run.
+    #[test]
+    fn every_break_stands_once_in_its_file() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for b in BREAKS {
+            let text = std::fs::read_to_string(root.join(b.file)).unwrap_or_default();
+            assert_eq!(text.matches(b.find).count(), 1, "{}: {}", b.file, b.what);
+        }
+    }
+}
