@@ -59,9 +59,9 @@ pub(crate) enum Input {
     Changed,
     /// Somebody thinks that it is worth trying now.
     Wake,
-    /// Somebody wants delivery to stop, and waits for an answer.
+    /// A caller of `pause` wants delivery to stop, and waits for an answer.
     Pause,
-    /// Somebody wants delivery to go on, and waits for an answer.
+    /// A caller of `resume` wants delivery to go on, and waits for an answer.
     Resume,
     /// Drain until this moment on the monotonic clock, then end.
     Close(Duration),

@@ -106,7 +106,7 @@ impl Disk for ForgetfulDisk {
         Ok(self.file(path, RealDisk.open(path)?))
     }
 
-    /// Durable at once: whoever renames syncs the directory behind it.
+    /// Durable at once: the log syncs the directory after each rename.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut memory = self.0.lock().unwrap();
         for open in &memory.open {

@@ -58,7 +58,7 @@ pub(crate) struct Picture {
 }
 
 impl Picture {
-    /// Takes the picture of a spool that nobody writes to meanwhile; `None` if it is no spool yet.
+    /// Takes the picture of a spool that no owner writes to meanwhile; `None` if it is no spool yet.
     ///
     /// # Errors
     /// As [`marker::identify`]; [`Error::Storage`] if the disk refuses to be read.

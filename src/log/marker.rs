@@ -156,7 +156,7 @@ fn read_marker(path: &Path) -> Result<Marker, String> {
     }
 }
 
-/// Without a marker there can be no acknowledged event, unless somebody removed the markers.
+/// Without a marker there can be no acknowledged event, unless a person removed the markers.
 /// Data is then left untouched: without the queue id nothing in it can be checked.
 fn refuse_unmarked(dir: &Path) -> Result<(), Error> {
     let failed = |path: &PathBuf| Error::storage("look into an unfinished spool", path.clone());

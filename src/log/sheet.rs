@@ -32,7 +32,7 @@ pub(crate) enum Sheet {
 pub(crate) fn read(dir: &Path, name: &str) -> Result<Sheet, Error> {
     match read_file(&dir.join(name))? {
         Sheet::Missing => match read_file(&new_path(dir, name)) {
-            // It was being written for the first time: nobody was told yet that it is there.
+            // It was being written for the first time: no call that writes it has returned.
             Ok(Sheet::Damaged) | Err(_) => Ok(Sheet::Missing),
             found => found,
         },

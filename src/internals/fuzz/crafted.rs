@@ -21,7 +21,7 @@ const READS_MAX: u32 = 2_000;
 /// Bytes in front of the body of a piece.
 const PIECE_HEAD_BYTES: usize = 27;
 
-/// Edits of the spool in `golden`, as for `spool`, whose checksums are put right. Nobody can say
+/// Edits of the spool in `golden`, as for `spool`, whose checksums are put right. No reader can say
 /// what should be in it then; but it is looked through, opened, read and closed, and all of that
 /// comes to an end.
 pub fn crafted(edits: &[u8], golden: &Path, scratch: &Path) {

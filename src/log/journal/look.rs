@@ -216,7 +216,7 @@ impl Seen {
         }
     }
 
-    /// Reads the runs of events that somebody wants: looking left all of them in the files, since
+    /// Reads the runs of events that the caller wants: looking left all of them in the files, since
     /// most are sealed or settled and all of them together are large.
     pub(crate) fn read_runs(
         &mut self,
