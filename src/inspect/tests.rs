@@ -109,6 +109,19 @@ fn queue_id(spool: &Path) -> uuid::Uuid {
     crate::log::marker::identify(spool).unwrap().unwrap().queue
 }
 
+/// What a look beside an owner put together from different moments still named missing events.
+#[tokio::test]
+async fn i10_a_disturbed_look_raises_no_alarm() {
+    let (_dir, spool) = spool_with(3).await;
+    std::fs::remove_dir_all(spool.join("journal")).unwrap();
+    for is_disturbed in [false, true] {
+        let picture = Picture::take(&spool).unwrap().unwrap();
+        let status = Look::new(picture, is_disturbed).status();
+        assert_eq!(status.missing.is_empty(), is_disturbed);
+        assert_eq!(status.incidents.is_empty(), is_disturbed);
+    }
+}
+
 /// Without its markers a spool that was used was told to be no spool, for the names of its sheets.
 #[tokio::test]
 async fn a_spool_without_markers_is_damaged_and_not_something_else() {
