@@ -110,7 +110,7 @@ fn is_told_until_acknowledged(place: &Place) {
 }
 
 /// One flipped bit in the store of dead letters, and a look at them took 200 letters away without a
-/// word (CASES A1).
+/// word.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_bit_costs_no_letter_and_is_told() {
     let (_sandbox, place) = with_letters(40).await;
@@ -133,7 +133,7 @@ async fn a_flipped_bit_costs_no_letter_and_is_told() {
     assert_eq!(letters(exit::DONE), before[1..]);
 }
 
-/// The store of dead letters was empty all of a sudden, and no command ever said so (CASES A9).
+/// The store of dead letters was empty all of a sudden, and no command ever said so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn letters_that_are_gone_are_told() {
     let (_sandbox, place) = with_letters(2).await;
@@ -152,7 +152,7 @@ async fn letters_that_are_gone_are_told() {
 }
 
 /// The newest file of the journal was removed: `verify` said so once, the next command made a new
-/// file, and numbers began at 1 again (CASES A10).
+/// file, and numbers began at 1 again.
 #[test]
 fn a_journal_file_that_is_gone_is_told_and_no_number_is_given_twice() {
     let place = Place::new();
@@ -177,7 +177,7 @@ fn a_journal_file_that_is_gone_is_told_and_no_number_is_given_twice() {
     is_told_until_acknowledged(&place);
 }
 
-/// Without its journal a spool failed for ever, `repair --apply` included (CASES A14).
+/// Without its journal a spool failed for ever, `repair --apply` included.
 #[test]
 fn a_journal_that_is_gone_is_made_anew_and_told() {
     let place = Place::new();

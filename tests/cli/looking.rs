@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use everpost::sandbox::Sandbox;
@@ -78,8 +79,7 @@ fn changes_nothing(place: &Place, what: &str) {
     }
 }
 
-/// Looks opened the spool, which mends, and so took things away and made new ones (CASES A1, A10,
-/// A11, A16).
+/// Looks opened the spool, which mends, and so took things away and made new ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn looking_changes_nothing_whatever_is_there() {
     changes_nothing(&Place::new(), "no spool");
@@ -146,8 +146,7 @@ fn half_made() -> Place {
     place
 }
 
-/// What was left over from the making of a spool was called damaged, by `repair --apply` too
-/// (CASES A11).
+/// What was left over from the making of a spool was called damaged, by `repair --apply` too.
 #[test]
 fn a_half_made_spool_is_none_yet_and_only_an_append_makes_it() {
     let place = half_made();
@@ -187,7 +186,7 @@ fn give(dir: &Path, to_dirs: u32, to_files: u32) {
 }
 
 /// `status`, `peek` and `export` needed to write: "failed to lock the spool" on read-only media and
-/// on the spool of another user (CASES A15).
+/// on the spool of another user.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_read_may_look() {
     let (_sandbox, place) = with_letters(2).await;
@@ -218,8 +217,62 @@ async fn who_may_read_may_look() {
     give(place.dir.path(), 0o755, 0o644);
 }
 
-/// A look applied the settings it was given, and the spool changed its size with each `status`
-/// (CASES A16). A look shows the bound of the last owner, whatever it is given.
+/// A directory that is mounted over itself, so that nothing in it can be written. Ends with this.
+struct ReadOnly<'a>(&'a Path);
+
+impl<'a> ReadOnly<'a> {
+    /// None without the right to mount.
+    fn mount(dir: &'a Path) -> Option<Self> {
+        let mount = |options: &[&str]| {
+            let run = Command::new("mount").args(options).arg(dir).output();
+            run.is_ok_and(|run| run.status.success())
+        };
+        if !mount(&["--bind", dir.to_str()?]) {
+            return None;
+        }
+        let mounted = Self(dir);
+        mount(&["-o", "remount,bind,ro"]).then_some(mounted)
+    }
+}
+
+impl Drop for ReadOnly<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+/// A card that can only be read could not be saved from: the rescue needed to write to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spool_on_a_read_only_card_is_shown_and_exported_whole() {
+    let (_sandbox, place) = with_letters(2).await;
+    let mut owner = place.start(&["append", "--ack"]);
+    owner.write(&(message(3) + &message(4)));
+    owner.read_until(|line| line == "ACK 1");
+    owner.signal("-KILL");
+    owner.end();
+    let own: Vec<String> = LOOKING.iter().map(|args| place.run(args).out).collect();
+    let Some(_card) = ReadOnly::mount(place.dir.path()) else {
+        println!("SKIPPED: there is no right to mount");
+        return;
+    };
+    assert!(fs::write(place.spool().join("x"), "").is_err());
+    changes_nothing(&place, "read-only");
+    for (args, own) in LOOKING.iter().zip(own) {
+        let ended = place.run(args);
+        // The age of the oldest event is another one by now.
+        if !args.contains(&"status") {
+            assert_eq!(ended.out, own, "{args:?}: {ended:?}");
+        }
+    }
+    let exported = place.run(&["export"]).expect(exit::DONE);
+    assert_eq!(exported.lines().len(), 2);
+    let refused = place.feed(&["append"], "{}\n");
+    assert_eq!(refused.code, i32::from(exit::UNEXPECTED), "{refused:?}");
+    assert!(refused.err.contains("Read-only file system"), "{refused:?}");
+}
+
+/// A look applied the settings it was given, and the spool changed its size with each `status`.
+/// A look shows the bound of the last owner, whatever it is given.
 #[test]
 fn a_look_applies_no_settings() {
     let mut place = Place::new();
@@ -241,7 +294,7 @@ fn bound(place: &Place) -> u64 {
     status["max_bytes"].as_u64().unwrap()
 }
 
-/// A loop of `status` kept `run` from starting in 17 of 20 tries (CASES B6).
+/// A loop of `status` kept `run` from starting in 17 of 20 tries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_look_keeps_no_owner_out() {
     let sandbox = Sandbox::start().await.unwrap();

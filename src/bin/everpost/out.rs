@@ -93,7 +93,7 @@ pub(crate) fn remark(text: &str) {
 mod tests {
     use super::*;
 
-    /// `--json` gave C1 controls and right-to-left marks to a terminal as they came (CASES C9).
+    /// `--json` gave C1 controls and right-to-left marks to a terminal as they came.
     #[test]
     fn json_on_a_terminal_is_the_same_json_in_other_letters() {
         let json = "[\"a\u{202E}\u{9b}b\",\"\u{1D173}\u{E9}\"]\n";

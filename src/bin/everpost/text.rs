@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(cut("abc", 3), "abc");
     }
 
-    /// Right-to-left marks and C1 controls reached the terminal as they came (CASES C9).
+    /// Right-to-left marks and C1 controls reached the terminal as they came.
     #[test]
     fn marks_that_turn_text_round_and_c1_controls_are_blanked() {
         assert_eq!(plain("a\u{202E}b\u{9b}2Jc\u{2066}\u{200F}d"), "a b 2Jc  d");
