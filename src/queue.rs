@@ -351,6 +351,19 @@ impl Queue {
         Ok(receipts(first, ids))
     }
 
+    /// Returns when the log's thread has answered: it lives, and no disk holds it up. Touches no
+    /// file. For watchdogs, which give it a time limit of their own; a disk that takes long to
+    /// sync makes it wait that long.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Panicked`], [`Error::NotOwner`]: it will not answer any more.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.shared.log.run(|_| Ok(())).await
+    }
+
     /// What the queue is doing at this moment. Touches no file.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -13,3 +13,4 @@ mod looking;
 mod opening;
 mod output;
 mod set_up;
+mod waiting;

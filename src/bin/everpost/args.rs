@@ -192,8 +192,8 @@ pub(crate) enum Level {
 #[derive(Debug, Args)]
 pub(crate) struct Deadline {
     /// How long delivery may take: for `drain` from the start, for `run` from the signal. Such as
-    /// `60s` or `5m`; `drain` has no limit by default, `run` 10s.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// `60s` or `5m`, or a number of seconds; `drain` has no limit by default, `run` 10s.
+    #[arg(long, value_name = "TIME", value_parser = crate::times::span)]
     pub(crate) deadline: Option<Duration>,
 }
 

@@ -22,6 +22,7 @@ mod signals;
 mod status;
 mod target;
 mod text;
+mod times;
 mod view;
 
 use std::process::ExitCode;

@@ -62,6 +62,52 @@ impl Out {
     pub(crate) fn is_terminal(self) -> bool {
         io::stdout().is_terminal()
     }
+
+    /// Resolves when the reader of standard output has gone, also while there is nothing to write:
+    /// a pipe whose other end is closed, a terminal that was hung up. Never where there is no such
+    /// end, as with a file. A command that waits between two lines waits for this too, and ends
+    /// with 0 as at a write that finds the pipe broken.
+    ///
+    /// Call it once: it leaves a thread behind that waits for the same until the process ends.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    #[cfg(unix)]
+    pub(crate) async fn gone(self) {
+        let (told, heard) = tokio::sync::oneshot::channel();
+        let wait = move || {
+            if wait_for_hang_up().is_ok() {
+                let _ = told.send(());
+            }
+        };
+        let name = "everpost-stdout".to_owned();
+        let begun = std::thread::Builder::new().name(name).spawn(wait);
+        // Where the system does not tell of it, a write will.
+        if begun.is_err() || heard.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) async fn gone(self) {
+        std::future::pending().await
+    }
+}
+
+/// Blocks until the other end of standard output is closed.
+#[cfg(unix)]
+fn wait_for_hang_up() -> rustix::io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let stdout = io::stdout();
+    // That the other end is gone is told without being asked for, and nothing else.
+    let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+    loop {
+        match poll(&mut watched, None) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
+    }
 }
 
 /// The same JSON without anything a terminal would obey. What it would obey can only stand inside

@@ -1,5 +1,7 @@
 //! `sandbox`: the stand-in API.
 
+use std::pin::pin;
+
 use everpost::exit;
 use everpost::sandbox::{Sandbox, parse_script};
 use serde::Serialize;
@@ -62,10 +64,12 @@ pub(crate) async fn sandbox(args: &args::Sandbox, out: Out) -> Result<(), Fault>
         )
     })?;
     let mut told = 0;
+    let mut gone = pin!(out.gone());
     loop {
         let news = sandbox.wait_for(|stats| stats.answered > told);
         let stats = tokio::select! {
             () = signals.next() => break,
+            () = &mut gone => break,
             stats = news => stats.map_err(|error| Fault::new(exit::UNEXPECTED, error.to_string()))?,
         };
         told = stats.answered;

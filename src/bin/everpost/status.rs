@@ -28,7 +28,11 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 pub(crate) async fn status(cli: &Cli, args: &args::Status, out: Out) -> Result<(), Fault> {
     if args.watch {
-        return watch(cli, out).await;
+        return tokio::select! {
+            watched = watch(cli, out) => watched,
+            // While nothing changes nothing is written, and no write says that the pipe is broken.
+            () = out.gone() => Ok(()),
+        };
     }
     let (eyes, view) = look(cli).await?;
     let view = match eyes.owner() {
