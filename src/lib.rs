@@ -76,6 +76,7 @@ mod room;
 pub mod sandbox;
 mod settings;
 pub mod sink;
+mod size;
 mod status;
 mod watch;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::size;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -59,8 +60,10 @@ pub struct Settings {
     pub on_full: OnFull,
     /// Bytes on disk for the whole spool, dead letters included, what damage left in
     /// `quarantine/` not. Default 1 GiB: weeks of a busy bot, and no disk is filled by surprise.
+    #[serde(deserialize_with = "size::deserialize")]
     pub max_bytes: u64,
     /// Bytes of JSON in one event. Default 256 KiB; at most a quarter of `journal_bytes`.
+    #[serde(deserialize_with = "size::deserialize")]
     pub max_event_bytes: u64,
     /// Events older than this become dead letters with that reason. Default: none, an outage
     /// costs nothing but time.
@@ -68,18 +71,23 @@ pub struct Settings {
     pub max_age: Option<Duration>,
     /// Bytes of each of the three preallocated journal files. Default 4 MiB: a few seconds of
     /// full speed between recyclings.
+    #[serde(deserialize_with = "size::deserialize")]
     pub journal_bytes: u64,
     /// Bytes of the newest events kept in memory before the oldest of them are sealed into a
     /// chunk. Default 2 MiB; at most `journal_bytes`.
+    #[serde(deserialize_with = "size::deserialize")]
     pub tail_bytes: u64,
     /// Uncompressed bytes of one chunk. Default 256 KiB: large enough to compress well, small
     /// enough to be read for one batch.
+    #[serde(deserialize_with = "size::deserialize")]
     pub chunk_bytes: u64,
     /// Bytes at which a segment is full and the next is begun. Default 16 MiB: the unit in which
     /// disk space comes back. Below 1 MiB, segments and dead letters are divided more finely:
     /// they take less room on the disk, and more syncs.
+    #[serde(deserialize_with = "size::deserialize")]
     pub segment_bytes: u64,
     /// Bytes of appends that may wait for the log at once; further callers wait. Default 8 MiB.
+    #[serde(deserialize_with = "size::deserialize")]
     pub intake_bytes: u64,
     /// How batches are sent.
     pub delivery: Delivery,
@@ -94,6 +102,7 @@ pub struct Delivery {
     /// large is divided and the smaller size remembered.
     pub batch_events: u32,
     /// Bytes of event JSON in one request; a single larger event is sent alone. Default 1 MiB.
+    #[serde(deserialize_with = "size::deserialize")]
     pub batch_bytes: u64,
     /// First wait after a failure. Default 500 ms.
     #[serde(with = "humantime_serde")]
@@ -212,59 +221,27 @@ impl Settings {
     }
 
     fn check_as_they_are(&self) -> Result<(), Error> {
-        let mut problems = Vec::new();
-        let mut within = |name: &str, value: u64, min: u64, max: u64| {
-            if !(min..=max).contains(&value) {
-                problems.push(format!(
-                    "`{name}` is {value} and must be from {min} to {max}"
-                ));
-            }
-        };
-        within(
-            "journal_bytes",
-            self.journal_bytes,
-            JOURNAL_BYTES_MIN,
-            1024 * MIB,
-        );
-        within(
-            "max_event_bytes",
-            self.max_event_bytes,
-            1,
-            self.journal_bytes / 4,
-        );
-        within(
-            "tail_bytes",
-            self.tail_bytes,
-            CHUNK_BYTES_MIN,
-            self.journal_bytes,
-        );
-        within("chunk_bytes", self.chunk_bytes, CHUNK_BYTES_MIN, 4 * MIB);
-        within(
-            "segment_bytes",
-            self.segment_bytes,
-            self.chunk_bytes,
-            1024 * MIB,
-        );
-        within(
-            "intake_bytes",
-            self.intake_bytes,
-            INTAKE_BYTES_MIN,
-            1024 * MIB,
-        );
-        within("max_bytes", self.max_bytes, self.floor_bytes(), u64::MAX);
+        let mut problems = Problems::default();
+        let journal = self.journal_bytes;
+        let most = 1024 * MIB;
+        problems.size("journal_bytes", journal, JOURNAL_BYTES_MIN, most);
+        problems.size("max_event_bytes", self.max_event_bytes, 1, journal / 4);
+        problems.size("tail_bytes", self.tail_bytes, CHUNK_BYTES_MIN, journal);
+        let chunk = self.chunk_bytes;
+        problems.size("chunk_bytes", chunk, CHUNK_BYTES_MIN, 4 * MIB);
+        problems.size("segment_bytes", self.segment_bytes, chunk, most);
+        problems.size("intake_bytes", self.intake_bytes, INTAKE_BYTES_MIN, most);
+        problems.size("max_bytes", self.max_bytes, self.floor_bytes(), u64::MAX);
         if let Some(max_age) = self.max_age {
-            within("max_age in seconds", max_age.as_secs(), 1, u64::MAX);
+            let least = Duration::from_secs(1);
+            problems.time("max_age", max_age, least, Duration::MAX);
         }
         if let Durability::Written { sync_every } = self.durability {
-            let ms = u64::try_from(sync_every.as_millis()).unwrap_or(u64::MAX);
-            within("sync_every in milliseconds", ms, 1, 3_600_000);
+            let (least, most) = (Duration::from_millis(1), Duration::from_secs(3600));
+            problems.time("sync_every", sync_every, least, most);
         }
         self.delivery.check(&mut problems);
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Settings { problems })
-        }
+        problems.verdict()
     }
 
     /// The least `max_bytes` these settings can work within: the journal files, the largest append
@@ -289,41 +266,16 @@ fn fixed_bytes(segment_bytes: u64) -> u64 {
 }
 
 impl Delivery {
-    fn check(&self, problems: &mut Vec<String>) {
-        if !(1..=100_000).contains(&self.batch_events) {
-            problems.push(format!(
-                "`batch_events` is {} and must be from 1 to 100000",
-                self.batch_events
-            ));
-        }
-        if !(1..=1024 * MIB).contains(&self.batch_bytes) {
-            problems.push(format!(
-                "`batch_bytes` is {} and must be from 1 to 1 GiB",
-                self.batch_bytes
-            ));
-        }
-        if !(1.0..=100.0).contains(&self.backoff_multiplier) {
-            problems.push(format!(
-                "`backoff_multiplier` is {} and must be from 1 to 100",
-                self.backoff_multiplier
-            ));
-        }
-        if !(0.0..=1.0).contains(&self.backoff_jitter) {
-            problems.push(format!(
-                "`backoff_jitter` is {} and must be from 0 to 1",
-                self.backoff_jitter
-            ));
-        }
+    fn check(&self, problems: &mut Problems) {
+        problems.number("batch_events", self.batch_events, 1, 100_000);
+        problems.size("batch_bytes", self.batch_bytes, 1, 1024 * MIB);
+        problems.number("backoff_multiplier", self.backoff_multiplier, 1.0, 100.0);
+        problems.number("backoff_jitter", self.backoff_jitter, 0.0, 1.0);
         if self.breaker_refusals == 0 {
-            problems.push("`breaker_refusals` is 0 and must be at least 1".into());
+            problems.add("`breaker_refusals` is 0 and must be at least 1".into());
         }
-        let mut span = |name: &str, value: Duration, min: Duration| {
-            let max = Duration::from_secs(7 * 24 * 3600);
-            if value < min || value > max {
-                problems.push(format!(
-                    "`{name}` is {value:?} and must be from {min:?} to 7 days"
-                ));
-            }
+        let mut span = |name: &str, value, least| {
+            problems.time(name, value, least, Duration::from_secs(7 * 24 * 3600));
         };
         span("backoff_min", self.backoff_min, Duration::from_millis(1));
         span("backoff_max", self.backoff_max, self.backoff_min);
@@ -334,6 +286,63 @@ impl Delivery {
         );
         span("probe_min", self.probe_min, Duration::from_millis(1));
         span("probe_max", self.probe_max, self.probe_min);
+    }
+}
+
+/// What is wrong with settings: a sentence for each that is out of its range, which begins with its
+/// name.
+#[derive(Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn add(&mut self, sentence: String) {
+        self.0.push(sentence);
+    }
+
+    /// `most` is `u64::MAX` if there is no upper bound.
+    fn size(&mut self, name: &str, value: u64, least: u64, most: u64) {
+        self.check(name, value, (least, most), most == u64::MAX, |bytes| {
+            size::exact(*bytes)
+        });
+    }
+
+    /// `most` is `Duration::MAX` if there is no upper bound.
+    fn time(&mut self, name: &str, value: Duration, least: Duration, most: Duration) {
+        self.check(name, value, (least, most), most == Duration::MAX, |time| {
+            humantime_serde::re::humantime::format_duration(*time).to_string()
+        });
+    }
+
+    fn number<N: PartialOrd + ToString>(&mut self, name: &str, value: N, least: N, most: N) {
+        self.check(name, value, (least, most), false, N::to_string);
+    }
+
+    fn check<T: PartialOrd>(
+        &mut self,
+        name: &str,
+        value: T,
+        (least, most): (T, T),
+        is_open: bool,
+        shown: impl Fn(&T) -> String,
+    ) {
+        // A number that is none is in no range.
+        if (&least..=&most).contains(&&value) {
+            return;
+        }
+        let range = if is_open {
+            format!("at least {}", shown(&least))
+        } else {
+            format!("from {} to {}", shown(&least), shown(&most))
+        };
+        self.add(format!("`{name}` is {} and must be {range}", shown(&value)));
+    }
+
+    fn verdict(self) -> Result<(), Error> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Settings { problems: self.0 })
+        }
     }
 }
 
@@ -383,11 +392,14 @@ mod tests {
         assert_eq!(settings.in_effect().max_event_bytes, 8 * KIB);
         settings.journal_bytes = 512 * KIB;
         let text = settings.check().unwrap_err().to_string();
-        assert!(text.contains("`max_bytes` is 1048576"), "{text}");
+        assert!(
+            text.contains("`max_bytes` is 1 MiB and must be at least "),
+            "{text}"
+        );
         settings.journal_bytes = 32 * KIB;
         settings.max_event_bytes = 9 * KIB;
         let text = settings.check().unwrap_err().to_string();
-        assert!(text.contains("`max_event_bytes` is 9216"), "{text}");
+        assert!(text.contains("`max_event_bytes` is 9 KiB"), "{text}");
     }
 
     #[test]

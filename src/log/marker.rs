@@ -22,7 +22,7 @@ const BYTES_MAX: u64 = 64 << 10;
 
 /// Names that may stand in a directory whose making was interrupted or whose markers are gone, and
 /// what a file system puts into its root.
-const OWN_NAMES: [&str; 21] = [
+const OWN_NAMES: [&str; 23] = [
     "lock",
     MARKER,
     COPY,
@@ -37,6 +37,8 @@ const OWN_NAMES: [&str; 21] = [
     "witness.new",
     "settings",
     "settings.new",
+    "settings.toml",
+    "settings.toml.new",
     "incidents",
     "incidents.new",
     "memo",

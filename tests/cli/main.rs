@@ -13,4 +13,5 @@ mod looking;
 mod opening;
 mod output;
 mod set_up;
+mod settings;
 mod waiting;

@@ -72,6 +72,11 @@ impl Place {
         self.dir.path().join(name)
     }
 
+    /// What a command says that makes the spool.
+    pub(crate) fn made(&self) -> String {
+        format!("everpost: made a new spool at {}\n", self.spool().display())
+    }
+
     /// Sets a variable for every command.
     pub(crate) fn set_env(&mut self, name: &'static str, value: &str) {
         self.env.push((name, value.to_owned()));
@@ -92,6 +97,7 @@ impl Place {
             .env_clear()
             .env("EVERPOST_SPOOL", self.spool())
             .env("EVERPOST_LOG", "off")
+            .env("EVERPOST_ETC", self.path("etc"))
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -23,7 +23,7 @@ const ENVELOPE_BYTES: usize = 64 << 10;
 const FULL_REST: Duration = Duration::from_millis(200);
 
 pub(crate) async fn append(cli: &Cli, append: &Append, out: Out) -> Result<(), Fault> {
-    let settings = environment::with_level(environment::settings(cli)?, append.level);
+    let settings = environment::settings(cli)?;
     let acks = append.ack_from.or(append.ack.then_some(0));
     let mut signals = Signals::catch()?;
     let lines = open_lines(append.file.as_deref(), &settings)?;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use everpost::EventId;
 
+use crate::overrides::{Making, Overrides, Run};
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -79,7 +81,7 @@ pub(crate) enum Command {
     /// standard input if that is not a terminal. SIGTERM or Ctrl-C ends it: it takes nothing more
     /// in and goes on delivering until nothing is pending or the deadline is over. A second
     /// signal ends it at once; nothing durable is lost.
-    Run(Deadline),
+    Run(Run),
 
     /// Shows what the queue is doing, why, and what waits.
     Status(Status),
@@ -126,6 +128,11 @@ pub(crate) enum Command {
     /// Shows what is damaged and what can be done; does it with --apply.
     Repair(Repair),
 
+    /// Shows every setting in effect, its value and who said so; changes nothing.
+    ///
+    /// Also which spool is meant, where the key comes from (never the key), and where events go.
+    Config,
+
     /// Runs a local stand-in for the API, for tests.
     ///
     /// Prints the variables to set for `drain` and `run`, then one line for each request.
@@ -148,6 +155,12 @@ pub(crate) struct Input {
 
     #[command(flatten)]
     pub(crate) intake: Intake,
+
+    #[command(flatten)]
+    pub(crate) making: Making,
+
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
 }
 
 #[derive(Debug, Args)]
@@ -170,6 +183,12 @@ pub(crate) struct Append {
 
     #[command(flatten)]
     pub(crate) intake: Intake,
+
+    #[command(flatten)]
+    pub(crate) making: Making,
+
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -189,7 +208,7 @@ pub(crate) enum Level {
     Written,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Deadline {
     /// How long delivery may take: for `drain` from the start, for `run` from the signal. Such as
     /// `60s` or `5m`, or a number of seconds; `drain` has no limit by default, `run` 10s.

@@ -157,6 +157,7 @@ async fn apply(cli: &Cli, before: &Report) -> Result<(Recovery, Vec<Incident>), 
         .settings(environment::settings(cli)?)
         .open()
         .await?;
+    environment::tell_overrides(cli);
     let read = read_all(&queue).await;
     let mut incidents = queue.incidents().list().await?;
     let recovery = queue.recovery().clone();

@@ -7,7 +7,8 @@ use crate::args::{Cli, Command};
 use crate::fault::Fault;
 use crate::out::{Out, remark};
 use crate::{
-    append, check, dead, drain, events, incidents, orders, sandbox, service, shell, signals, status,
+    append, check, config, dead, drain, events, incidents, orders, sandbox, service, shell,
+    signals, status,
 };
 
 /// Runs the command line of this process.
@@ -47,9 +48,10 @@ async fn dispatch(cli: &Cli) -> Result<(), Fault> {
     signals::outlive_the_file_limit()?;
     let out = Out { json: cli.json };
     match &cli.command {
+        Command::Config => config::config(cli, out),
         Command::Append(args) => append::append(cli, args, out).await,
         Command::Drain(deadline) => drain::drain(cli, deadline, out).await,
-        Command::Run(deadline) => service::run(cli, deadline, out).await,
+        Command::Run(args) => service::run(cli, args, out).await,
         Command::Status(args) => status::status(cli, args, out).await,
         Command::Peek(args) => events::peek(cli, args, out).await,
         Command::Export(args) => events::export(cli, args, out).await,

@@ -40,7 +40,7 @@ pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<()
     let began = Instant::now();
     let by = began + deadline.deadline.unwrap_or(FOR_EVER).min(FOR_EVER);
     let mut signals = Signals::catch()?;
-    let opening = here(&spool, settings);
+    let opening = here(cli, &spool, settings);
     let open_by = Some(by.max(began + OPENING));
     match in_time(opening, &mut signals, exit::PENDING, open_by).await? {
         Ok(queue) => {
@@ -74,10 +74,14 @@ pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<()
 }
 
 /// Opens the spool to deliver from it; if somebody else owns it, says who.
-async fn here(spool: &std::path::Path, settings: Settings) -> Result<Result<Queue, Error>, Fault> {
+async fn here(
+    cli: &Cli,
+    spool: &std::path::Path,
+    settings: Settings,
+) -> Result<Result<Queue, Error>, Fault> {
     must_exist(spool).await?;
     // An owner that runs has a sink of its own, so that one of ours is not needed for it.
-    let sink = environment::sink();
+    let sink = environment::sink(cli);
     let builder = Queue::builder(spool).settings(settings);
     let (opened, sink) = match sink {
         Ok(sink) => (builder.sink(sink).open().await, Ok(())),
@@ -86,6 +90,7 @@ async fn here(spool: &std::path::Path, settings: Settings) -> Result<Result<Queu
     match opened {
         Ok(queue) => {
             sink?;
+            environment::tell_overrides(cli);
             log_to_stderr("warn");
             Ok(Ok(queue))
         }

@@ -1,60 +1,156 @@
-//! What the command is told by its environment and its settings file.
+//! What the command is told by its environment, its settings files and what was typed.
 
 use std::path::PathBuf;
 
-use everpost::Settings;
 use everpost::botanalytics::{Botanalytics, Builder, KeySource};
+use everpost::{Error, Settings};
+use toml::Value;
 
-use crate::args::{Cli, Level};
+use crate::args::{Cli, Command};
 use crate::fault::Fault;
+use crate::out::remark;
+use crate::overrides::{self, Word};
+use crate::place::Place;
+use crate::settings::{self, Effective, Layer, Origin, Service};
+use crate::text::plain;
 
-/// How long a written event may wait for its fdatasync under `--level written`.
-const SYNC_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+/// The variable with the key.
+const KEY: &str = "BA_API_KEY";
 
-/// The directory of the queue.
+/// The variable with the name of a file with the key.
+const KEY_FILE: &str = "BA_API_KEY_FILE";
+
+/// The directory of the queue: see [`Place`].
 pub(crate) fn spool(cli: &Cli) -> Result<PathBuf, Fault> {
-    cli.spool.clone().ok_or_else(|| {
-        Fault::usage("no spool is named").hint("add --spool DIR, or set EVERPOST_SPOOL")
+    Ok(Place::of(cli)?.path)
+}
+
+/// The settings of the queue, for whoever is to own it. Who only looks has no use for them.
+pub(crate) fn settings(cli: &Cli) -> Result<Settings, Fault> {
+    Ok(effective(cli, false)?.settings().clone())
+}
+
+/// The settings of the command itself; the variables `BA_*` win over the files.
+pub(crate) fn service(cli: &Cli) -> Result<Service, Fault> {
+    Ok(effective(cli, true)?.service().clone())
+}
+
+/// All settings, and who said so. The variables count where something is delivered: with the
+/// others, one that is ill-formed does no harm.
+pub(crate) fn effective(cli: &Cli, delivers: bool) -> Result<Effective, Fault> {
+    let spool = spool(cli).ok();
+    let variable = std::env::var_os("EVERPOST_SETTINGS");
+    let named = cli
+        .settings
+        .as_deref()
+        .filter(|path| path.as_os_str() != "");
+    let named = named.map(|path| {
+        let by_variable = variable.is_some_and(|variable| path.as_os_str() == variable);
+        (path, by_variable)
+    });
+    let mut layers = settings::files(spool.as_deref(), named)?;
+    if delivers {
+        layers.push(Layer::of_words(variables()?)?);
+    }
+    layers.push(Layer::of_words(overrides::words(cli))?);
+    Effective::of(layers)
+}
+
+/// Says on standard error what the spool's own settings say and this owner does not follow.
+pub(crate) fn tell_overrides(cli: &Cli) {
+    if cli.json {
+        return;
+    }
+    let delivers = matches!(cli.command, Command::Drain(_) | Command::Run(_));
+    // They were read a moment ago, so that there is nothing new to fail.
+    let told = effective(cli, delivers).ok();
+    if let Some(text) = told.and_then(|effective| effective.overrides(delivers)) {
+        remark(&format!("everpost: {}", plain(&text)));
+    }
+}
+
+/// The API, as the settings and the variables say.
+pub(crate) fn sink(cli: &Cli) -> Result<Botanalytics, Fault> {
+    let effective = effective(cli, true)?;
+    sink_builder(&effective).build().map_err(|error| {
+        let is_address = matches!(&error, Error::Sink { reason } if reason.contains("URL"));
+        let mut fault = Fault::from(error);
+        if let Some(said) = effective.said("service.base_url").filter(|_| is_address) {
+            fault.text = format!("{} ({})", fault.text, said.by);
+            fault.hint =
+                Some("write it with https:// in front, up to and including the version".into());
+        }
+        fault
     })
 }
 
-/// The settings file, or the defaults.
-pub(crate) fn settings(cli: &Cli) -> Result<Settings, Fault> {
-    let Some(path) = &cli.settings else {
-        return Ok(Settings::default());
-    };
-    let shown = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Fault::usage(format!("failed to read settings {shown}: {source}")))?;
-    let settings: Settings = toml::from_str(&text).map_err(|error| {
-        Fault::usage(format!(
-            "settings {shown} are not usable: {}",
-            crate::text::plain(error.message())
-        ))
-    })?;
-    settings.check()?;
-    Ok(settings.in_effect())
+/// As the settings and the variables say, but for the key it could be built.
+pub(crate) fn sink_builder(effective: &Effective) -> Builder {
+    let service = effective.service();
+    let mut builder = Botanalytics::builder(key(effective));
+    if let Some(base_url) = &service.base_url {
+        builder = builder.base_url(base_url);
+    }
+    if let Some(channel) = &service.channel {
+        builder = builder.channel(channel);
+    }
+    if let Some(timeout) = service.request_timeout {
+        builder = builder.request_timeout(timeout);
+    }
+    builder
 }
 
-/// The settings with the level of the command line.
-pub(crate) fn with_level(mut settings: Settings, level: Option<Level>) -> Settings {
-    match level {
-        None => {}
-        Some(Level::Synced) => settings.durability = everpost::Durability::Synced,
-        Some(Level::Written) => {
-            settings.durability = everpost::Durability::Written {
-                sync_every: SYNC_EVERY,
-            };
+/// Where the key comes from: `BA_API_KEY_FILE`, `BA_API_KEY`, or the file that the settings name.
+fn key(effective: &Effective) -> KeySource {
+    match &effective.service().key_file {
+        Some(path) if !is_key_in_variable(effective) => KeySource::file(path),
+        _ => KeySource::env(),
+    }
+}
+
+/// Whether the key is the variable's: variables win over files, and among them the file.
+pub(crate) fn is_key_in_variable(effective: &Effective) -> bool {
+    let said = effective.said("service.key_file");
+    let is_file_in_variable = said.is_some_and(|said| said.by.origin == Origin::Word(KEY_FILE));
+    !is_file_in_variable && std::env::var_os(KEY).is_some_and(|key| !key.is_empty())
+}
+
+/// What the variables of the official SDKs say, and `BA_API_KEY_FILE`. Those that are empty say
+/// nothing.
+fn variables() -> Result<Vec<Word>, Fault> {
+    let mut words = Vec::new();
+    for (variable, name) in [
+        ("BA_BASE_URL", "service.base_url"),
+        (KEY_FILE, "service.key_file"),
+    ] {
+        if let Some(text) = variable_text(variable)? {
+            words.push((variable, name, Value::String(text)));
         }
     }
-    settings
+    let variable = "BA_REQUEST_TIMEOUT";
+    if let Some(text) = variable_text(variable)? {
+        let ms: u32 = text.trim().parse().map_err(|_| {
+            Fault::usage(format!(
+                "{variable} is `{text}`, which is no number of milliseconds"
+            ))
+            .hint("write a whole number, such as 30000")
+        })?;
+        words.push((
+            variable,
+            "service.request_timeout",
+            Value::String(format!("{ms}ms")),
+        ));
+    }
+    Ok(words)
 }
 
-/// The API, as the variables say. `BA_API_KEY_FILE` wins over `BA_API_KEY`.
-pub(crate) fn sink() -> Result<Botanalytics, Fault> {
-    let mut builder = Builder::from_env()?;
-    if let Some(path) = std::env::var_os("BA_API_KEY_FILE").filter(|path| !path.is_empty()) {
-        builder = builder.key(KeySource::file(path));
+fn variable_text(name: &str) -> Result<Option<String>, Fault> {
+    match std::env::var(name) {
+        Ok(text) if text.trim().is_empty() => Ok(None),
+        Ok(text) => Ok(Some(text)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Fault::usage(format!("{name} is no text in UTF-8")).hint("write it anew"))
+        }
     }
-    Ok(builder.build()?)
 }

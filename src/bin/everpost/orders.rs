@@ -113,6 +113,7 @@ async fn open(cli: &Cli) -> Result<Target, Fault> {
     let builder = Queue::builder(&spool).settings(settings).sink(NoSink);
     match builder.open().await {
         Ok(queue) => {
+            environment::tell_overrides(cli);
             incidents::tell(&queue.status().incidents);
             Ok(Target::Offline(queue))
         }

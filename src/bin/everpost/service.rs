@@ -8,26 +8,31 @@ use everpost::{Closed, Error, FlusherState, OnFull, Queue, Settings, control, ex
 use serde::Serialize;
 
 use crate::append::{Feed, Form, Tally, open_lines};
-use crate::args::{Cli, Deadline, Intake};
+use crate::args::{Cli, Intake};
 use crate::environment;
 use crate::fault::Fault;
 use crate::incidents;
 use crate::lines::Lines;
 use crate::notify;
 use crate::out::Out;
+use crate::overrides::Run;
 use crate::signals::Signals;
-use crate::target::{Target, in_time};
+use crate::target::{Target, in_time, makes, tell_opened};
 use crate::text::count;
 
 /// How long closing may take if nothing else was said: well within what systemd allows.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Lines of standard input that are committed together, if they are there.
 const BATCH: u32 = 256;
 
-pub(crate) async fn run(cli: &Cli, deadline: &Deadline, out: Out) -> Result<(), Fault> {
+pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     let spool = environment::spool(cli)?;
     let settings = environment::settings(cli)?;
+    let deadline = run
+        .deadline
+        .deadline
+        .or(environment::service(cli)?.deadline);
     log_to_stderr("info");
     // In this order: whatever ends the service ends its input too.
     let mut feed_signals = Signals::catch()?;
@@ -37,10 +42,12 @@ pub(crate) async fn run(cli: &Cli, deadline: &Deadline, out: Out) -> Result<(), 
     } else {
         Some(open_lines(None, &settings)?)
     };
-    let sink = environment::sink()?;
+    let sink = environment::sink(cli)?;
     let builder = Queue::builder(&spool).settings(settings.clone()).sink(sink);
+    let is_new = makes(cli, &spool).await?;
     let opening = async { Ok(builder.open().await?) };
     let queue = in_time(opening, &mut signals, exit::PENDING, None).await?;
+    tell_opened(cli, &spool, is_new);
     for note in &queue.recovery().notes {
         tracing::warn!("found while opening: {note}");
     }
@@ -63,7 +70,7 @@ pub(crate) async fn run(cli: &Cli, deadline: &Deadline, out: Out) -> Result<(), 
     notify::say("READY=1");
     let served = serve(&queue, input, &settings, &mut feed_signals, &mut signals).await;
     notify::say("STOPPING=1");
-    let deadline = deadline.deadline.unwrap_or(DEADLINE);
+    let deadline = deadline.unwrap_or(DEADLINE);
     tracing::info!(?deadline, pending = queue.status().pending, "closing");
     let closed = close(&queue, deadline, signals.next()).await?;
     if let Some(control) = control {

@@ -12,7 +12,10 @@ use crate::environment;
 use crate::eyes::blocking;
 use crate::fault::Fault;
 use crate::incidents;
+use crate::out::remark;
+use crate::overrides;
 use crate::signals::Signals;
+use crate::text::plain;
 
 /// Whoever can do what is asked.
 #[derive(Debug)]
@@ -39,16 +42,22 @@ impl Target {
         make: bool,
     ) -> Result<Self, Fault> {
         let spool = environment::spool(cli)?;
-        if !make {
+        let makes = if make {
+            makes(cli, &spool).await?
+        } else {
             must_exist(&spool).await?;
-        }
+            false
+        };
         let mut settings = settings;
         if settings.on_full == OnFull::Block {
             // Nobody delivers here, so there would never be room again.
             settings.on_full = OnFull::Reject;
         }
         match Queue::builder(&spool).settings(settings).open().await {
-            Ok(queue) => Ok(Self::Offline(queue)),
+            Ok(queue) => {
+                tell_opened(cli, &spool, makes);
+                Ok(Self::Offline(queue))
+            }
             Err(error @ Error::InUse { .. }) => match connect(&spool).await {
                 Ok((client, _)) => Ok(Self::Live(client)),
                 Err(why) => Err(why_not_live(error, &why)),
@@ -168,6 +177,35 @@ pub(crate) async fn must_exist(spool: &std::path::Path) -> Result<(), Fault> {
         false => Err(Error::NoSpool { path }),
     })
     .await
+}
+
+/// Whether an opening makes a spool where there is none.
+///
+/// # Errors
+/// [`Error::NoSpool`], with what to type, if it may not.
+pub(crate) async fn makes(cli: &Cli, spool: &std::path::Path) -> Result<bool, Fault> {
+    let path = spool.to_owned();
+    if blocking(move || inspect::exists(&path)).await? {
+        return Ok(false);
+    }
+    if overrides::may_make(cli) {
+        return Ok(true);
+    }
+    let path = spool.to_owned();
+    let shown = path.display().to_string();
+    Err(Fault::from(Error::NoSpool { path }).hint(format!(
+        "see that --spool is right; to make one there: everpost init --spool {shown}"
+    )))
+}
+
+/// Says what a person would want to know of a spool that was opened here: that it is new, and which
+/// of its own settings are not followed.
+pub(crate) fn tell_opened(cli: &Cli, spool: &std::path::Path, is_new: bool) {
+    if is_new {
+        let shown = plain(&spool.display().to_string());
+        remark(&format!("everpost: made a new spool at {shown}"));
+    }
+    environment::tell_overrides(cli);
 }
 
 /// The client of the owner, if one answers, and what it says of its queue.

@@ -31,6 +31,19 @@ pub(crate) fn bytes(number: u64) -> String {
     }
 }
 
+/// Exactly so many bytes, as a settings file would say it: `64 MiB`, `1000000 B`.
+pub(crate) fn size(number: u64) -> String {
+    let (mut number, mut unit) = (number, "B");
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if number == 0 || !number.is_multiple_of(1024) {
+            break;
+        }
+        number /= 1024;
+        unit = larger;
+    }
+    format!("{number} {unit}")
+}
+
 /// `3m 20s`; less than ten seconds with milliseconds.
 pub(crate) fn duration(time: Duration) -> String {
     let shown = if time < Duration::from_secs(10) {

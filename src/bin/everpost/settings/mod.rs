@@ -1,0 +1,213 @@
+//! Settings from their layers: which value is in effect, and who said so.
+//!
+//! Later layers win: the defaults, `/etc/everpost/settings.toml`, `settings.toml` in the spool, the
+//! file of `--settings`, the variables `BA_*`, what was typed.
+
+mod file;
+mod layer;
+mod names;
+mod service;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use everpost::{Error, Settings};
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use crate::fault::Fault;
+
+pub(crate) use self::file::NAME;
+pub(crate) use self::layer::{Layer, Origin, Spot};
+pub(crate) use self::names::{Kind, NAMES};
+pub(crate) use self::service::Service;
+
+/// A value and who said so.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Said {
+    pub(crate) value: Value,
+    pub(crate) by: Spot,
+}
+
+/// All that the layers say, the last word on each setting.
+#[derive(Clone, Debug)]
+pub(crate) struct Effective {
+    said: BTreeMap<&'static str, Said>,
+    /// What the spool says and a later layer overrides.
+    overridden: Vec<(&'static str, Said)>,
+    settings: Settings,
+    service: Service,
+}
+
+impl Effective {
+    /// Puts the layers together; later ones win.
+    ///
+    /// # Errors
+    /// A fault that names each setting out of its range, and where it stands.
+    pub(crate) fn of(layers: Vec<Layer>) -> Result<Self, Fault> {
+        let mut said: BTreeMap<&'static str, Said> = BTreeMap::new();
+        let mut overridden = Vec::new();
+        for (name, new) in layers.into_iter().flat_map(Layer::into_said) {
+            if let Some(old) = said.get(name)
+                && matches!(old.by.origin, Origin::Spool(_))
+                && old.value != new.value
+            {
+                overridden.push((name, old.clone()));
+            }
+            said.insert(name, new);
+        }
+        let settings: Settings = typed(&said, |name| !name.starts_with(SERVICE))?;
+        if let Err(error) = settings.check() {
+            return Err(placed(error, &said));
+        }
+        let service = typed::<Outer>(&said, |name| name.starts_with(SERVICE))?.service;
+        Ok(Self {
+            said,
+            overridden,
+            settings: settings.in_effect(),
+            service,
+        })
+    }
+
+    /// The settings of the queue, as it uses them.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The settings of the command itself.
+    pub(crate) fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Who said something about this setting; none if it has its default.
+    pub(crate) fn said(&self, name: &str) -> Option<&Said> {
+        self.said.get(name)
+    }
+
+    /// One line on what the spool says and does not get; none if it gets everything. What concerns
+    /// delivery alone is left out where nothing is delivered.
+    pub(crate) fn overrides(&self, delivers: bool) -> Option<String> {
+        let mut parts: Vec<String> = Vec::new();
+        for (name, old) in &self.overridden {
+            let Some(now) = self.said.get(name) else {
+                continue;
+            };
+            if now.value == old.value || (name.starts_with(SERVICE) && !delivers) {
+                continue;
+            }
+            let name = name.strip_prefix(SERVICE).unwrap_or(name);
+            let (new, old_value) = (&now.value, &old.value);
+            let part = format!("{name} = {new} ({}), not {old_value}", now.by);
+            if !parts.contains(&part) {
+                parts.push(part);
+            }
+        }
+        let spool = self
+            .overridden
+            .first()
+            .map(|(_, old)| old.by.origin.clone())?;
+        let what = parts.join("; ");
+        (!what.is_empty()).then(|| format!("not as {spool} says: {what}"))
+    }
+}
+
+/// What the names of the command's own settings begin with.
+pub(crate) const SERVICE: &str = "service.";
+
+/// The table of the command in a settings file.
+#[derive(serde::Deserialize)]
+struct Outer {
+    #[serde(default)]
+    service: Service,
+}
+
+/// The values under these names, as one of ours. Each was checked alone when its layer was read.
+fn typed<T: DeserializeOwned>(
+    said: &BTreeMap<&'static str, Said>,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<T, Fault> {
+    let mut table = Table::new();
+    for (name, said) in said.iter().filter(|(name, _)| wanted(name)) {
+        put(&mut table, name, said.value.clone());
+    }
+    T::deserialize(table)
+        .map_err(|error| Fault::usage(format!("settings are not usable: {}", error.message())))
+}
+
+/// Puts a value under a name, which may be `table.key`.
+fn put(table: &mut Table, name: &str, value: Value) {
+    match name.split_once('.') {
+        None => drop(table.insert(name.to_owned(), value)),
+        Some((outer, inner)) => {
+            let entry = table.entry(outer.to_owned());
+            let entry = entry.or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(entry) = entry {
+                entry.insert(inner.to_owned(), value);
+            }
+        }
+    }
+}
+
+/// The same fault, with the place of each setting it names.
+fn placed(error: Error, said: &BTreeMap<&'static str, Said>) -> Fault {
+    let Error::Settings { mut problems } = error else {
+        return error.into();
+    };
+    for problem in &mut problems {
+        // Each begins with the name of a setting.
+        let Some(name) = problem.split('`').nth(1) else {
+            continue;
+        };
+        let name = if name == "sync_every" {
+            "durability"
+        } else {
+            name
+        };
+        let by = NAMES
+            .iter()
+            .find(|known| known.key() == name)
+            .and_then(|known| said.get(known.path));
+        if let Some(said) = by {
+            problem.push_str(&format!(" ({})", said.by));
+        }
+    }
+    Error::Settings { problems }.into()
+}
+
+/// The layers of a spool that are files: of the system, of the spool, and the one that is named.
+///
+/// # Errors
+/// A fault that names the file and the place in it.
+pub(crate) fn files(
+    spool: Option<&Path>,
+    named: Option<(&Path, bool)>,
+) -> Result<Vec<Layer>, Fault> {
+    let mut layers = Vec::new();
+    let etc = file::etc();
+    if let Some(text) = file::read_etc(&etc)? {
+        layers.push(Layer::parse(Origin::Etc(etc), &text)?);
+    }
+    if let Some(spool) = spool {
+        layers.extend(of_spool(spool)?);
+    }
+    if let Some((path, by_variable)) = named {
+        let text = file::read_named(path)?;
+        let path = path.to_owned();
+        let origin = if by_variable {
+            Origin::Variable("EVERPOST_SETTINGS", path)
+        } else {
+            Origin::Named(path)
+        };
+        layers.push(Layer::parse(origin, &text)?);
+    }
+    Ok(layers)
+}
+
+/// What the spool says itself; none if it says nothing.
+pub(crate) fn of_spool(spool: &Path) -> Result<Option<Layer>, Fault> {
+    let path = spool.join(NAME);
+    match file::read_in_spool(spool, &path)? {
+        Some(text) => Ok(Some(Layer::parse(Origin::Spool(path), &text)?)),
+        None => Ok(None),
+    }
+}
