@@ -245,7 +245,7 @@ impl Error {
             Self::Settings { .. } => "mend the fields named",
             Self::Key(error) => error.hint(),
             Self::Sink { .. } => {
-                "mend what is named: the base URL, a time limit, or a TLS feature of the build"
+                "mend what is named: the base URL, the proxy, a time limit, or a TLS feature of the build"
             }
             Self::Control { .. } => "mend what the reason says; the queue works without the socket",
             Self::NoSuchLetter { .. } => "list the dead letters to see which there are",

@@ -22,52 +22,32 @@
 //!
 //! # What is never done
 //! Redirects are not followed, requests are not repeated here, loopback is not proxied, and the
-//! key is written nowhere.
+//! key is written nowhere: what an answer repeats of it, eight characters or more, as they are, as
+//! base64, in hexadecimal or behind escapes, is replaced by `[key]` before anything is kept. So is
+//! the password for a proxy.
 
+mod address;
 mod answer;
 mod http;
+mod proxy;
 pub(crate) mod request;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::http::{Address, Http};
-use super::key::KeyRing;
+use self::address::Address;
+use self::http::Http;
+use super::key::{KeyRing, Strike};
 use super::{Answer, Batch, Classifier, Outcome, PauseReason, Sink, Verdict};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 
+pub use self::proxy::{Proxy, Route};
 pub use super::key::{Key, KeyError, KeyHandle, KeySource};
 pub use super::message;
 
 /// The documented address of the API.
 pub const BASE_URL: &str = "https://api.beta.botanalytics.co/v2";
-
-/// How a request reaches the API. Requests to this machine never go through a proxy.
-#[derive(Clone, Default)]
-#[non_exhaustive]
-pub enum Proxy {
-    /// As `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` of the environment say, in either case. The
-    /// settings of the operating system are not read.
-    #[default]
-    Environment,
-    /// Straight to the API, whatever the environment says.
-    None,
-    /// Through the HTTP proxy at this URL, which may carry a user and a password.
-    Url(String),
-}
-
-/// Never shows the URL, since it may carry a password.
-impl fmt::Debug for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Environment => "Environment",
-            Self::None => "None",
-            Self::Url(_) => "Url(..)",
-        })
-    }
-}
 
 /// The time limits of a request.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +75,7 @@ struct Limits {
 #[derive(Clone, Debug)]
 pub struct Botanalytics {
     http: Http,
+    route: Route,
     ring: Arc<KeyRing>,
     classifier: Arc<Classifier>,
     clock: Arc<dyn Clock>,
@@ -135,6 +116,13 @@ impl Botanalytics {
         }
     }
 
+    /// The way that requests take: straight to the API, or through which proxy. It was decided
+    /// when the sink was built.
+    #[must_use]
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
     /// A handle that replaces the key while the sink runs.
     #[must_use]
     pub fn key_handle(&self) -> KeyHandle {
@@ -156,7 +144,10 @@ impl Sink for Botanalytics {
         match self.ring.present(self.patience).await {
             Ok(key) => {
                 let now = || self.clock.wall();
-                self.http.send(batch, &key, &self.classifier, now).await
+                let mut outcome = self.http.send(batch, &key, &self.classifier, now).await;
+                // The one door to all that keeps what an answer says.
+                Strike::new(&key, self.route.login()).answer(&mut outcome.answer);
+                outcome
             }
             Err(error) => Outcome::new(
                 Verdict::Pause(PauseReason::Credentials),
@@ -225,7 +216,9 @@ impl Builder {
     }
 
     /// The address up to and including the version, with or without a final `/`. HTTPS, or plain
-    /// HTTP to `localhost`, `127.0.0.0/8` or `::1`.
+    /// HTTP to this machine: `localhost` and names that end with `.localhost`, `127.0.0.0/8` or
+    /// `::1`. Those names always mean the loopback addresses; no file of hosts and no name server is
+    /// asked for them.
     pub fn base_url(mut self, base_url: impl Into<String>) -> Self {
         self.base_url = base_url.into();
         self
@@ -256,7 +249,7 @@ impl Builder {
         self
     }
 
-    /// Whether requests go through a proxy.
+    /// Whether requests go through a proxy; see [`Proxy`].
     pub fn proxy(mut self, proxy: Proxy) -> Self {
         self.proxy = proxy;
         self
@@ -290,7 +283,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Key`] if there is no usable key. [`Error::Sink`] if the base URL is not usable
-    /// (see [`Builder::base_url`]), needs TLS that this build lacks, or a time limit is zero.
+    /// (see [`Builder::base_url`]) or needs TLS that this build lacks, if the proxy that applies to
+    /// it is none (see [`Proxy`]), or if a time limit is zero.
     pub fn build(self) -> Result<Botanalytics, Error> {
         let limits = Limits {
             request: self.request_timeout,
@@ -309,10 +303,12 @@ impl Builder {
             }
         }
         let address = Address::from_base(&self.base_url)?;
-        let http = Http::new(address, limits, &self.proxy, self.client_id.as_ref())?;
+        let route = self.proxy.decide(&address)?;
+        let http = Http::new(address, limits, &route, self.client_id.as_ref())?;
         let ring = KeyRing::open(self.key, self.channel, Arc::clone(&self.clock))?;
         Ok(Botanalytics {
             http,
+            route,
             ring: Arc::new(ring),
             classifier: Arc::new(self.classifier),
             clock: self.clock,

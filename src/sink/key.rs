@@ -5,6 +5,7 @@
 
 mod error;
 mod source;
+mod strike;
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,6 +21,7 @@ use serde_json::{Map, Value};
 pub use error::KeyError;
 pub(crate) use source::KeyRing;
 pub use source::{KeyHandle, KeySource};
+pub(crate) use strike::{Login, Strike, percent_decoded};
 
 /// JWTs are written without padding (RFC 7515 section 2); keys copied through other tools may
 /// have gained some.

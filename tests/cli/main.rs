@@ -12,6 +12,7 @@ mod live;
 mod looking;
 mod opening;
 mod output;
+mod secrets;
 mod set_up;
 mod settings;
 mod waiting;

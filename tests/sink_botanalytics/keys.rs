@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use everpost::botanalytics::{KeySource, Proxy};
 use everpost::clock::Clock;
 use everpost::{Sink, Verdict};
@@ -87,6 +89,38 @@ async fn a_key_file_that_goes_bad_pauses_and_recovers() {
         Verdict::Delivered
     );
     assert_eq!(server.requests().len(), 1);
+}
+
+/// Only the whole key was struck out: its signature alone, or the base64 of the header that carried
+/// it, was kept with the answer.
+#[tokio::test]
+async fn pieces_of_the_key_are_struck_out_of_whatever_an_answer_says() {
+    let dump = STANDARD.encode(format!("Bearer {}", key()));
+    let signature = "SECRETSIGNATURE";
+    let said = format!(r#"{{"errors":["{signature}","{dump}"],"warnings":[{{"{signature}":1}}]}}"#);
+    let replies = vec![
+        json("200 OK", &format!(r#"{{"request_id":"{signature}"}}"#)),
+        json("400 Bad Request", &said),
+        reply("502 Bad", "", &dump),
+        reply(
+            "302 Found",
+            &format!("Location: https://x/{signature}\r\n"),
+            "",
+        ),
+    ];
+    let server = Server::start(replies).await;
+    let sink = builder(server.base_url()).build().unwrap();
+    for _ in 0..4 {
+        let shown = format!("{:?}", sink.deliver(&batch(&["1"])).await);
+        assert!(shown.contains("[key]"), "{shown}");
+        for piece in [signature.as_bytes(), &dump.as_bytes()[12..]]
+            .concat()
+            .windows(8)
+        {
+            let held = shown.as_bytes().windows(8).any(|run| run == piece);
+            assert!(!held, "{shown}");
+        }
+    }
 }
 
 #[tokio::test]

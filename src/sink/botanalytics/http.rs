@@ -1,20 +1,24 @@
 //! The way to the API: the only file that names the HTTP client.
 
 use std::error::Error as _;
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 use std::{fmt, io};
 
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, ClientBuilder, Response};
+
+pub(super) use reqwest::Url;
 
 use super::super::classify::{Classifier, Rule, retry_after};
 use super::super::key::Key;
 use super::super::{Answer, Batch, Outcome, PauseReason, Verdict};
+use super::address::Address;
 use super::answer::{self, BODY_BYTES_MAX, Body};
-use super::{Limits, Proxy, request};
+use super::proxy::Route;
+use super::{Limits, request};
 use crate::error::Error;
 
 const USER_AGENT: &str = concat!("everpost/", env!("CARGO_PKG_VERSION"));
@@ -26,70 +30,10 @@ const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-botanalytics-clien
 /// by then, so the body is worth little patience. The limits of the request hold beside this.
 const BODY_PATIENCE: Duration = Duration::from_secs(5);
 
-fn unusable(reason: impl Into<String>) -> Error {
+pub(super) fn unusable(reason: impl Into<String>) -> Error {
     Error::Sink {
         reason: reason.into(),
     }
-}
-
-/// Where requests go: `{base without trailing /}/messages`, checked.
-#[derive(Clone)]
-pub(super) struct Address {
-    url: Url,
-    is_loopback: bool,
-}
-
-impl Address {
-    /// # Errors
-    /// [`Error::Sink`] if the base is no URL, carries credentials, a query or a fragment, is
-    /// plain HTTP to another machine, or needs TLS that this build does not have.
-    pub(super) fn from_base(base: &str) -> Result<Self, Error> {
-        let joined = format!("{}/messages", base.trim().trim_end_matches('/'));
-        // The URL itself stays out of these texts until it is known to carry no credentials.
-        let url = Url::parse(&joined)
-            .map_err(|source| unusable(format!("base URL cannot be read: {source}")))?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(unusable("base URL carries credentials"));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(unusable("base URL carries a query or a fragment"));
-        }
-        let host = url.host_str().unwrap_or_default();
-        let is_loopback = is_loopback(host);
-        match url.scheme() {
-            "https" if !cfg!(any(feature = "rustls", feature = "native-tls")) => {
-                return Err(unusable(
-                    "https needs TLS, and this build has none: enable the feature `rustls` or \
-                     `native-tls` of everpost",
-                ));
-            }
-            "http" if !is_loopback => {
-                return Err(unusable(format!(
-                    "plain HTTP would send the key in clear; use https. host=`{host}`"
-                )));
-            }
-            "https" | "http" => {}
-            scheme => {
-                return Err(unusable(format!(
-                    "base URL is neither https nor http. scheme=`{scheme}`"
-                )));
-            }
-        }
-        Ok(Self { url, is_loopback })
-    }
-}
-
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.url.as_str())
-    }
-}
-
-/// Whether a host is this machine by its name alone, without asking anybody.
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The client with everything that is the same for each request.
@@ -104,36 +48,14 @@ impl Http {
     pub(super) fn new(
         address: Address,
         limits: Limits,
-        proxy: &Proxy,
+        route: &Route,
         client_id: Option<&(String, String)>,
     ) -> Result<Self, Error> {
-        let builder = Client::builder()
-            .user_agent(USER_AGENT)
-            .default_headers(headers(client_id)?)
-            .timeout(limits.request)
-            .connect_timeout(limits.connect)
-            .read_timeout(limits.read)
-            // A redirect would take the key to an address nobody chose, and 301 and 302 turn the
-            // POST into a GET without the events.
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            // Repeating is the flusher's decision alone.
-            .retry(reqwest::retry::never())
-            .https_only(address.url.scheme() == "https");
-        let builder = match proxy {
-            // What is meant for this machine must not leave it.
-            _ if address.is_loopback => builder.no_proxy(),
-            Proxy::Environment => builder,
-            Proxy::None => builder.no_proxy(),
-            Proxy::Url(url) => {
-                let proxy = reqwest::Proxy::all(url.as_str())
-                    .map_err(|_| unusable("URL of the proxy cannot be read"))?;
-                builder.no_proxy().proxy(proxy)
-            }
-        };
-        let client = builder.build().map_err(|error| {
-            unusable(format!("HTTP client cannot be built: {}", fault(error, "")))
-        })?;
+        let client = client(&address, limits, route, client_id)?
+            .build()
+            .map_err(|error| {
+                unusable(format!("HTTP client cannot be built: {}", fault(error, "")))
+            })?;
         Ok(Self {
             client,
             address,
@@ -219,6 +141,46 @@ impl fmt::Debug for Http {
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
+}
+
+/// The client, not built yet.
+fn client(
+    address: &Address,
+    limits: Limits,
+    route: &Route,
+    client_id: Option<&(String, String)>,
+) -> Result<ClientBuilder, Error> {
+    let builder = Client::builder()
+        .user_agent(USER_AGENT)
+        .default_headers(headers(client_id)?)
+        .timeout(limits.request)
+        .connect_timeout(limits.connect)
+        .read_timeout(limits.read)
+        // A redirect would take the key to an address nobody chose, and 301 and 302 turn the
+        // POST into a GET without the events.
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        // Repeating is the flusher's decision alone.
+        .retry(reqwest::retry::never())
+        .https_only(address.url.scheme() == "https")
+        // The route has been decided; nothing is read from the environment here.
+        .no_proxy();
+    let builder = match (address.is_loopback, address.url.host_str()) {
+        // A line in the file of hosts could send the key to another machine in clear. An address
+        // with the port 0 stands for whatever port the URL has.
+        (true, Some(host)) => {
+            let here = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            builder.resolve_to_addrs(host, &here.map(|ip| SocketAddr::new(ip, 0)))
+        }
+        _ => builder,
+    };
+    Ok(match route.proxy_with_login() {
+        Some(url) => builder.proxy(
+            reqwest::Proxy::all(url)
+                .map_err(|_| unusable("address of the proxy cannot be used"))?,
+        ),
+        None => builder,
+    })
 }
 
 fn headers(client_id: Option<&(String, String)>) -> Result<HeaderMap, Error> {
@@ -332,77 +294,41 @@ fn known(kind: io::ErrorKind) -> Option<io::ErrorKind> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Proxy;
     use super::*;
 
-    #[test]
-    fn the_path_is_joined_once() {
-        for base in [
-            "http://localhost:8080/v2",
-            "http://localhost:8080/v2/",
-            " http://localhost:8080/v2//\n",
-        ] {
-            let address = Address::from_base(base).unwrap();
-            assert_eq!(address.url.as_str(), "http://localhost:8080/v2/messages");
-        }
-        let bare = Address::from_base("http://127.0.0.1").unwrap();
-        assert_eq!(bare.url.as_str(), "http://127.0.0.1/messages");
-    }
+    /// Answers every name with an address where nothing of ours is.
+    struct Poisoned;
 
-    #[test]
-    fn plain_http_goes_to_this_machine_only() {
-        for host in [
-            "localhost",
-            "LOCALHOST:1",
-            "127.0.0.1",
-            "127.9.9.9:80",
-            "[::1]:80",
-        ] {
-            let address = Address::from_base(&format!("http://{host}/v2")).unwrap();
-            assert!(address.is_loopback, "{host}");
-        }
-        for host in [
-            "api.beta.botanalytics.co",
-            "localhost.example.com",
-            "127.0.0.1.example.com",
-            "example.com:127",
-            "192.168.0.1",
-            "0.0.0.0",
-            "[::]",
-            "[2001:db8::1]",
-        ] {
-            let error = Address::from_base(&format!("http://{host}/v2")).unwrap_err();
-            assert!(error.to_string().contains("plain HTTP"), "{host}: {error}");
+    impl reqwest::dns::Resolve for Poisoned {
+        fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
+            let elsewhere = SocketAddr::from(([192, 0, 2, 1], 0));
+            Box::pin(async move { Ok(Box::new([elsewhere].into_iter()) as reqwest::dns::Addrs) })
         }
     }
 
-    #[test]
-    fn odd_bases_are_refused_without_repeating_credentials() {
-        for base in [
-            "",
-            "localhost",
-            "/v2",
-            "ftp://localhost",
-            "file:///tmp",
-            "http://user:hunter2@localhost/",
-            "http://hunter2@localhost/",
-            "http://localhost/?key=hunter2",
-            "http://localhost/#hunter2",
-            "http://:hunter2@/",
-            "http://[::1/hunter2",
-        ] {
-            let error = Address::from_base(base).unwrap_err();
-            assert!(matches!(error, Error::Sink { .. }), "{base}: {error:?}");
-            assert!(!error.to_string().contains("hunter2"), "{base}: {error}");
-        }
-    }
-
-    #[test]
-    fn https_needs_a_build_with_tls() {
-        let address = Address::from_base("https://api.beta.botanalytics.co/v2");
-        if cfg!(any(feature = "rustls", feature = "native-tls")) {
-            assert!(!address.unwrap().is_loopback);
-        } else {
-            assert!(address.unwrap_err().to_string().contains("`rustls`"));
+    /// A line `10.9.9.9 localhost` in the file of hosts sent the key to another machine in clear,
+    /// since plain HTTP to `localhost` is allowed and its address was asked for.
+    #[tokio::test]
+    async fn localhost_is_this_machine_whatever_the_resolver_says() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let second = Duration::from_secs(20);
+        let limits = Limits {
+            request: second,
+            connect: second,
+            read: second,
+        };
+        for host in ["localhost", "LOCALHOST", "api.localhost", "localhost."] {
+            let address = Address::from_base(&format!("http://{host}:{port}")).unwrap();
+            let route = Proxy::None.decide(&address).unwrap();
+            let client = client(&address, limits, &route, None).unwrap();
+            let client = client.dns_resolver(std::sync::Arc::new(Poisoned));
+            let request = client.build().unwrap().post(address.url).send();
+            tokio::select! {
+                met = listener.accept() => assert!(met.is_ok()),
+                answer = request => panic!("{host} was not met here: {answer:?}"),
+            }
         }
     }
 
