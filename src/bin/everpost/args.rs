@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use everpost::EventId;
 
+use crate::init::Init;
 use crate::overrides::{Making, Overrides, Run};
 
 const EXIT_CODES: &str = "\
@@ -64,6 +65,12 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Makes a spool and writes its settings, which every later command follows.
+    ///
+    /// The settings are in `settings.toml` in the spool, all others beside them as comments. On a
+    /// spool that is there it changes nothing, unless --force is given, and never an event.
+    Init(Init),
+
     /// Appends events, one JSON value per line, from a file or standard input.
     ///
     /// When it ends, at the end of the input or on a signal, every line it has read is durable. A

@@ -7,7 +7,7 @@ use crate::args::{Cli, Command};
 use crate::fault::Fault;
 use crate::out::{Out, remark};
 use crate::{
-    append, check, config, dead, drain, events, incidents, orders, sandbox, service, shell,
+    append, check, config, dead, drain, events, incidents, init, orders, sandbox, service, shell,
     signals, status,
 };
 
@@ -49,6 +49,7 @@ async fn dispatch(cli: &Cli) -> Result<(), Fault> {
     let out = Out { json: cli.json };
     match &cli.command {
         Command::Config => config::config(cli, out),
+        Command::Init(args) => init::init(cli, args, out).await,
         Command::Append(args) => append::append(cli, args, out).await,
         Command::Drain(deadline) => drain::drain(cli, deadline, out).await,
         Command::Run(args) => service::run(cli, args, out).await,

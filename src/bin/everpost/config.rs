@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use everpost::{Settings, botanalytics, inspect};
+use everpost::{botanalytics, inspect};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,8 +13,8 @@ use crate::fault::Fault;
 use crate::out::Out;
 use crate::place::Place;
 use crate::service::DEADLINE;
-use crate::settings::{Effective, Kind, NAMES, Origin, SERVICE};
-use crate::text::{plain, size};
+use crate::settings::{Effective, NAMES, Origin};
+use crate::text::plain;
 
 /// How long a request may take if no layer says anything: as the sink has it.
 const REQUEST_TIMEOUT: &str = "30s";
@@ -108,14 +108,12 @@ impl Key {
 }
 
 fn entries(effective: &Effective) -> BTreeMap<&'static str, Entry> {
-    let queue = flat(serde_json::to_value(effective.settings()), "");
-    let service = flat(serde_json::to_value(effective.service()), SERVICE);
-    let defaults = flat(serde_json::to_value(Settings::default()), "");
-    let of = |path: &str| queue.get(path).or(service.get(path)).cloned();
+    let values = effective.values();
+    let defaults = Effective::plain().values();
     let mut entries = BTreeMap::new();
     for name in NAMES {
         let said = effective.said(name.path);
-        let value = of(name.path).unwrap_or(Value::Null);
+        let value = values.get(name.path).cloned().unwrap_or(Value::Null);
         let value = if value.is_null() {
             unsaid(name.path).unwrap_or(Value::Null)
         } else {
@@ -152,23 +150,6 @@ fn unsaid(path: &str) -> Option<Value> {
     })
 }
 
-/// The values of an object by their paths; what is in the tables of a settings file, by both names.
-fn flat(object: serde_json::Result<Value>, prefix: &str) -> BTreeMap<String, Value> {
-    let mut flat = BTreeMap::new();
-    let Ok(Value::Object(object)) = object else {
-        return flat;
-    };
-    for (key, value) in object {
-        match value {
-            Value::Object(inner) if key == "delivery" => {
-                flat.extend(inner.into_iter().map(|(k, v)| (format!("{key}.{k}"), v)));
-            }
-            value => drop(flat.insert(format!("{prefix}{key}"), value)),
-        }
-    }
-    flat
-}
-
 impl Report {
     fn for_people(&self) -> String {
         let mut rows = Vec::new();
@@ -199,7 +180,7 @@ impl Report {
                 table = outer;
                 rows.push((outer, String::new(), String::new()));
             }
-            rows.push((name.key(), entry.shown(name.kind), entry.origin()));
+            rows.push((name.key(), name.kind.shown(&entry.value), entry.origin()));
         }
         let widest = |column: &dyn Fn(&(&str, String, String)) -> usize| {
             rows.iter().map(column).max().unwrap_or_default()
@@ -223,22 +204,6 @@ impl Report {
 }
 
 impl Entry {
-    fn shown(&self, kind: Kind) -> String {
-        match (&self.value, kind) {
-            (Value::Null, _) => "none".to_owned(),
-            (Value::Number(bytes), Kind::Size) => {
-                bytes.as_u64().map_or_else(|| bytes.to_string(), size)
-            }
-            (Value::String(text), _) => text.clone(),
-            (Value::Object(written), Kind::Durability) => {
-                let sync_every = written.get("written").and_then(|w| w.get("sync_every"));
-                let sync_every = sync_every.and_then(Value::as_str).unwrap_or_default();
-                format!("written, synced every {sync_every}")
-            }
-            (value, _) => value.to_string(),
-        }
-    }
-
     fn origin(&self) -> String {
         match (&self.by, self.line) {
             (Some(by), Some(line)) => format!("{by}, line {line}"),

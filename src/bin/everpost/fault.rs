@@ -66,7 +66,12 @@ impl fmt::Display for Fault {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        let mut text = error.to_string();
+        let mut text = match &error {
+            Error::NotASpool { path } if path.is_file() => {
+                format!("{} is not a directory", path.display())
+            }
+            error => error.to_string(),
+        };
         if let Some(source) = std::error::Error::source(&error) {
             text = format!("{text}: {source}");
         }

@@ -12,6 +12,7 @@ mod events;
 mod eyes;
 mod fault;
 mod incidents;
+mod init;
 mod lines;
 mod notify;
 mod orders;

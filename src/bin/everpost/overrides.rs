@@ -71,7 +71,7 @@ impl Overrides {
 }
 
 impl Rule {
-    fn value(self) -> Value {
+    pub(crate) fn value(self) -> Value {
         let name = match self {
             Self::Reject => "reject",
             Self::Block => "block",

@@ -4,6 +4,8 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use everpost::Error;
+
 use crate::fault::Fault;
 
 /// The name of the file in a spool.
@@ -19,6 +21,46 @@ const BYTES_MAX: u64 = 64 << 10;
 pub(super) fn etc() -> PathBuf {
     let dir = std::env::var_os("EVERPOST_ETC").filter(|dir| !dir.is_empty());
     Path::new(&dir.unwrap_or_else(|| ETC.into())).join(NAME)
+}
+
+/// Makes the directory of a spool, and those above it, for its owner alone.
+pub(crate) fn make_dir(spool: &Path) -> Result<(), Fault> {
+    let mut maker = std::fs::DirBuilder::new();
+    maker.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut maker, 0o700);
+    maker.create(spool).map_err(|source| {
+        let text = format!("failed to make {}: {source}", spool.display());
+        Fault::usage(text).hint("name a directory that can be made with --spool")
+    })
+}
+
+/// Whether this user may write the settings of a spool that is there: those of another user it could
+/// not give to that one.
+///
+/// # Errors
+/// [`Error::NotYours`].
+#[cfg(unix)]
+pub(crate) fn may_write(spool: &Path) -> Result<(), Fault> {
+    use std::os::unix::fs::MetadataExt as _;
+    let us = rustix::process::geteuid().as_raw();
+    let of = |path: &Path| std::fs::symlink_metadata(path).map(|meta| meta.uid());
+    let marker = of(&spool.join("spool.json")).ok();
+    // A directory may be lent by root to a group.
+    let dir = of(spool).ok().filter(|uid| *uid != 0);
+    match [marker, dir].into_iter().flatten().find(|uid| *uid != us) {
+        Some(uid) => Err(Error::NotYours {
+            path: spool.to_owned(),
+            uid,
+        }
+        .into()),
+        None => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn may_write(_: &Path) -> Result<(), Fault> {
+    Ok(())
 }
 
 /// The text of the system's file, if there is one. An administrator may put a link there.
@@ -96,7 +138,7 @@ fn unusable(path: &Path, what: &str) -> Fault {
 }
 
 #[cfg(unix)]
-fn no_follow(options: &mut OpenOptions) -> &mut OpenOptions {
+pub(super) fn no_follow(options: &mut OpenOptions) -> &mut OpenOptions {
     use rustix::fs::OFlags;
     // Without the last, opening a pipe waits for its other end.
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -105,7 +147,7 @@ fn no_follow(options: &mut OpenOptions) -> &mut OpenOptions {
 }
 
 #[cfg(not(unix))]
-fn no_follow(options: &mut OpenOptions) -> &mut OpenOptions {
+pub(super) fn no_follow(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 

@@ -7,6 +7,7 @@ mod file;
 mod layer;
 mod names;
 mod service;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,10 +18,13 @@ use toml::{Table, Value};
 
 use crate::fault::Fault;
 
-pub(crate) use self::file::NAME;
+pub(crate) use self::file::{NAME, make_dir, may_write};
 pub(crate) use self::layer::{Layer, Origin, Spot};
-pub(crate) use self::names::{Kind, NAMES};
+#[cfg(test)]
+pub(crate) use self::names::Kind;
+pub(crate) use self::names::{NAMES, TABLES, find};
 pub(crate) use self::service::Service;
+pub(crate) use self::write::write;
 
 /// A value and who said so.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +73,16 @@ impl Effective {
         })
     }
 
+    /// What counts if nobody says anything.
+    pub(crate) fn plain() -> Self {
+        Self {
+            said: BTreeMap::new(),
+            overridden: Vec::new(),
+            settings: Settings::default(),
+            service: Service::default(),
+        }
+    }
+
     /// The settings of the queue, as it uses them.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
@@ -77,6 +91,28 @@ impl Effective {
     /// The settings of the command itself.
     pub(crate) fn service(&self) -> &Service {
         &self.service
+    }
+
+    /// The value of every setting, by the path of its name, as JSON.
+    pub(crate) fn values(&self) -> BTreeMap<String, serde_json::Value> {
+        let mut values = BTreeMap::new();
+        let of_queue = serde_json::to_value(&self.settings);
+        let of_command = serde_json::to_value(&self.service);
+        for (object, prefix) in [(of_queue, ""), (of_command, SERVICE)] {
+            // Numbers, names and times always serialise, and to an object.
+            let Ok(serde_json::Value::Object(object)) = object else {
+                continue;
+            };
+            for (key, value) in object {
+                match value {
+                    serde_json::Value::Object(inner) if TABLES.contains(&&*key) => {
+                        values.extend(inner.into_iter().map(|(k, v)| (format!("{key}.{k}"), v)));
+                    }
+                    value => drop(values.insert(format!("{prefix}{key}"), value)),
+                }
+            }
+        }
+        values
     }
 
     /// Who said something about this setting; none if it has its default.

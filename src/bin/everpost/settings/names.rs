@@ -1,6 +1,9 @@
 //! The names of all settings, and how the value of each is written.
 
+use serde_json::Value;
+
 use super::SERVICE;
+use crate::text::size;
 
 /// A setting.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,6 +54,25 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// A value in effect, for people.
+    pub(crate) fn shown(self, value: &Value) -> String {
+        match (value, self) {
+            (Value::Null, _) => "none".to_owned(),
+            (Value::Number(bytes), Self::Size) => {
+                bytes.as_u64().map_or_else(|| bytes.to_string(), size)
+            }
+            (Value::String(text), _) => text.clone(),
+            (Value::Object(written), Self::Durability) => {
+                let sync_every = written.get("written").and_then(|w| w.get("sync_every"));
+                let sync_every = sync_every.and_then(Value::as_str).unwrap_or_default();
+                format!("written, synced every {sync_every}")
+            }
+            (value, _) => value.to_string(),
+        }
+    }
+}
+
 const fn name(path: &'static str, kind: Kind) -> Name {
     Name { path, kind }
 }
@@ -88,9 +110,9 @@ pub(crate) const NAMES: &[Name] = &[
 ];
 
 /// The tables a settings file may have.
-pub(super) const TABLES: [&str; 2] = ["delivery", "service"];
+pub(crate) const TABLES: [&str; 2] = ["delivery", "service"];
 
-pub(super) fn find(path: &str) -> Option<&'static Name> {
+pub(crate) fn find(path: &str) -> Option<&'static Name> {
     NAMES.iter().find(|name| name.path == path)
 }
 
