@@ -32,3 +32,6 @@ pub const REFUSED: u8 = 7;
 
 /// The spool has reached its bound or the disk is full: what the message names was not taken.
 pub const FULL: u8 = 8;
+
+/// `status --check` found that a limit is exceeded, and nothing that has a number of its own.
+pub const LIMIT: u8 = 9;

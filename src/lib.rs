@@ -65,7 +65,7 @@ pub mod internals;
 pub mod layer;
 mod ledger;
 mod log;
-#[cfg(feature = "metrics")]
+#[cfg(any(feature = "control", feature = "metrics"))]
 pub mod metrics;
 mod millis;
 mod observe;

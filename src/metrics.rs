@@ -1,12 +1,22 @@
-//! The numbers of a queue, for whatever recorder the program has installed for the [`metrics`]
-//! crate (feature `metrics`).
+//! The numbers of a queue: their names, and the two ways to them.
 //!
-//! [`follow`] publishes the books and the gauges whenever they change. What takes time, and what
-//! is refused or retried, is recorded where it happens, with or without [`follow`]. Every number
-//! has the label [`SPOOL`], the path the queue was opened with, so that several queues in one
-//! process stay apart. [`METRICS`] lists them all, with what they mean.
+//! Every number has the label [`SPOOL`], the path the queue was opened with, so that several queues
+//! in one process stay apart. [`METRICS`] lists them all, with what they mean, and
+//! `docs/grafana-dashboard.json` shows all of them.
+//!
+//! # As a page (feature `control`)
+//!
+//! `GET /metrics` of the control socket, and of [`control::listen`](crate::control::listen), gives
+//! them in the text format of Prometheus. Nothing has to be installed for it.
+//!
+//! # For a recorder (feature `metrics`)
+//!
+//! `follow` publishes the books and the gauges whenever they change, for whatever recorder the
+//! program has installed for the `metrics` crate. What takes time, and what is refused or retried,
+//! is recorded where it happens, with or without `follow`.
 //!
 //! ```
+//! # #[cfg(feature = "metrics")]
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let spool = dir.path().join("spool");
@@ -14,23 +24,26 @@
 //! let queue = everpost::Queue::builder(&spool).open().await?;
 //! tokio::spawn(everpost::metrics::follow(&queue));
 //! # Ok(()) }
+//! # #[cfg(not(feature = "metrics"))] fn main() {}
 //! ```
-//!
-//! `docs/grafana-dashboard.json` shows all of them.
-//!
-//! [`metrics`]: ::metrics
 
-use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+#[cfg(feature = "control")]
+pub(crate) mod page;
+#[cfg(feature = "metrics")]
+mod recorder;
 
-use ::metrics::{Counter, Gauge, SharedString, Unit, counter, gauge, histogram};
+use std::time::UNIX_EPOCH;
 
-use crate::observe::Place;
-use crate::queue::Queue;
+use crate::ledger::Ledger;
 use crate::status::{FlusherState, Status};
-use crate::watch::StatusWatch;
 
-/// Label: the path of the spool, as it was given to [`Queue::builder`].
+#[cfg(feature = "metrics")]
+pub(crate) use recorder::{batch_retried, commit_took, events_refused, request_took};
+#[cfg(feature = "metrics")]
+pub use recorder::{describe, follow};
+
+/// Label: the path of the spool, as it was given to
+/// [`Queue::builder`](crate::Queue::builder).
 pub const SPOOL: &str = "spool";
 /// Label of [`FLUSHER_STATE`]: one of [`STATES`].
 pub const STATE: &str = "state";
@@ -103,6 +116,18 @@ pub enum Kind {
     Histogram,
 }
 
+/// In what a metric is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unit {
+    /// Things: events, batches.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Seconds.
+    Seconds,
+}
+
 /// One metric, described.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -148,113 +173,40 @@ pub const METRICS: [Metric; 17] = [
     metric(REQUEST_TIME, Kind::Histogram, Unit::Seconds, "time of one request"),
 ];
 
-/// Tells the installed recorder the unit and the meaning of every metric. [`follow`] does so too.
-pub fn describe() {
-    for metric in METRICS {
-        let Metric {
-            name,
-            unit,
-            meaning,
-            ..
-        } = metric;
-        match metric.kind {
-            Kind::Counter => ::metrics::describe_counter!(name, unit, meaning),
-            Kind::Gauge => ::metrics::describe_gauge!(name, unit, meaning),
-            Kind::Histogram => ::metrics::describe_histogram!(name, unit, meaning),
-        }
-    }
+/// The accounts of the books under their names.
+pub(crate) fn accounts(books: &Ledger) -> [(&'static str, u64); 6] {
+    [
+        (EVENTS_APPENDED, books.appended),
+        (EVENTS_DELIVERED, books.delivered),
+        (EVENTS_DEAD, books.dead),
+        (EVENTS_EXPIRED, books.expired),
+        (EVENTS_EVICTED, books.evicted),
+        (EVENTS_LOST, books.lost),
+    ]
 }
 
-/// Publishes what this queue is doing, now and whenever it changes, until the queue has ended.
-///
-/// Give the future to a runtime, or run it to its end on a thread of its own; it needs neither
-/// timers nor I/O, and does nothing while nothing changes. It does not keep the queue open.
-/// Install the recorder before this call: the one that is there now is the one that is told.
-///
-/// # Cancel safety
-/// If the future is dropped, the numbers stay as they are.
-pub fn follow(queue: &Queue) -> impl Future<Output = ()> + Send + 'static {
-    describe();
-    let numbers = Numbers::new(queue.place());
-    let mut watch: StatusWatch = queue.watch();
-    async move {
-        // No status ends this; the end of the queue does, and its last status is published too.
-        let on_change = |status: &Status| {
-            numbers.publish(status);
-            false
-        };
-        let _ = watch.wait_for(on_change).await;
-        numbers.publish(&watch.current());
-    }
+/// What goes up and down, under its name.
+pub(crate) fn levels(status: &Status) -> [(&'static str, f64); 6] {
+    let oldest = status.oldest_pending.unwrap_or(UNIX_EPOCH);
+    let oldest = oldest.duration_since(UNIX_EPOCH).unwrap_or_default();
+    [
+        (EVENTS_PENDING, real(status.pending)),
+        (OLDEST_PENDING, oldest.as_secs_f64()),
+        (DEAD_LETTERS, real(status.dead_letters)),
+        (DISK_USED, real(status.disk_bytes)),
+        (DISK_MAX, real(status.max_bytes)),
+        (STORAGE_FAULT, flag(status.storage_fault.is_some())),
+    ]
 }
 
-/// The metrics of one queue, looked up once.
-struct Numbers {
-    ledger: [Counter; 6],
-    pending: Gauge,
-    oldest: Gauge,
-    letters: Gauge,
-    used: Gauge,
-    max: Gauge,
-    fault: Gauge,
-    states: [Gauge; 7],
+/// 1 for the state the flusher is in, 0 for the others, in the order of [`STATES`].
+pub(crate) fn states(state: &FlusherState) -> [f64; STATES.len()] {
+    let present = state_name(state);
+    STATES.map(|name| flag(name == present))
 }
 
-impl Numbers {
-    fn new(place: &Place) -> Self {
-        let spool = label(place);
-        let counter = |name: &'static str| counter!(name, SPOOL => spool.clone());
-        let gauge = |name: &'static str| gauge!(name, SPOOL => spool.clone());
-        Self {
-            ledger: [
-                counter(EVENTS_APPENDED),
-                counter(EVENTS_DELIVERED),
-                counter(EVENTS_DEAD),
-                counter(EVENTS_EXPIRED),
-                counter(EVENTS_EVICTED),
-                counter(EVENTS_LOST),
-            ],
-            pending: gauge(EVENTS_PENDING),
-            oldest: gauge(OLDEST_PENDING),
-            letters: gauge(DEAD_LETTERS),
-            used: gauge(DISK_USED),
-            max: gauge(DISK_MAX),
-            fault: gauge(STORAGE_FAULT),
-            states: STATES
-                .map(|state| gauge!(FLUSHER_STATE, SPOOL => spool.clone(), STATE => state)),
-        }
-    }
-
-    fn publish(&self, status: &Status) {
-        let books = status.ledger;
-        let accounts = [
-            books.appended,
-            books.delivered,
-            books.dead,
-            books.expired,
-            books.evicted,
-            books.lost,
-        ];
-        for (counter, value) in self.ledger.iter().zip(accounts) {
-            counter.absolute(value);
-        }
-        let oldest = status.oldest_pending.unwrap_or(UNIX_EPOCH);
-        let oldest = oldest.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.oldest.set(oldest.as_secs_f64());
-        self.pending.set(real(status.pending));
-        self.letters.set(real(status.dead_letters));
-        self.used.set(real(status.disk_bytes));
-        self.max.set(real(status.max_bytes));
-        self.fault
-            .set(f64::from(u8::from(status.storage_fault.is_some())));
-        let present = state_name(&status.flusher);
-        for (gauge, name) in self.states.iter().zip(STATES) {
-            gauge.set(f64::from(u8::from(name == present)));
-        }
-    }
-}
-
-fn state_name(state: &FlusherState) -> &'static str {
+/// The state's name in [`STATES`].
+pub(crate) fn state_name(state: &FlusherState) -> &'static str {
     match state {
         FlusherState::Absent => "absent",
         FlusherState::Idle => "idle",
@@ -271,28 +223,6 @@ fn real(count: u64) -> f64 {
     count as f64
 }
 
-fn label(place: &Place) -> SharedString {
-    SharedString::from(place.name())
-}
-
-/// The queue whose work this thread does.
-fn here() -> SharedString {
-    Place::current().map_or_else(|| SharedString::from(Arc::from("")), |place| label(&place))
-}
-
-pub(crate) fn commit_took(time: Duration) {
-    histogram!(COMMIT_TIME, SPOOL => here()).record(time);
-}
-
-pub(crate) fn request_took(time: Duration) {
-    histogram!(REQUEST_TIME, SPOOL => here()).record(time);
-}
-
-pub(crate) fn batch_retried() {
-    counter!(BATCHES_RETRIED, SPOOL => here()).increment(1);
-}
-
-pub(crate) fn events_refused(place: &Place, events: usize) {
-    let events = u64::try_from(events).unwrap_or(u64::MAX);
-    counter!(EVENTS_REFUSED, SPOOL => label(place)).increment(events);
+fn flag(is_set: bool) -> f64 {
+    f64::from(u8::from(is_set))
 }

@@ -3,6 +3,8 @@
 //! WARN: odd, but nothing is lost. ERROR: something was lost, set aside, or a person must act.
 //! INFO: it is well again. DEBUG: each attempt. Never a key, never the content of an event.
 
+#[cfg(feature = "control")]
+mod meter;
 mod place;
 
 use std::time::Duration;
@@ -15,48 +17,57 @@ use crate::incident::Finding;
 use crate::sink::{Answer, Batch, PauseReason, Verdict};
 use crate::status::SeqRange;
 
+#[cfg(feature = "control")]
+pub(crate) use meter::{Meter, Times};
 pub(crate) use place::Place;
 
-#[cfg(feature = "metrics")]
-use crate::metrics as numbers;
-
-/// Nobody counts in this build.
-#[cfg(not(feature = "metrics"))]
-mod numbers {
-    use super::{Duration, Place};
-
-    pub(super) fn commit_took(_: Duration) {}
-    pub(super) fn request_took(_: Duration) {}
-    pub(super) fn batch_retried() {}
-    pub(super) fn events_refused(_: &Place, _: usize) {}
-}
+/// Whether this build counts anything: for the page of the control socket, or for the recorder of
+/// the program.
+const COUNTS: bool = cfg!(any(feature = "control", feature = "metrics"));
 
 /// Number: a commit of appends, done by `work`, and how long it took.
 pub(crate) fn commit<T>(clock: &dyn Clock, work: impl FnOnce() -> T) -> T {
-    if !cfg!(feature = "metrics") {
+    if !COUNTS {
         return work();
     }
     let began = clock.monotonic();
     let done = work();
-    numbers::commit_took(clock.monotonic().saturating_sub(began));
+    let took = clock.monotonic().saturating_sub(began);
+    #[cfg(feature = "control")]
+    Place::count(|meter| meter.commits.add(took));
+    #[cfg(feature = "metrics")]
+    crate::metrics::commit_took(took);
+    let _ = took;
     done
 }
 
 /// Number: a request, from its beginning to the end of its answer, and how long it took. One
 /// that is dropped under way does not count.
 pub(crate) async fn request<T>(clock: &dyn Clock, work: impl Future<Output = T>) -> T {
-    if !cfg!(feature = "metrics") {
+    if !COUNTS {
         return work.await;
     }
     let began = clock.monotonic();
     let done = work.await;
-    numbers::request_took(clock.monotonic().saturating_sub(began));
+    let took = clock.monotonic().saturating_sub(began);
+    #[cfg(feature = "control")]
+    Place::count(|meter| meter.requests.add(took));
+    #[cfg(feature = "metrics")]
+    crate::metrics::request_took(took);
+    let _ = took;
     done
 }
 
 /// Number: so many events were offered and not acknowledged. The caller is told why.
 pub(crate) fn refused(place: &Place, events: usize) {
-    numbers::events_refused(place, events);
+    #[cfg(feature = "control")]
+    place
+        .meter()
+        .refused
+        .add(u64::try_from(events).unwrap_or(u64::MAX));
+    #[cfg(feature = "metrics")]
+    crate::metrics::events_refused(place, events);
+    let _ = (place, events);
 }
 
 /// DEBUG: a request goes out.
@@ -73,7 +84,10 @@ pub(crate) fn sending(batch: &Batch) {
 /// DEBUG: an answer that is not a delivery. Number: the batch will be sent again.
 pub(crate) fn not_taken(verdict: Verdict, answer: &Answer) {
     if let Verdict::Retry { .. } = verdict {
-        numbers::batch_retried();
+        #[cfg(feature = "control")]
+        Place::count(|meter| meter.retried.add(1));
+        #[cfg(feature = "metrics")]
+        crate::metrics::batch_retried();
     }
     tracing::debug!(
         ?verdict,

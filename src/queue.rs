@@ -364,6 +364,27 @@ impl Queue {
         self.shared.log.run(|_| Ok(())).await
     }
 
+    /// Whether an append of a small event would be taken now: the queue is not closing, the spool
+    /// is still its own, and has room. Appends nothing and changes nothing, so that it does not say
+    /// whether the disk works: see [`Status::storage_fault`] for when it was last used.
+    ///
+    /// Where a full queue makes callers wait ([`OnFull::Block`]), it is not ready while it is full.
+    /// Whether delivery works is not asked: appends are taken meanwhile.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append) would fail.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn check_append(&self) -> Result<(), Error> {
+        /// Bytes of a small event, with what it takes beside its JSON.
+        const SMALL: u64 = 1 << 10;
+        if self.shared.closing.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        self.shared.log.run(|log| log.check_append(SMALL)).await
+    }
+
     /// What the queue is doing at this moment. Touches no file.
     #[must_use]
     pub fn status(&self) -> Status {

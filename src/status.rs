@@ -30,7 +30,7 @@ impl SeqRange {
 ///
 /// As JSON: an object whose `state` is the name in lower case (`backing_off`), with the fields of
 /// that state beside it; times are numbers of milliseconds since 1970 and end in `_ms`
-/// (`until_ms`, `since_ms`, `next_probe_ms`).
+/// (`since_ms`, `until_ms`, `next_probe_ms`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -43,6 +43,9 @@ pub enum FlusherState {
     Sending,
     /// Waiting for a time before the same batch is tried again.
     BackingOff {
+        /// When the first of the failed attempts in a row had failed, by the wall clock.
+        #[serde(rename = "since_ms", with = "crate::millis::time")]
+        since: SystemTime,
         /// When it will be tried again, by the wall clock.
         #[serde(rename = "until_ms", with = "crate::millis::time")]
         until: SystemTime,

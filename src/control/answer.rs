@@ -52,6 +52,11 @@ impl Refusal {
         self
     }
 
+    /// What it says.
+    pub(super) fn into_body(self) -> ErrorBody {
+        self.body
+    }
+
     /// The same with the number of the line it is about.
     pub(super) fn at_line(mut self, number: usize) -> Self {
         self.body.error = format!("{}. line=`{number}`", self.body.error);
@@ -128,6 +133,11 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
 /// JSON lines.
 pub(super) fn lines(body: impl Into<Body>) -> Response {
     respond(StatusCode::OK, LINES, body.into())
+}
+
+/// Text of this kind.
+pub(super) fn text(kind: &'static str, body: String) -> Response {
+    respond(StatusCode::OK, kind, body.into())
 }
 
 /// Writes one line.

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use super::lines::{self, LINE_BYTES_MAX, Lines};
-use super::wire::{Acknowledged, DrainLine, Entry, ErrorBody, EventLine, LetterLine};
+use super::wire::{Acknowledged, DrainLine, Entry, ErrorBody, EventLine, LetterLine, Readiness};
 use super::{REQUEST_BYTES_MAX, SOCKET};
 use crate::error::Error;
 use crate::event::{Event, Receipt, Seq};
@@ -155,6 +155,18 @@ impl Client {
     /// Reads only.
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.one(Method::GET, "/status").await
+    }
+
+    /// Whether the owner would take an append, and what delivery does meanwhile.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with what keeps it from that: `kind`, text and hint are those of a
+    /// [`Readiness`]. See [`ClientError`] for the others.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn ready(&self) -> Result<Readiness, ClientError> {
+        self.one(Method::GET, "/readyz").await
     }
 
     /// The state of the queue now and at each change, at most ten a second; ends with the queue.

@@ -38,6 +38,9 @@
 //! |---|---|---|
 //! | `GET /status` | the state of the queue | 200, a [`Status`](crate::Status) |
 //! | `GET /status/watch` | the state now and at each change, at most ten a second, changes in between told as one; ends with the queue | 200, *lines*: `Status` |
+//! | `GET /livez` | whether the log's thread answers, within [`ANSWER_TIME`] | 200, a [`Liveness`](wire::Liveness); 503 with one if it does not |
+//! | `GET /readyz` | whether an append would be taken; delivery does not count and is told beside it | 200, a [`Readiness`](wire::Readiness); 503 with one if not |
+//! | `GET /metrics` | the [numbers](crate::metrics) in the text format of Prometheus | 200, `text/plain; version=0.0.4` |
 //! | `GET /recovery` | what opening found and mended | 200, a [`Recovery`](crate::Recovery) |
 //! | `GET /events?after=0&max=100` | pending events after this sequence number, in order; moves nothing | 200, *lines*: [`EventLine`](wire::EventLine) |
 //! | `POST /events?form=event` | appends the body, which is one event; `id` (a UUID) and `time_ms` in the query are kept if given | 200, *lines*: one [`Receipt`](crate::Receipt) |
@@ -68,6 +71,12 @@
 //! If the disk refuses to keep a pause or its end, the answer is the error (500 `storage`, or as
 //! the disk says), and its hint tells what holds until the owner restarts.
 //!
+//! # Health over TCP
+//!
+//! [`listen`] serves `/livez`, `/readyz` and `/metrics`, and nothing else, on TCP: for probes and
+//! for a Prometheus server. It is plain HTTP without authentication, shows no event, no key and
+//! nothing that the receiver said, and changes nothing.
+//!
 //! # Errors
 //!
 //! An answer that is no success has an [`ErrorBody`](wire::ErrorBody):
@@ -82,6 +91,7 @@
 //! | 408 | `too_slow` | the body did not come within [`BODY_TIME`] |
 //! | 409 | `no_sink` | the owner has no sink, so nothing can be delivered, paused or resumed |
 //! | 409 | `failed` | delivery has ended by a panic |
+//! | 400, 421 | `wrong_host` | over TCP: the request names no host, or one that is not served; see [`listen`] |
 //! | 413 | `request_too_large` | more than [`REQUEST_BYTES_MAX`] bytes or [`EVENTS_MAX`] events |
 //! | 413 | `too_large` | one event, or all together, are larger than the owner's settings allow |
 //! | 500 | `storage`, `damaged`, `not_owner`, `panicked`, `unexpected` | as the [`Error`](crate::Error) of that name |
@@ -104,11 +114,13 @@ mod client;
 #[cfg(unix)]
 mod connection;
 mod follow;
+mod health;
 mod lines;
 mod router;
 mod serve;
 #[cfg(unix)]
 mod socket;
+mod tcp;
 pub mod wire;
 
 use std::time::Duration;
@@ -117,6 +129,7 @@ pub use client::{Client, ClientError};
 pub use lines::Lines;
 pub use router::router;
 pub use serve::{Control, serve};
+pub use tcp::{Listening, listen};
 
 /// The name of the socket in the directory of the spool.
 pub const SOCKET: &str = "control.sock";
@@ -159,3 +172,13 @@ pub const HEAD_TIME: Duration = Duration::from_secs(5);
 
 /// How long a client may take nothing of its answer.
 pub const WRITE_TIME: Duration = Duration::from_secs(30);
+
+/// How long the log's thread may take to answer before the queue counts as dead. A probe has to
+/// wait longer than that to be told why.
+pub const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+/// Connections of [`listen`] that are served at once; a few more are told that it is busy.
+pub const TCP_CONNECTIONS_MAX: usize = 16;
+
+/// How long a connection of [`listen`] may take, from its beginning to the end of the answer.
+pub const TCP_TIME: Duration = Duration::from_secs(15);

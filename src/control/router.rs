@@ -17,7 +17,7 @@ use super::answer::{Answer, Refusal, json, line, lines};
 use super::wire::{Acknowledged, Entry, EventLine, LetterLine};
 use super::{
     APPENDS_MAX, BODY_TIME, DRAIN_DEFAULT, DRAIN_MAX, EVENTS_MAX, LIST_DEFAULT, LIST_MAX,
-    PAGE_BYTES, REQUEST_BYTES_MAX, follow, wire,
+    PAGE_BYTES, REQUEST_BYTES_MAX, follow, health, wire,
 };
 use crate::error::Error;
 use crate::event::{Event, EventId, Seq};
@@ -49,6 +49,7 @@ type Named = Result<Path<Seq>, PathRejection>;
 /// connections (how many, how slow, how large their headers) are for the server to set, as
 /// [`serve`](super::serve) does.
 pub fn router(queue: Queue) -> Router {
+    let health = health::routes(queue.clone());
     let desk = Desk {
         queue,
         appends: Semaphore::new(APPENDS_MAX),
@@ -73,6 +74,7 @@ pub fn router(queue: Queue) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .with_state(Arc::new(desk))
+        .merge(health)
 }
 
 async fn status(State(desk): Shared) -> Answer {
@@ -383,13 +385,13 @@ impl Desk {
     }
 }
 
-async fn no_such_endpoint(method: Method, uri: Uri) -> Refusal {
+pub(super) async fn no_such_endpoint(method: Method, uri: Uri) -> Refusal {
     let text = format!("no such endpoint. method=`{method}`, path=`{}`", uri.path());
     let hint = "see the documentation of everpost::control for the endpoints";
     Refusal::new(StatusCode::NOT_FOUND, "no_such_endpoint", text, hint)
 }
 
-async fn method_not_allowed(method: Method, uri: Uri) -> Refusal {
+pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Refusal {
     let text = format!(
         "no such method here. method=`{method}`, path=`{}`",
         uri.path()

@@ -15,8 +15,9 @@ use serde_json::value::RawValue;
 use crate::dead::{Cause, DeadLetter};
 use crate::error::Error;
 use crate::event::{Event, EventId, Seq, StoredEvent, json_fault, unix_ms};
-use crate::sink::Answer;
-use crate::status::Status;
+use crate::metrics::state_name;
+use crate::sink::{Answer, PauseReason};
+use crate::status::{FlusherState, Status};
 
 /// The JSON of an event inside a line: the same text, but without white space around it, and with
 /// spaces for line breaks, which can only stand between two tokens. Every key, string and digit
@@ -231,11 +232,97 @@ impl DrainLine {
     }
 }
 
+/// The answer to `GET /livez`: with 200 if it is alive, with 503 if not.
+///
+/// ```json
+/// {"live":true,"kind":null,"reason":null,"hint":null}
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Liveness {
+    /// Whether the log's thread answers.
+    pub live: bool,
+    /// If not, why, for programs: `no_answer`, or a kind of the [module](super).
+    pub kind: Option<String>,
+    /// If not, why, in one line.
+    pub reason: Option<String>,
+    /// If not, what to do about it, in one line.
+    pub hint: Option<String>,
+}
+
+/// The answer to `GET /readyz`: with 200 if an append would be taken, with 503 if not.
+///
+/// Delivery is told beside it and does not count: while it is paused or backs off, appends are
+/// taken. What the receiver said is not here; see `GET /status` on the control socket.
+///
+/// ```json
+/// {"ready":true,"kind":null,"reason":null,"hint":null,"delivery":"paused","paused":"credentials","pending":7}
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Readiness {
+    /// Whether an append would be taken.
+    pub ready: bool,
+    /// If not, why, for programs: `no_answer`, `storage`, `full`, `not_owner`, `closed`, or
+    /// another kind of the [module](super).
+    pub kind: Option<String>,
+    /// If not, why, in one line.
+    pub reason: Option<String>,
+    /// If not, what to do about it, in one line.
+    pub hint: Option<String>,
+    /// What the flusher is doing: `state` of a [`FlusherState`](crate::FlusherState).
+    pub delivery: String,
+    /// Why delivery is paused, if it is.
+    pub paused: Option<PauseReason>,
+    /// Events that wait.
+    pub pending: u64,
+}
+
+impl Liveness {
+    pub(super) fn new(fault: Option<ErrorBody>) -> Self {
+        let (live, [kind, reason, hint]) = (fault.is_none(), parts(fault));
+        Self {
+            live,
+            kind,
+            reason,
+            hint,
+        }
+    }
+}
+
+impl Readiness {
+    pub(super) fn new(fault: Option<ErrorBody>, status: &Status) -> Self {
+        let (ready, [kind, reason, hint]) = (fault.is_none(), parts(fault));
+        Self {
+            ready,
+            kind,
+            reason,
+            hint,
+            delivery: state_name(&status.flusher).to_owned(),
+            paused: match status.flusher {
+                FlusherState::Paused { reason, .. } => Some(reason),
+                _ => None,
+            },
+            pending: status.pending,
+        }
+    }
+}
+
+/// Kind, reason and hint.
+fn parts(fault: Option<ErrorBody>) -> [Option<String>; 3] {
+    let Some(ErrorBody { error, hint, kind }) = fault else {
+        return [None, None, None];
+    };
+    [Some(kind), Some(error), Some(hint)]
+}
+
 /// The body of every answer that is not a success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ErrorBody {
-    /// What went wrong, in one line. Never contains a key or the content of an event.
+    /// What went wrong, in one line. Never contains a key or the content of an event. An answer
+    /// that says that a queue is not alive or not ready calls it `reason`.
+    #[serde(alias = "reason")]
     pub error: String,
     /// What to do about it, in one line.
     pub hint: String,

@@ -72,6 +72,8 @@ pub(crate) struct Machine {
     pub(super) plan: Plan,
     pub(super) entry: Option<Entry>,
     pub(super) backoff: Backoff,
+    /// When the first of the failures in a row came that `backoff` counts.
+    pub(super) failing_since: Option<SystemTime>,
     pub(super) probes: Backoff,
     pub(super) storage: Backoff,
     pub(super) trouble: Option<Trouble>,
@@ -116,6 +118,7 @@ impl Machine {
             plan: Plan::default(),
             entry: None,
             backoff: Backoff::new(min, max, multiplier, jitter),
+            failing_since: None,
             probes: Backoff::new(delivery.probe_min, delivery.probe_max, 2.0, jitter),
             storage: Backoff::new(min, max, multiplier, jitter),
             trouble: None,
@@ -222,11 +225,13 @@ impl Machine {
 
     /// What the flusher is doing, for people.
     pub(crate) fn state(&self) -> FlusherState {
-        let backing_off = |due: &Due, attempt, last_error: &Answer| FlusherState::BackingOff {
-            until: due.wall,
-            attempt,
-            last_error: last_error.clone(),
-        };
+        let backing_off =
+            |due: &Due, since, attempt, last_error: &Answer| FlusherState::BackingOff {
+                since,
+                until: due.wall,
+                attempt,
+                last_error: last_error.clone(),
+            };
         match (&self.state, &self.trouble) {
             (State::Closed, _) => FlusherState::Closed,
             (State::Failed(message), _) => FlusherState::Failed {
@@ -239,10 +244,12 @@ impl Machine {
                 next_probe: pause.next_probe.map(|due| due.wall),
             },
             (_, Some(trouble)) => {
-                backing_off(&trouble.until, self.storage.attempts(), &trouble.last_error)
+                let attempts = self.storage.attempts();
+                backing_off(&trouble.until, trouble.since, attempts, &trouble.last_error)
             }
             (State::BackingOff { until, last_error }, None) => {
-                backing_off(until, self.backoff.attempts(), last_error)
+                let since = self.failing_since.unwrap_or(until.wall);
+                backing_off(until, since, self.backoff.attempts(), last_error)
             }
             (State::Idle, None) => FlusherState::Idle,
             (State::Sending, None) => FlusherState::Sending,

@@ -73,6 +73,7 @@ impl Machine {
             self.state = State::Sending;
             self.refusals = 0;
             self.backoff.reset();
+            self.failing_since = None;
             self.probes.reset();
         }
         self.wake(now);

@@ -1,6 +1,6 @@
 //! What the flusher makes of the log's answers, and what it remembers for a restart.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::bisect::Plan;
 use super::machine::{Job, Machine, Pause, State};
@@ -18,6 +18,7 @@ const REMEMBERED_WAIT: Duration = Duration::from_secs(5);
 /// The disk refused; what it is asked next waits.
 #[derive(Debug)]
 pub(super) struct Trouble {
+    pub(super) since: SystemTime,
     pub(super) until: Due,
     pub(super) last_error: Answer,
 }
@@ -73,7 +74,9 @@ impl Machine {
                 if self.trouble.is_none() {
                     observe::flusher_storage_fault(error, wait);
                 }
+                let since = self.trouble.as_ref().map_or(now.wall, |known| known.since);
                 self.trouble = Some(Trouble {
+                    since,
                     until: now.after(wait),
                     last_error: Answer::from_detail(error.to_string()),
                 });
@@ -166,6 +169,7 @@ impl Machine {
             _ if self.resumed_early || paused_already => {}
             Some(paused) => self.pause_again(paused, wait, now),
             None if !wait.is_zero() => {
+                self.failing_since = Some(now.wall);
                 self.state = State::BackingOff {
                     until: now.after(wait),
                     last_error: Answer::from_detail("the receiver asked to wait"),

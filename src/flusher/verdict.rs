@@ -66,6 +66,7 @@ impl Machine {
         }
         self.state = State::Sending;
         self.backoff.reset();
+        self.failing_since = None;
         self.probes.reset();
     }
 
@@ -74,6 +75,7 @@ impl Machine {
             return self.probe_later(floor, now);
         }
         let mut wait = self.backoff.fail(floor);
+        self.failing_since.get_or_insert(now.wall);
         if self.backoff.attempts() == 1 {
             observe::backing_off(wait, &last_error);
         }

@@ -340,6 +340,12 @@ impl Log for SpoolLog {
         self.note_fault(staged)
     }
 
+    fn check_append(&mut self, bytes: u64) -> Result<(), Error> {
+        // Not as `check_owner`, which takes it for a sign that the disk works again.
+        self.dir.guard().check()?;
+        self.check_room(bytes)
+    }
+
     fn commit(&mut self, sync: bool) -> Result<(), Error> {
         let result = self.commit_staged(sync);
         let result = self.note_fault(result);

@@ -1,13 +1,14 @@
 //! Whose work the present thread does.
 
-#[cfg(any(feature = "layer", feature = "metrics"))]
+#[cfg(any(feature = "control", feature = "layer", feature = "metrics"))]
 pub(crate) use heard::Place;
-#[cfg(not(any(feature = "layer", feature = "metrics")))]
+#[cfg(not(any(feature = "control", feature = "layer", feature = "metrics")))]
 pub(crate) use unheard::Place;
 
 /// What the layer and the metrics need: the layer keeps out what is logged inside, so that a
-/// queue never feeds on its own delivery; the metrics take the name for a label.
-#[cfg(any(feature = "layer", feature = "metrics"))]
+/// queue never feeds on its own delivery; the metrics take the name for a label, and count here
+/// what the page of the control socket shows.
+#[cfg(any(feature = "control", feature = "layer", feature = "metrics"))]
 mod heard {
     use std::cell::RefCell;
     use std::path::Path;
@@ -17,14 +18,28 @@ mod heard {
         static HERE: RefCell<Option<Place>> = const { RefCell::new(None) };
     }
 
+    #[cfg(feature = "control")]
+    use crate::observe::Meter;
+
     /// The inside of one queue, by the name of its spool.
     #[derive(Clone, Debug)]
-    pub(crate) struct Place(Arc<str>);
+    pub(crate) struct Place(Arc<Inside>);
+
+    #[derive(Debug)]
+    struct Inside {
+        name: Arc<str>,
+        #[cfg(feature = "control")]
+        meter: Meter,
+    }
 
     impl Place {
         /// The inside of the queue whose spool this is.
         pub(crate) fn new(spool: &Path) -> Self {
-            Self(spool.display().to_string().into())
+            Self(Arc::new(Inside {
+                name: spool.display().to_string().into(),
+                #[cfg(feature = "control")]
+                meter: Meter::default(),
+            }))
         }
 
         /// Runs `work` inside. Places nest; however `work` ends, the outer one is back.
@@ -48,7 +63,23 @@ mod heard {
 
         /// The name of the spool.
         pub(crate) fn name(&self) -> Arc<str> {
-            Arc::clone(&self.0)
+            Arc::clone(&self.0.name)
+        }
+
+        /// What the queue counts of itself.
+        #[cfg(feature = "control")]
+        pub(crate) fn meter(&self) -> &Meter {
+            &self.0.meter
+        }
+
+        /// Counts for the queue that this thread is inside of, if it is inside of one.
+        #[cfg(feature = "control")]
+        pub(crate) fn count(count: impl FnOnce(&Meter)) {
+            let _ = HERE.try_with(|here| {
+                if let Some(place) = &*here.borrow() {
+                    count(place.meter());
+                }
+            });
         }
     }
 
@@ -67,7 +98,7 @@ mod heard {
 }
 
 /// Without those features it costs nothing.
-#[cfg(not(any(feature = "layer", feature = "metrics")))]
+#[cfg(not(any(feature = "control", feature = "layer", feature = "metrics")))]
 mod unheard {
     use std::path::Path;
 

@@ -7,6 +7,7 @@ mod append;
 mod damage;
 mod dead;
 mod drain;
+mod health;
 mod incidents;
 mod live;
 mod looking;

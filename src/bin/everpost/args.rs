@@ -20,6 +20,7 @@ Exit codes:
   6  events were still pending at the deadline
   7  some lines of the input were refused
   8  the spool or the disk is full
+  9  a limit of `status --check` is exceeded
 
 Delivery reads the variables of the official SDKs: BA_API_KEY, BA_BASE_URL and BA_REQUEST_TIMEOUT \
 (milliseconds); and BA_API_KEY_FILE, a file that holds the key and is read again before each \
@@ -228,6 +229,9 @@ pub(crate) struct Status {
     /// Shows it again whenever it changes, until a signal.
     #[arg(long)]
     pub(crate) watch: bool,
+
+    #[command(flatten)]
+    pub(crate) check: crate::alarm::Check,
 }
 
 #[derive(Debug, Args)]

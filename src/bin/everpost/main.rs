@@ -1,5 +1,6 @@
 //! The command `everpost`: hands and eyes for a spool.
 
+mod alarm;
 mod append;
 mod args;
 mod check;
@@ -14,6 +15,7 @@ mod fault;
 mod incidents;
 mod init;
 mod lines;
+mod listen;
 mod notify;
 mod orders;
 mod out;

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use toml::{Table, Value};
 
 use crate::args::{Cli, Command, Deadline, Level};
+use crate::listen::Listen;
 
 /// How long a written event may wait for its fdatasync if nothing else is said.
 const SYNC_EVERY: &str = "1s";
@@ -35,6 +36,9 @@ pub(crate) struct Making {
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) deadline: Deadline,
+
+    #[command(flatten)]
+    pub(crate) listen: Listen,
 
     #[command(flatten)]
     pub(crate) making: Making,

@@ -29,11 +29,11 @@ const BATCH: u32 = 256;
 pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     let spool = environment::spool(cli)?;
     let settings = environment::settings(cli)?;
-    let deadline = run
-        .deadline
-        .deadline
-        .or(environment::service(cli)?.deadline);
+    let service = environment::service(cli)?;
+    let deadline = run.deadline.deadline.or(service.deadline);
     log_to_stderr("info");
+    // Before the spool is opened: an address that cannot be had is a mistake in the command line.
+    let ports = run.listen.bind(service.listen)?;
     // In this order: whatever ends the service ends its input too.
     let mut feed_signals = Signals::catch()?;
     let mut signals = Signals::catch()?;
@@ -65,6 +65,7 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
             None
         }
     };
+    let ports = run.listen.serve(&queue, ports)?;
     let pending = queue.status().pending;
     tracing::info!(spool = %spool.display(), pending, "delivering");
     notify::say("READY=1");
@@ -75,6 +76,9 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     let closed = close(&queue, deadline, signals.next()).await?;
     if let Some(control) = control {
         control.close().await?;
+    }
+    for port in ports {
+        port.close().await?;
     }
     finish(served?, &closed, out)
 }

@@ -8,6 +8,7 @@ use everpost::control::Client;
 use everpost::{FlusherState, Status};
 use tokio::time::Instant;
 
+use crate::alarm;
 use crate::args::{self, Cli};
 use crate::environment;
 use crate::eyes::Eyes;
@@ -27,6 +28,9 @@ const MEASURE: Duration = Duration::from_secs(1);
 const WINDOW: Duration = Duration::from_secs(10);
 
 pub(crate) async fn status(cli: &Cli, args: &args::Status, out: Out) -> Result<(), Fault> {
+    if args.check.is_wanted() {
+        return alarm::check(cli, &args.check, out).await;
+    }
     if args.watch {
         return tokio::select! {
             watched = watch(cli, out) => watched,

@@ -230,6 +230,7 @@ pub(crate) fn state(state: &FlusherState, now: SystemTime) -> String {
             until,
             attempt,
             last_error,
+            ..
         } => format!(
             "backing off: attempt {attempt} failed ({}); the next is in {}",
             said(last_error),
@@ -313,6 +314,7 @@ mod tests {
     fn every_state_says_why_and_until_when() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_000_000);
         let backing_off = FlusherState::BackingOff {
+            since: now - Duration::from_secs(30),
             until: now + Duration::from_secs(12),
             attempt: 3,
             last_error: Answer::from_status(503),

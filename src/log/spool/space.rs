@@ -223,14 +223,31 @@ impl SpoolLog {
                 continue;
             }
             if self.settings.on_full != OnFull::DropOldest || !self.evict_oldest(more)? {
-                return Err(Error::Full {
-                    what: "max_bytes is reached",
-                    used: self.projected_bytes(0),
-                    max: self.settings.max_bytes,
-                });
+                return Err(self.out_of_bound());
             }
         }
         Ok(())
+    }
+
+    fn out_of_bound(&self) -> Error {
+        Error::Full {
+            what: "max_bytes is reached",
+            used: self.projected_bytes(0),
+            max: self.settings.max_bytes,
+        }
+    }
+
+    /// Whether [`make_room`](Self::make_room) would find or make room for `more` bytes, without
+    /// doing anything for it.
+    pub(super) fn check_room(&self, more: u64) -> Result<(), Error> {
+        let has_room = self.projected_bytes(more) <= self.settings.max_bytes;
+        let catches_up = self.removing.is_some()
+            || self.sealing.is_some()
+            || self.tail.bytes() > self.settings.tail_bytes;
+        if has_room || catches_up || self.settings.on_full == OnFull::DropOldest {
+            return Ok(());
+        }
+        Err(self.out_of_bound())
     }
 
     /// Waits for what is done apart, and seals what the tail holds beyond its bound: before the
