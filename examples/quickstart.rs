@@ -3,19 +3,16 @@
 //! books at the end. Needs no key, no network and no other terminal:
 //!
 //! ```text
-//! cargo run --example quickstart
+//! cargo run -p everpost --example quickstart
 //! ```
 //!
 //! The bot is this same program, started again as a child process, so that it can be killed for
-//! real. `QUICKSTART_KILL_AFTER=417` chooses the acknowledgement after which that happens.
+//! real. `QUICKSTART_KILL_AFTER=417` chooses the acknowledgement after which that happens. The two
+//! speak in lines: one that begins with a capital letter is meant for the parent alone.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "an example speaks to its reader"
-)]
+#![expect(clippy::print_stderr, reason = "an example speaks to its reader")]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -40,11 +37,19 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // As with `| head`: the reader has seen enough.
+        Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("quickstart: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn run(story: impl Future<Output = Outcome<()>>) -> Outcome<()> {
@@ -57,28 +62,29 @@ fn run(story: impl Future<Output = Outcome<()>>) -> Outcome<()> {
 
 /// Plays the world around the bot: the API, the power switch, and the auditor.
 async fn supervise() -> Outcome<()> {
+    let mut screen = Screen::new();
     let home = tempfile::tempdir()?;
     let spool = home.path().join("spool");
     let sandbox = Sandbox::start().await?;
     sandbox.go_away().await?;
-    say(&format!(
+    screen.say(&format!(
         "the API at {} is away: connections are refused",
         sandbox.base_url()
-    ));
+    ))?;
 
     let kill_after = kill_after();
-    say(&format!(
+    screen.say(&format!(
         "a bot begins a conversation of {MESSAGES} messages"
-    ));
+    ))?;
     let mut first = Bot::start(&spool, &sandbox)?;
-    let acknowledged = first.read_until(|line| line == format!("ACK {kill_after}"))?;
+    let acknowledged = first.read_until(&mut screen, |line| line == format!("ACK {kill_after}"))?;
     first.kill()?;
-    say(&format!(
+    screen.say(&format!(
         "SIGKILL: the bot is dead, after {acknowledged} messages were acknowledged"
-    ));
+    ))?;
 
     let mut second = Bot::start(&spool, &sandbox)?;
-    second.read_until(|line| line == "APPENDED")?;
+    second.read_until(&mut screen, |line| line == "APPENDED")?;
 
     sandbox.script([
         Fault::status(503),
@@ -88,37 +94,38 @@ async fn supervise() -> Outcome<()> {
         Fault::status(500),
     ]);
     sandbox.come_back().await?;
-    say("the API is back, with two 503s, a 429 that asks for 1 s, and a 500 to come");
-    second.read_until(|line| line == "CLOSED")?;
+    screen.say("the API is back, with two 503s, a 429 that asks for 1 s, and a 500 to come")?;
+    second.read_until(&mut screen, |line| line == "CLOSED")?;
     second.wait()?;
-    audit(&sandbox)?;
+    audit(&sandbox, &mut screen)?;
     sandbox.stop().await;
     Ok(())
 }
 
 /// What the API saw, compared with what must be.
-fn audit(sandbox: &Sandbox) -> Outcome<()> {
+fn audit(sandbox: &Sandbox, screen: &mut Screen) -> Outcome<()> {
     let expected = (1..=MESSAGES)
         .filter(|n| *n != BAD)
         .map(|n| id(n).to_string());
     let order = sandbox.check_order(expected);
     let duplicates = sandbox.duplicates().len();
-    println!();
-    println!(
-        "  the API accepted     {:>6}  different messages",
-        sandbox.stats().distinct
-    );
-    println!(
-        "  in append order      {:>6}",
-        if order.is_ok() { "yes" } else { "NO" }
-    );
-    println!("  seen more than once  {duplicates:>6}  (only an answer that was lost makes any)");
-    println!("  requests             {:>6}", sandbox.stats().requests);
+    let in_order = if order.is_ok() { "yes" } else { "NO" };
+    screen.line(&format!(
+        "\n  the API accepted     {:>6}  different messages\n  in append order      {in_order:>6}\n  \
+         seen more than once  {duplicates:>6}  (only an answer that was lost makes any)\n  \
+         requests             {:>6}",
+        sandbox.stats().distinct,
+        sandbox.stats().requests
+    ))?;
     order?;
     if duplicates > 0 {
         return Err("there are duplicates, although no answer was lost".into());
     }
-    println!("\nEvery message arrived once and in order; the bad one is set aside and explained.");
+    screen.line(
+        "\nEvery message arrived once and in order; the bad one is set aside and explained.\n\
+         Next: `cargo run -p everpost --example chat_bot`, a bot to copy from; or the command, from the shell: \
+         `cargo run --features cli -- --help`.",
+    )?;
     Ok(())
 }
 
@@ -142,49 +149,48 @@ async fn bot(args: &[String]) -> Outcome<()> {
 
     let found = queue.status();
     if found.last_seq > 0 {
-        say(&format!(
-            "the bot is back: {} messages are in its spool, opened in {:?}; it goes on with {}",
+        tell(&format!(
+            "* the bot is back: {} messages are in its spool, opened in {:?}; it goes on with {}",
             found.last_seq,
             queue.recovery().took,
             found.last_seq + 1
-        ));
+        ))?;
     }
     for n in found.last_seq + 1..=MESSAGES {
         let receipt = queue.append(message(n)?).await?;
-        println!("ACK {}", receipt.seq);
+        tell(&format!("ACK {}", receipt.seq))?;
     }
     let status = queue.status();
-    say(&format!(
-        "all {MESSAGES} messages are on disk; {}",
+    tell(&format!(
+        "* all {MESSAGES} messages are on disk; {}",
         explain(&status)
-    ));
-    println!("APPENDED");
+    ))?;
+    tell("APPENDED")?;
 
     drain(&queue).await?;
     let letters = queue.dead_letters().list(0, 10).await?;
     for letter in &letters {
-        say(&format!(
-            "dead letter: message {} was refused with {} after {} attempts: {}",
+        tell(&format!(
+            "* dead letter: message {} was refused with {} after {} attempts: {}",
             letter.seq,
             letter.answer.status.unwrap_or(0),
             letter.attempts,
             letter.answer.errors.join(" ")
-        ));
+        ))?;
     }
     let closed = queue.close(Duration::from_secs(5)).await?;
     let books = closed.status.ledger;
-    println!();
-    println!("  appended  {:>6}", books.appended);
-    println!("  delivered {:>6}", books.delivered);
-    println!("  dead      {:>6}", books.dead);
-    println!("  pending   {:>6}", books.pending());
+    tell(&format!("\n  appended  {:>6}", books.appended))?;
+    tell(&format!("  delivered {:>6}", books.delivered))?;
+    tell(&format!("  dead      {:>6}", books.dead))?;
+    tell(&format!("  pending   {:>6}", books.pending()))?;
     let right = books.appended == MESSAGES
         && (books.delivered, books.dead) == (MESSAGES - 1, 1)
         && letters.iter().map(|letter| letter.seq).eq([BAD]);
     if !right {
         return Err(format!("the books are not as they must be: {books:?}").into());
     }
-    println!("CLOSED");
+    tell("CLOSED")?;
     Ok(())
 }
 
@@ -192,17 +198,20 @@ async fn bot(args: &[String]) -> Outcome<()> {
 async fn drain(queue: &Queue) -> Outcome<()> {
     let mut watch = queue.watch();
     let mut last_shown = String::new();
+    let mut told = Ok(());
     let drained = watch.wait_for(|status| {
         let settled = status.ledger.settled();
         let bar = "#".repeat(usize::try_from(settled * 30 / MESSAGES).unwrap_or(0));
         let line = format!("  [{bar:<30}] {settled:>4}/{MESSAGES}  {}", explain(status));
         if line != last_shown {
-            println!("{line}");
+            told = tell(&format!("PROGRESS {line}"));
             last_shown = line;
         }
-        status.pending == 0
+        told.is_err() || status.pending == 0
     });
-    match tokio::time::timeout(Duration::from_secs(30), drained).await {
+    let drained = tokio::time::timeout(Duration::from_secs(30), drained).await;
+    told?;
+    match drained {
         Ok(Some(_)) => Ok(()),
         Ok(None) => Err("the queue ended before it was drained".into()),
         Err(_) => Err("the queue was not drained within 30 s".into()),
@@ -282,16 +291,63 @@ fn kill_after() -> u64 {
     })
 }
 
-fn say(line: &str) {
-    println!("* {line}");
-    // A line that stays in a buffer when the process is killed was never said.
-    let _ = std::io::stdout().flush();
+/// A line that stays in a buffer when the process is killed was never said.
+fn tell(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+/// Standard output as the reader sees it: on a terminal, progress is one line, drawn again.
+struct Screen {
+    is_terminal: bool,
+    /// The cursor stands at the end of a progress line.
+    is_in_progress: bool,
+}
+
+impl Screen {
+    fn new() -> Self {
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self {
+            is_terminal: io::stdout().is_terminal() && !is_dumb,
+            is_in_progress: false,
+        }
+    }
+
+    fn say(&mut self, line: &str) -> io::Result<()> {
+        self.line(&format!("* {line}"))
+    }
+
+    fn line(&mut self, line: &str) -> io::Result<()> {
+        if std::mem::take(&mut self.is_in_progress) {
+            tell("")?;
+        }
+        tell(line)
+    }
+
+    fn progress(&mut self, line: &str) -> io::Result<()> {
+        if !self.is_terminal {
+            return tell(line);
+        }
+        self.is_in_progress = true;
+        let mut out = io::stdout().lock();
+        // Back to the first column and clear; what is too long for the line is cut, not wrapped.
+        write!(out, "\r\x1b[2K\x1b[?7l{line}\x1b[?7h")?;
+        out.flush()
+    }
 }
 
 /// The child process.
 struct Bot {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Drop for Bot {
+    fn drop(&mut self) {
+        // A story that ends early takes its bot with it.
+        let _ = self.kill();
+    }
 }
 
 impl Bot {
@@ -311,14 +367,16 @@ impl Bot {
 
     /// Passes on what the bot says until it says what is waited for; gives the number of
     /// acknowledgements it has read.
-    fn read_until(&mut self, wanted: impl Fn(&str) -> bool) -> Outcome<u64> {
+    fn read_until(&mut self, screen: &mut Screen, wanted: impl Fn(&str) -> bool) -> Outcome<u64> {
         let mut acknowledged = 0;
         for line in self.lines.by_ref() {
             let line = line?;
             if let Some(n) = line.strip_prefix("ACK ") {
                 acknowledged = n.parse()?;
+            } else if let Some(progress) = line.strip_prefix("PROGRESS ") {
+                screen.progress(progress)?;
             } else if !line.starts_with(|c: char| c.is_ascii_uppercase()) {
-                println!("{line}");
+                screen.line(&line)?;
             }
             if wanted(&line) {
                 return Ok(acknowledged);

@@ -202,7 +202,7 @@ fn every_invariant_is_named_in_the_design_and_in_a_test() {
 
 #[test]
 fn sources_are_ascii_and_tests_assert() {
-    for dir in ["src", "tests", "examples"] {
+    for dir in ["src", "tests", "examples", "more"] {
         for path in files(dir, &[".rs"]) {
             let text = fs::read_to_string(&path).unwrap();
             assert!(text.is_ascii(), "{} is not ASCII", relative(&path));
@@ -232,7 +232,10 @@ fn nothing_is_left_unfinished() {
 #[test]
 fn tests_do_not_sleep() {
     let sleeps = ["thread::", "time::"].map(|place| format!("{place}sleep("));
-    for path in files("tests", &[".rs"]) {
+    for path in ["tests", "more"]
+        .iter()
+        .flat_map(|dir| files(dir, &[".rs"]))
+    {
         let text = fs::read_to_string(&path).unwrap();
         for sleep in &sleeps {
             assert!(!text.contains(sleep), "{sleep} in {}", relative(&path));
@@ -244,7 +247,7 @@ fn tests_do_not_sleep() {
 fn the_failure_model_names_tests_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let model = fs::read_to_string(root.join("docs/failure-model.md")).unwrap();
-    let code: String = ["src", "tests"]
+    let code: String = ["src", "tests", "more"]
         .iter()
         .flat_map(|dir| files(dir, &[".rs"]))
         .map(|path| fs::read_to_string(path).unwrap())

@@ -32,6 +32,7 @@ mod log_lines_tests;
 #[cfg(test)]
 mod machine_tests;
 #[cfg(test)]
+#[cfg(feature = "models")]
 mod model_tests;
 #[cfg(test)]
 mod pause_tests;

@@ -30,12 +30,14 @@ pub(crate) mod memo;
 #[cfg(test)]
 pub(crate) mod memory;
 #[cfg(test)]
+#[cfg(feature = "models")]
 mod model_tests;
 pub(crate) mod piece;
 pub(crate) mod recovery;
 mod rights;
 pub(crate) mod run;
 #[cfg(test)]
+#[cfg(feature = "models")]
 mod schedule_tests;
 pub(crate) mod segment;
 pub(crate) mod sheet;

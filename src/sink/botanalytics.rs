@@ -31,6 +31,8 @@ mod answer;
 mod http;
 mod proxy;
 pub(crate) mod request;
+#[cfg(all(feature = "rustls", not(feature = "native-tls")))]
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;

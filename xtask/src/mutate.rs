@@ -112,7 +112,7 @@ impl Bench {
         fs::create_dir_all(&tree)?;
         let files = Command::new("git")
             .args([
-                "ls-files", "-z", "src", "tests", "examples", "benches", "docs",
+                "ls-files", "-z", "src", "tests", "examples", "benches", "more", "docs",
             ])
             .args(["Cargo.toml", "Cargo.lock", "README.md", "clippy.toml"])
             .current_dir(original)

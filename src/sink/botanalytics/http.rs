@@ -174,7 +174,16 @@ fn client(
         }
         _ => builder,
     };
-    Ok(match route.proxy_with_login() {
+    let proxy = route.proxy_with_login();
+    #[cfg(all(feature = "rustls", not(feature = "native-tls")))]
+    let builder = {
+        // A proxy may be reached by TLS where the address is not.
+        let is_used = address.url.scheme() == "https" || proxy.is_some();
+        let tls = super::tls::config(is_used)
+            .map_err(|error| unusable(format!("TLS cannot be set up: {error}")))?;
+        builder.tls_backend_preconfigured(tls)
+    };
+    Ok(match proxy {
         Some(url) => builder.proxy(
             reqwest::Proxy::all(url)
                 .map_err(|_| unusable("address of the proxy cannot be used"))?,

@@ -1,4 +1,4 @@
-//! Micro-benchmarks of the pure pieces: `cargo bench --features internals --bench pieces`.
+//! Micro-benchmarks of the pure pieces: `cargo bench --bench pieces`.
 
 use std::hint::black_box;
 
