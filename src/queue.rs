@@ -94,7 +94,8 @@ impl std::fmt::Debug for QueueBuilder {
 }
 
 impl QueueBuilder {
-    /// The settings; [`Settings::default`] otherwise.
+    /// The settings; [`Settings::default`] otherwise. They win over what the spool was used with
+    /// before, and over a `settings.toml` in it, which is for the command `everpost` alone.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self

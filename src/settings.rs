@@ -50,6 +50,19 @@ pub enum OnFull {
 /// For a small spool it is enough to set `max_bytes`, from 596 KiB: where the sizes do not fit into
 /// it, those that are left at their default are scaled down, as [`in_effect`](Self::in_effect)
 /// shows. Sizes that are set are kept, or refused if `max_bytes` has no room for them.
+///
+/// A size is read from a number of bytes, or from a text with a unit: `"64MiB"` and `"64Mi"` count by
+/// 1024, `"1 GB"` and `"512k"` by 1000. It is written as a number of bytes.
+///
+/// A queue has the settings that its [`QueueBuilder`](crate::QueueBuilder) is given. The file
+/// `settings.toml` in a spool belongs to the command `everpost`, which reads it before it opens the
+/// spool; the library does not, and a look at a spool applies no settings at all.
+///
+/// ```
+/// let settings: everpost::Settings = toml::from_str(r#"max_bytes = "64MiB""#)?;
+/// assert_eq!(settings.max_bytes, 64 << 20);
+/// # Ok::<(), toml::de::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

@@ -83,6 +83,8 @@ fn config_scales_what_is_not_said_and_says_so() {
     assert_eq!(entry("tail_bytes")["value"], 20 << 10);
     assert_eq!(entry("tail_bytes")["from"], "spool");
     assert_eq!(entry("max_age")["value"], Value::Null);
+    assert_eq!(entry("service.deadline")["value"], "10s");
+    assert_eq!(entry("service.deadline")["from"], "default");
 }
 
 /// What the spool says and a later layer overrides was applied without a word.
@@ -116,7 +118,7 @@ fn who_wins_over_the_spool_says_so_in_one_line() {
     assert_eq!(place.run(&["status"]).expect(exit::DONE).err, "");
 }
 
-/// A mistyped `--spool` made a spool where nobody looks, without a word.
+/// A mistyped `--spool` made a spool in a place that is never looked at, without a word.
 #[test]
 fn a_new_spool_is_told_of_or_refused() {
     let place = Place::new();
@@ -322,7 +324,7 @@ fn init_makes_a_spool_whose_settings_every_command_follows() {
     assert!(!spool.join("settings.toml.new").exists());
     assert_eq!(setting(&place, "delivery.batch_events")["value"], 100);
     let appended = place.feed(&["append"], &message(1)).expect(exit::DONE);
-    // Nobody made a spool here but `init`.
+    // It was `init` that made the spool.
     assert_eq!(appended.err, "");
     let status = place.run(&["status", "--json"]).expect(exit::DONE).json();
     assert_eq!(status["max_bytes"], 64 << 20);
@@ -331,7 +333,18 @@ fn init_makes_a_spool_whose_settings_every_command_follows() {
 #[test]
 fn init_again_changes_nothing_unless_it_is_forced_and_never_an_event() {
     let place = Place::new();
-    let made = place.run(&["init", "--max-bytes", "8MiB", "--json"]);
+    // What a file says that is named is taken over.
+    let file = place.path("wanted.toml");
+    fs::write(&file, "max_bytes = 4000000\n").unwrap();
+    let args = [
+        "init",
+        "--settings",
+        file.to_str().unwrap(),
+        "--max-bytes",
+        "8MiB",
+        "--json",
+    ];
+    let made = place.run(&args);
     let made = made.expect(exit::DONE).json();
     assert_eq!(
         (&made["made"], &made["wrote"]),

@@ -22,6 +22,11 @@ Exit codes:
   8  the spool or the disk is full
   9  a limit of `status --check` is exceeded
 
+Settings come from /etc/everpost/settings.toml, settings.toml in the spool (see `everpost init`), the \
+file of --settings, the variables, and the arguments; later ones win. `everpost config` shows which \
+are in effect and who said so. Without --spool, the spool is $STATE_DIRECTORY, /var/lib/everpost \
+for root, and everpost/spool in $XDG_STATE_HOME (~/.local/state) for others.
+
 Delivery reads the variables of the official SDKs: BA_API_KEY, BA_BASE_URL and BA_REQUEST_TIMEOUT \
 (milliseconds); and BA_API_KEY_FILE, a file that holds the key and is read again before each \
 request. EVERPOST_LOG sets what `run` and `drain` log to standard error: off, error, warn, info, \
@@ -35,7 +40,7 @@ debug.";
 #[derive(Debug, Parser)]
 #[command(name = "everpost", version, max_term_width = 100, after_long_help = EXIT_CODES)]
 pub(crate) struct Cli {
-    /// The directory that holds the queue.
+    /// The directory that holds the queue; `everpost config` shows which one is meant without it.
     #[arg(
         long,
         global = true,
@@ -45,8 +50,8 @@ pub(crate) struct Cli {
     )]
     pub(crate) spool: Option<PathBuf>,
 
-    /// A TOML file with settings of the queue; those not named keep their defaults. The owner of
-    /// the spool decides, so a command that reaches a running owner does not read it.
+    /// A TOML file with settings that win over those of the spool. A running owner has its own, so
+    /// that a command which reaches one does not apply them.
     #[arg(
         long,
         global = true,
@@ -68,7 +73,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Makes a spool and writes its settings, which every later command follows.
     ///
-    /// The settings are in `settings.toml` in the spool, all others beside them as comments. On a
+    /// The settings are in `settings.toml` in the spool, all others beside them as comments; those of a
+    /// file that --settings names are taken over. On a
     /// spool that is there it changes nothing, unless --force is given, and never an event.
     Init(Init),
 

@@ -113,11 +113,11 @@ fn entries(effective: &Effective) -> BTreeMap<&'static str, Entry> {
     let mut entries = BTreeMap::new();
     for name in NAMES {
         let said = effective.said(name.path);
-        let value = values.get(name.path).cloned().unwrap_or(Value::Null);
-        let value = if value.is_null() {
-            unsaid(name.path).unwrap_or(Value::Null)
-        } else {
-            value
+        let own = values.get(name.path).unwrap_or(&Value::Null);
+        let is_scaled = defaults.get(name.path) != Some(own);
+        let value = match own {
+            Value::Null => unsaid(name.path).unwrap_or(Value::Null),
+            own => own.clone(),
         };
         let from = match said.map(|said| &said.by.origin) {
             Some(Origin::Etc(_)) => "system",
@@ -125,7 +125,7 @@ fn entries(effective: &Effective) -> BTreeMap<&'static str, Entry> {
             Some(Origin::Named(_) | Origin::Variable(..)) => "file",
             Some(Origin::Word(word)) if word.starts_with('-') => "argument",
             Some(Origin::Word(_)) => "environment",
-            None if defaults.get(name.path).is_some_and(|plain| *plain != value) => "scaled",
+            None if is_scaled => "scaled",
             None => "default",
         };
         let entry = Entry {

@@ -1,6 +1,6 @@
 //! What the command is told by its environment, its settings files and what was typed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use everpost::botanalytics::{Botanalytics, Builder, KeySource};
 use everpost::{Error, Settings};
@@ -25,7 +25,7 @@ pub(crate) fn spool(cli: &Cli) -> Result<PathBuf, Fault> {
     Ok(Place::of(cli)?.path)
 }
 
-/// The settings of the queue, for whoever is to own it. Who only looks has no use for them.
+/// The settings of the queue, for a command that may own it. A look has no use for them.
 pub(crate) fn settings(cli: &Cli) -> Result<Settings, Fault> {
     Ok(effective(cli, false)?.settings().clone())
 }
@@ -39,21 +39,22 @@ pub(crate) fn service(cli: &Cli) -> Result<Service, Fault> {
 /// others, one that is ill-formed does no harm.
 pub(crate) fn effective(cli: &Cli, delivers: bool) -> Result<Effective, Fault> {
     let spool = spool(cli).ok();
-    let variable = std::env::var_os("EVERPOST_SETTINGS");
-    let named = cli
-        .settings
-        .as_deref()
-        .filter(|path| path.as_os_str() != "");
-    let named = named.map(|path| {
-        let by_variable = variable.is_some_and(|variable| path.as_os_str() == variable);
-        (path, by_variable)
-    });
-    let mut layers = settings::files(spool.as_deref(), named)?;
+    let mut layers = settings::files(spool.as_deref(), named(cli))?;
     if delivers {
         layers.push(Layer::of_words(variables()?)?);
     }
     layers.push(Layer::of_words(overrides::words(cli))?);
     Effective::of(layers)
+}
+
+/// The settings file that is named, and whether a variable names it.
+pub(crate) fn named(cli: &Cli) -> Option<(&Path, bool)> {
+    let path = cli.settings.as_deref()?;
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    let variable = std::env::var_os("EVERPOST_SETTINGS");
+    Some((path, variable.is_some_and(|variable| path == variable)))
 }
 
 /// Says on standard error what the spool's own settings say and this owner does not follow.

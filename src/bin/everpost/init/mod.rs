@@ -15,6 +15,7 @@ use toml::Value;
 
 use self::preset::Preset;
 use crate::args::Cli;
+use crate::environment;
 use crate::eyes::blocking;
 use crate::fault::Fault;
 use crate::out::Out;
@@ -66,7 +67,7 @@ pub(crate) struct Init {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
 
-    /// Any other setting, as `config` names it: `delivery.batch_events=100`.
+    /// Any other setting, as `config --json` names it: `delivery.batch_events=100`.
     #[arg(long, value_name = "NAME=VALUE", value_parser = any)]
     set: Vec<(&'static str, Value)>,
 
@@ -146,7 +147,7 @@ fn absolute(path: &Path) -> Result<Value, Fault> {
 
 pub(crate) async fn init(cli: &Cli, init: &Init, out: Out) -> Result<(), Fault> {
     let place = Place::of(cli)?;
-    let plan = Plan::make(&place.path, init)?;
+    let plan = Plan::make(&place.path, environment::named(cli), init)?;
     let spool = place.path.clone();
     let is_there = blocking(move || inspect::exists(&spool)).await?;
     if is_there || plan.had_file {
@@ -198,9 +199,17 @@ struct Plan {
 impl Plan {
     /// # Errors
     /// A fault that names what was typed and is out of its range, or what stands in the file.
-    fn make(spool: &Path, init: &Init) -> Result<Self, Fault> {
-        let words = init.words()?;
-        let typed = words.iter().map(|(_, name, _)| *name).collect();
+    fn make(spool: &Path, file: Option<(&Path, bool)>, init: &Init) -> Result<Self, Fault> {
+        let mut new: Vec<Layer> = file
+            .map(settings::of_file)
+            .transpose()?
+            .into_iter()
+            .collect();
+        new.push(Layer::of_words(init.words()?)?);
+        let said = new.iter().flat_map(Layer::names);
+        let mut typed: Vec<_> = said.collect();
+        typed.sort_unstable();
+        typed.dedup();
         let of_spool = match settings::of_spool(spool) {
             // It is written anew, so that it need not be right.
             Err(_) if init.force => None,
@@ -216,11 +225,10 @@ impl Plan {
                 Err(fault)
             }
         })?;
-        let new = Layer::of_words(words)?;
-        let said = of_spool.into_iter().chain([new.clone()]);
+        let said = of_spool.into_iter().chain(new.clone());
         let said = said.flat_map(Layer::into_said);
         let chosen = said.map(|(name, said)| (name, said.value)).collect();
-        layers.push(new);
+        layers.extend(new);
         Ok(Self {
             file: spool.join(NAME),
             had_file,
@@ -246,14 +254,11 @@ impl Plan {
             let value = values.get(name).unwrap_or(&serde_json::Value::Null);
             settings::find(name).map_or_else(String::new, |name| name.kind.shown(value))
         };
-        let mut changes: Vec<_> = self
-            .typed
+        self.typed
             .iter()
             .map(|name| (*name, shown(&before, name), shown(&after, name)))
             .filter(|(_, old, new)| old != new)
-            .collect();
-        changes.dedup();
-        changes
+            .collect()
     }
 
     /// Whether the file has to be written.
@@ -284,26 +289,24 @@ impl Plan {
 /// What was made so far, for the case that the rest fails.
 struct Made<'a> {
     spool: &'a Path,
-    had_dir: bool,
     had_file: bool,
+    /// The innermost first.
+    dirs: Vec<PathBuf>,
 }
 
 impl<'a> Made<'a> {
     fn before(spool: &'a Path) -> Self {
         Self {
             spool,
-            had_dir: spool.symlink_metadata().is_ok(),
             had_file: spool.join(NAME).symlink_metadata().is_ok(),
+            dirs: Vec::new(),
         }
     }
 
     /// Writes the settings; they are there before the spool is, so that its first owner has them.
     fn write(&mut self, text: &str) -> Result<(), Fault> {
-        if self.had_dir {
-            settings::may_write(self.spool)?;
-        } else {
-            settings::make_dir(self.spool)?;
-        }
+        self.dirs = settings::make_dir(self.spool)?;
+        settings::may_write(self.spool)?;
         settings::write(self.spool, text).inspect_err(|_| self.undo())
     }
 
@@ -311,10 +314,8 @@ impl<'a> Made<'a> {
         if !self.had_file {
             let _ = std::fs::remove_file(self.spool.join(NAME));
         }
-        if !self.had_dir {
-            // Only if nothing else is in it.
-            let _ = std::fs::remove_dir(self.spool);
-        }
+        // Only those in which nothing else is.
+        settings::take_back(&self.dirs);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Settings files on the disk: how they are read, whoever put them there.
+//! Settings files on the disk: how they are read, and from whom.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -23,16 +23,33 @@ pub(super) fn etc() -> PathBuf {
     Path::new(&dir.unwrap_or_else(|| ETC.into())).join(NAME)
 }
 
-/// Makes the directory of a spool, and those above it, for its owner alone.
-pub(crate) fn make_dir(spool: &Path) -> Result<(), Fault> {
+/// Makes the directory of a spool, and those above it, for its owner alone. Gives those that were
+/// missing, the innermost first.
+pub(crate) fn make_dir(spool: &Path) -> Result<Vec<PathBuf>, Fault> {
+    let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let missing: Vec<&Path> = spool.ancestors().take_while(is_missing).collect();
+    let missing: Vec<PathBuf> = missing.into_iter().map(Path::to_owned).collect();
     let mut maker = std::fs::DirBuilder::new();
     maker.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut maker, 0o700);
-    maker.create(spool).map_err(|source| {
-        let text = format!("failed to make {}: {source}", spool.display());
-        Fault::usage(text).hint("name a directory that can be made with --spool")
-    })
+    match maker.create(spool) {
+        Ok(()) => Ok(missing),
+        Err(source) => {
+            take_back(&missing);
+            let text = format!("failed to make {}: {source}", spool.display());
+            Err(Fault::usage(text).hint("name a directory that can be made with --spool"))
+        }
+    }
+}
+
+/// Removes directories that are empty, the first one first.
+pub(crate) fn take_back(dirs: &[PathBuf]) {
+    for dir in dirs {
+        if std::fs::remove_dir(dir).is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+            break;
+        }
+    }
 }
 
 /// Whether this user may write the settings of a spool that is there: those of another user it could
@@ -80,8 +97,8 @@ pub(super) fn read_named(path: &Path) -> Result<String, Fault> {
     text(path, file)
 }
 
-/// The text of the file in a spool, if there is one. Links are not followed: whoever owns the spool
-/// would choose what is read. If the spool is another user's and keeps it to itself, that is none:
+/// The text of the file in a spool, if there is one. Links are not followed: the user
+/// who owns the spool would choose what is read. If the spool is another user's and keeps it to itself, that is none:
 /// only its owner can be asked then, and has its own.
 pub(super) fn read_in_spool(spool: &Path, path: &Path) -> Result<Option<String>, Fault> {
     let file = match no_follow(OpenOptions::new().read(true)).open(path) {

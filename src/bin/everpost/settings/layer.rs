@@ -29,7 +29,7 @@ pub(crate) enum Origin {
     Word(&'static str),
 }
 
-/// Where somebody said it.
+/// Where it was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Spot {
     pub(crate) origin: Origin,
@@ -125,6 +125,11 @@ impl Layer {
         // In the order of the settings, not of the alphabet.
         said.sort_by_key(|(path, _)| NAMES.iter().position(|name| name.path == *path));
         Ok(Self { said })
+    }
+
+    /// The settings it says something about.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.said.iter().map(|(name, _)| *name)
     }
 
     pub(crate) fn into_said(self) -> Vec<(&'static str, Said)> {

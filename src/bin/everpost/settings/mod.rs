@@ -18,7 +18,7 @@ use toml::{Table, Value};
 
 use crate::fault::Fault;
 
-pub(crate) use self::file::{NAME, make_dir, may_write};
+pub(crate) use self::file::{NAME, make_dir, may_write, take_back};
 pub(crate) use self::layer::{Layer, Origin, Spot};
 #[cfg(test)]
 pub(crate) use self::names::Kind;
@@ -73,7 +73,7 @@ impl Effective {
         })
     }
 
-    /// What counts if nobody says anything.
+    /// What counts if no layer says anything.
     pub(crate) fn plain() -> Self {
         Self {
             said: BTreeMap::new(),
@@ -226,17 +226,20 @@ pub(crate) fn files(
     if let Some(spool) = spool {
         layers.extend(of_spool(spool)?);
     }
-    if let Some((path, by_variable)) = named {
-        let text = file::read_named(path)?;
-        let path = path.to_owned();
-        let origin = if by_variable {
-            Origin::Variable("EVERPOST_SETTINGS", path)
-        } else {
-            Origin::Named(path)
-        };
-        layers.push(Layer::parse(origin, &text)?);
-    }
+    layers.extend(named.map(of_file).transpose()?);
     Ok(layers)
+}
+
+/// What the file says that is named, by a variable or not.
+pub(crate) fn of_file((path, by_variable): (&Path, bool)) -> Result<Layer, Fault> {
+    let text = file::read_named(path)?;
+    let path = path.to_owned();
+    let origin = if by_variable {
+        Origin::Variable("EVERPOST_SETTINGS", path)
+    } else {
+        Origin::Named(path)
+    };
+    Layer::parse(origin, &text)
 }
 
 /// What the spool says itself; none if it says nothing.

@@ -13,8 +13,8 @@ use crate::fault::Fault;
 /// What is about to take the name.
 const NEW: &str = "settings.toml.new";
 
-/// Replaces the settings of a spool, durably: a crash leaves the old ones or the new ones. Nobody
-/// but the owner of the spool can read them.
+/// Replaces the settings of a spool, durably: a crash leaves the old ones or the new ones. Only
+/// the owner of the spool can read them.
 pub(crate) fn write(spool: &Path, text: &str) -> Result<(), Fault> {
     let new = spool.join(NEW);
     let failed = |source: io::Error| {
