@@ -113,6 +113,21 @@ pub use record::{Accepted, Duplicate, Exchange, OrderError, Stats};
 pub use reply::Reply;
 pub use script::{ScriptError, parse_script};
 
+/// Whether a message is as its channel documents it, by the rules that the sandbox itself keeps:
+/// field by field for the channel `universal`, and only whether it is an object for any other.
+///
+/// ```
+/// let message = serde_json::json!({"timestamp": "noon"});
+/// let faults = everpost::sandbox::check_message("universal", &message).unwrap_err();
+/// assert_eq!(faults, ["message.timestamp must be a number of milliseconds that is not negative"]);
+/// ```
+///
+/// # Errors
+/// One text for each fault. They name fields and never repeat a value.
+pub fn check_message(channel: &str, message: &Value) -> Result<(), Vec<String>> {
+    validate::validate(channel, message)
+}
+
 use listener::Command;
 use shared::Shared;
 

@@ -277,6 +277,20 @@ impl Builder {
         self
     }
 
+    /// Whether anything answers there: asks once, without a key and without events, and gives the
+    /// status of the answer, or what went wrong on the way. It takes no longer than the time limits
+    /// of this builder.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] if the base URL is not usable.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed, here or there.
+    pub async fn knock(&self) -> Result<Answer, Error> {
+        let (http, ..) = self.http()?;
+        Ok(http.knock().await)
+    }
+
     /// Checks everything, reads the key once (on this thread) and makes the sink. Nothing is
     /// sent.
     ///
@@ -288,6 +302,20 @@ impl Builder {
     /// (see [`Builder::base_url`]) or needs TLS that this build lacks, if the proxy that applies to
     /// it is none (see [`Proxy`]), or if a time limit is zero.
     pub fn build(self) -> Result<Botanalytics, Error> {
+        let (http, route, limits) = self.http()?;
+        let ring = KeyRing::open(self.key, self.channel, Arc::clone(&self.clock))?;
+        Ok(Botanalytics {
+            http,
+            route,
+            ring: Arc::new(ring),
+            classifier: Arc::new(self.classifier),
+            clock: self.clock,
+            patience: limits.request,
+        })
+    }
+
+    /// The way to the API, checked, without a key.
+    fn http(&self) -> Result<(Http, Route, Limits), Error> {
         let limits = Limits {
             request: self.request_timeout,
             connect: self.connect_timeout,
@@ -307,15 +335,7 @@ impl Builder {
         let address = Address::from_base(&self.base_url)?;
         let route = self.proxy.decide(&address)?;
         let http = Http::new(address, limits, &route, self.client_id.as_ref())?;
-        let ring = KeyRing::open(self.key, self.channel, Arc::clone(&self.clock))?;
-        Ok(Botanalytics {
-            http,
-            route,
-            ring: Arc::new(ring),
-            classifier: Arc::new(self.classifier),
-            clock: self.clock,
-            patience: limits.request,
-        })
+        Ok((http, route, limits))
     }
 }
 

@@ -29,7 +29,8 @@ fn acknowledgements_count_events_from_the_number_that_was_asked_for() {
     let appended = place.feed(&["append", "--ack-from", "7", "--batch", "2"], &input);
     let appended = appended.expect(exit::REFUSED);
     assert_eq!(appended.out, "ACK 7\nACK 8\nACK 9\n");
-    let refused = "everpost: line 2 is refused: not one JSON value: it breaks the syntax at line 1 column 1\n";
+    let refused =
+        "everpost: line 2 is refused: not one JSON value: it breaks the syntax at column 1\n";
     assert_eq!(appended.err, place.made() + refused);
 }
 
@@ -175,7 +176,7 @@ fn a_full_spool_is_said_with_the_line_and_keeps_what_was_taken() {
     let taken = full.json()["appended"].as_u64().unwrap();
     assert!(taken > 0, "{full:?}");
     let said = format!(
-        "{}everpost: line {} and what follows is not appended: spool is full",
+        "{}{{\"error\":\"line {} and what follows is not appended: spool is full",
         place.made(),
         taken + 1
     );

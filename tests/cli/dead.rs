@@ -71,7 +71,7 @@ async fn nothing_is_retried_or_discarded_before_it_was_shown_and_agreed_to() {
     assert_eq!(planned.lines().len(), 3);
     assert_eq!(planned.lines()[0]["done"], false);
     assert!(
-        planned.err.contains("hint: add --yes to do it"),
+        planned.err.contains(r#""hint":"add --yes to do it""#),
         "{}",
         planned.err
     );

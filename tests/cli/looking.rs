@@ -161,9 +161,12 @@ fn a_half_made_spool_is_none_yet_and_only_an_append_makes_it() {
     ];
     for command in LOOKING.into_iter().chain(owning) {
         let ended = place.run(command).expect(exit::USAGE);
-        let said = "everpost: there is no spool yet. path=`";
+        let (said, lines) = match command.contains(&"--json") {
+            true => ("{\"error\":\"there is no spool yet. path=`", 1),
+            false => ("everpost: there is no spool yet. path=`", 2),
+        };
         assert!(ended.err.starts_with(said), "{command:?}: {}", ended.err);
-        assert_eq!(ended.err.lines().count(), 2, "{}", ended.err);
+        assert_eq!(ended.err.lines().count(), lines, "{}", ended.err);
     }
     assert!(all_of(&place.spool()) == before);
     place.append(1, 1);

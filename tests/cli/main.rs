@@ -6,6 +6,7 @@
 mod append;
 mod damage;
 mod dead;
+mod doctor;
 mod drain;
 mod health;
 mod incidents;
@@ -16,4 +17,7 @@ mod output;
 mod secrets;
 mod set_up;
 mod settings;
+mod snapshots;
+mod terminal;
 mod waiting;
+mod words;

@@ -236,7 +236,13 @@ impl Service {
     /// Waits for a word to systemd.
     pub(crate) fn hear(&self, wanted: &str) {
         let mut buffer = [0; 256];
-        let bytes = self.socket.recv(&mut buffer).unwrap();
+        let bytes = loop {
+            match self.socket.recv(&mut buffer) {
+                // Another test of this process caught a signal.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                heard => break heard.unwrap(),
+            }
+        };
         assert_eq!(std::str::from_utf8(&buffer[..bytes]).unwrap(), wanted);
     }
 

@@ -142,10 +142,12 @@ async fn a_body_that_stalls_after_a_success_is_a_delivery() {
 #[tokio::test]
 async fn faults_of_the_network_are_tried_again_and_named() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let base_url = format!("http://{}/v2", closed.local_addr().unwrap());
+    let tried = closed.local_addr().unwrap();
     drop(closed);
-    let sink = builder(base_url).build().unwrap();
+    let sink = builder(format!("http://{tried}/v2")).build().unwrap();
     let refused = sink.deliver(&batch(&["{}"])).await;
+    // Where it was tried, and nothing else of the address.
+    assert_eq!(detail(&refused), format!("connection refused ({tried})"));
     let cases = [
         (refused, "connection refused"),
         (ask(Reply::Reset).await, "connection reset"),
@@ -180,7 +182,8 @@ async fn silence_ends_at_the_time_limit() {
         let delivery = tokio::time::timeout(PROMPT, sink.deliver(&batch));
         let outcome = delivery.await.unwrap();
         assert_eq!(outcome.verdict, RETRY);
-        assert_eq!(detail(&outcome), "no answer in time");
+        let told = detail(&outcome);
+        assert!(told.starts_with("no answer in time (127.0.0.1:"), "{told}");
     }
 }
 

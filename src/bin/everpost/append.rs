@@ -1,6 +1,7 @@
 //! `append` and `import`: lines become events.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use everpost::control::wire::Entry;
@@ -10,11 +11,14 @@ use serde::Serialize;
 use crate::args::{Append, Cli, Input, Intake};
 use crate::environment;
 use crate::fault::Fault;
-use crate::lines::{Line, Lines};
+use crate::lines::{self, Line, Lines, Place};
+use crate::meter::Meter;
 use crate::out::{Out, remark};
+use crate::refusal::Refusal;
 use crate::signals::Signals;
 use crate::target::{Target, in_time};
 use crate::text::count;
+use crate::validate;
 
 /// Bytes of a line that may come beside the event in it.
 const ENVELOPE_BYTES: usize = 64 << 10;
@@ -26,7 +30,8 @@ pub(crate) async fn append(cli: &Cli, append: &Append, out: Out) -> Result<(), F
     let settings = environment::settings(cli)?;
     let acks = append.ack_from.or(append.ack.then_some(0));
     let mut signals = Signals::catch()?;
-    let lines = open_lines(append.file.as_deref(), &settings)?;
+    let lines = open_lines(&append.files, &settings)?;
+    invite(&append.files, out);
     let opening = Target::open(cli, settings.clone(), true);
     let target = in_time(opening, &mut signals, exit::UNEXPECTED, None).await?;
     if target.is_live() && append.level.is_some() {
@@ -36,6 +41,7 @@ pub(crate) async fn append(cli: &Cli, append: &Append, out: Out) -> Result<(), F
         );
     }
     let feed = Feed::new(&target, &settings, append.intake, Form::Event, acks);
+    let feed = feed.by_hand(&append.files, out);
     let fed = feed.run(lines, &mut signals).await;
     finish(target, fed, acks.is_none(), out).await
 }
@@ -43,23 +49,29 @@ pub(crate) async fn append(cli: &Cli, append: &Append, out: Out) -> Result<(), F
 pub(crate) async fn import(cli: &Cli, input: &Input, out: Out) -> Result<(), Fault> {
     let settings = environment::settings(cli)?;
     let mut signals = Signals::catch()?;
-    let lines = open_lines(input.file.as_deref(), &settings)?;
+    let lines = open_lines(&input.files, &settings)?;
+    invite(&input.files, out);
     let opening = Target::open(cli, settings.clone(), true);
     let target = in_time(opening, &mut signals, exit::UNEXPECTED, None).await?;
     let feed = Feed::new(&target, &settings, input.intake, Form::Entry, None);
+    let feed = feed.by_hand(&input.files, out);
     let fed = feed.run(lines, &mut signals).await;
     finish(target, fed, true, out).await
 }
 
 /// The lines of the input. Those that cannot be an event by their length are not kept.
-pub(crate) fn open_lines(
-    file: Option<&std::path::Path>,
-    settings: &Settings,
-) -> Result<Lines, Fault> {
+pub(crate) fn open_lines(files: &[PathBuf], settings: &Settings) -> Result<Lines, Fault> {
     // The owner of the spool may allow more than these settings.
     let event_bytes = settings.max_event_bytes.max(1 << 20);
     let max_bytes = usize::try_from(event_bytes).unwrap_or(usize::MAX);
-    Lines::open(file, max_bytes.saturating_add(ENVELOPE_BYTES))
+    Lines::open(files, max_bytes.saturating_add(ENVELOPE_BYTES))
+}
+
+/// Tells a person that it is their turn.
+fn invite(files: &[PathBuf], out: Out) {
+    if lines::are_typed(files) && !out.json {
+        remark("everpost: reading events from the terminal, one JSON value per line; Ctrl-D ends");
+    }
 }
 
 /// Closes, says what came of it, and gives the exit code.
@@ -71,7 +83,9 @@ async fn finish(
 ) -> Result<(), Fault> {
     // Closed first: with `written`, this is what makes it durable.
     target.close().await?;
-    if say || out.json {
+    // What went wrong before anything was done is the only news then.
+    let news = result.is_ok() || tally.appended > 0;
+    if out.json || (say && news) {
         out.show(&tally, || tally.for_people())?;
     }
     result?;
@@ -142,6 +156,12 @@ pub(crate) struct Feed<'a> {
     patient: bool,
     ahead: VecDeque<Line>,
     tally: Tally,
+    /// Refused lines are told as JSON.
+    json: bool,
+    /// A person gave this input: shows how it goes, and stops where the input is of another kind.
+    meter: Option<Meter>,
+    /// JSON spread over lines was met, and the person told what to do.
+    hinted: bool,
 }
 
 impl<'a> Feed<'a> {
@@ -161,7 +181,21 @@ impl<'a> Feed<'a> {
             patient: false,
             ahead: VecDeque::new(),
             tally: Tally::default(),
+            json: false,
+            meter: None,
+            hinted: false,
         }
+    }
+
+    /// Of a command that ends with its input: shows how it goes if that takes a while, and stops
+    /// at once if the first line shows that the input is no list of lines.
+    pub(crate) fn by_hand(mut self, files: &[PathBuf], out: Out) -> Self {
+        self.json = out.json;
+        // Neither a person that types nor lines of acknowledgements go well with a bar.
+        let quiet =
+            out.json || lines::are_typed(files) || (self.acks.is_some() && out.is_terminal());
+        self.meter = Some(Meter::new(quiet));
+        self
     }
 
     /// Waits for room when the queue is full.
@@ -189,11 +223,26 @@ impl<'a> Feed<'a> {
     }
 
     async fn take_all(&mut self, lines: &mut Lines, signals: &mut Signals) -> Result<(), Fault> {
+        let has_acks = self.acks.is_some();
+        let mut gone = std::pin::pin!(async move {
+            match has_acks {
+                true => Out { json: false }.gone().await,
+                false => std::future::pending().await,
+            }
+        });
         loop {
             while !self.ahead.is_empty() {
                 self.take_batch(signals).await?;
+                self.show(lines);
                 if self.intake.strict && self.tally.refused > 0 {
                     return Ok(());
+                }
+                // What was read meanwhile goes along with what is left.
+                while self.ahead.len() < self.intake.batch as usize
+                    && let Some(block) = lines.try_next()
+                {
+                    self.ahead
+                        .extend(block.map_err(|source| not_read(&source))?);
                 }
             }
             let block = tokio::select! {
@@ -203,19 +252,32 @@ impl<'a> Feed<'a> {
                     lines.stop();
                     continue;
                 }
+                () = &mut gone => return Err(self.unheard("")),
                 block = lines.next() => block,
             };
             match block {
                 Some(Ok(block)) => self.ahead.extend(block),
-                Some(Err(source)) => return Err(Fault::io("read the input", &source)),
+                Some(Err(source)) => return Err(not_read(&source)),
                 None => return Ok(()),
             }
         }
     }
 
+    fn show(&mut self, lines: &Lines) {
+        if let Some(meter) = &mut self.meter {
+            let (read_bytes, total_bytes) = lines.read_bytes();
+            meter.show(
+                self.tally.appended,
+                self.tally.refused,
+                read_bytes,
+                total_bytes,
+            );
+        }
+    }
+
     /// Commits as many of the lines that are here as may go together.
     async fn take_batch(&mut self, signals: &mut Signals) -> Result<(), Fault> {
-        let mut events: Vec<(u64, Event)> = Vec::new();
+        let mut events: Vec<(Place, Event)> = Vec::new();
         let mut bytes = 0;
         while events.len() < self.intake.batch as usize {
             let next_bytes = self
@@ -229,16 +291,23 @@ impl<'a> Feed<'a> {
             let Some(line) = self.ahead.pop_front() else {
                 break;
             };
-            let number = line.number;
+            let place = line.place.clone();
+            let is_spread = line.bytes.as_deref().is_some_and(is_spread);
             match self.event(line) {
                 Ok(event) => {
                     bytes += next_bytes;
-                    events.push((number, event));
+                    events.push((place, event));
                 }
                 Err(reason) => {
                     // What stands before it in the input is appended before it is reported.
                     self.commit(std::mem::take(&mut events), signals).await?;
-                    self.refuse(number, &reason);
+                    let first = self.tally.appended == 0 && self.tally.refused == 0;
+                    if is_spread && first && self.meter.is_some() {
+                        self.tally.refused += 1;
+                        let text = format!("{place} is refused: {reason}; nothing is appended");
+                        return Err(Fault::new(exit::REFUSED, text).hint(SPREAD));
+                    }
+                    self.refuse(&place, &reason, is_spread);
                     if self.intake.strict {
                         return Ok(());
                     }
@@ -251,51 +320,53 @@ impl<'a> Feed<'a> {
 
     fn event(&self, line: Line) -> Result<Event, String> {
         let Some(bytes) = line.bytes else {
-            return Err("it is longer than any event may be".to_owned());
+            return Err(TOO_LONG.to_owned());
         };
         let event = match self.form {
             Form::Event => Event::json(bytes),
             Form::Entry => Entry::parse(&bytes).and_then(Entry::into_event),
         };
-        event.map_err(|error| match error {
-            Error::InvalidEvent { reason } => reason,
-            other => other.to_string(),
-        })
+        let event = event.map_err(reason)?;
+        match self.intake.check {
+            Some(channel) => validate::check(channel, &event).map(|()| event),
+            None => Ok(event),
+        }
     }
 
-    fn refuse(&mut self, number: u64, reason: &str) {
+    fn refuse(&mut self, place: &Place, reason: &str, is_spread: bool) {
         self.tally.refused += 1;
-        remark(&format!("everpost: line {number} is refused: {reason}"));
+        let hint = (is_spread && !std::mem::replace(&mut self.hinted, is_spread)).then_some(SPREAD);
+        Refusal::new(place, reason, hint).tell(self.json);
     }
 
     async fn commit(
         &mut self,
-        events: Vec<(u64, Event)>,
+        events: Vec<(Place, Event)>,
         signals: &mut Signals,
     ) -> Result<(), Fault> {
         let Some((first, _)) = events.first() else {
             return Ok(());
         };
-        let first = *first;
-        let (numbers, events): (Vec<u64>, Vec<Event>) = events.into_iter().unzip();
-        match self.append(&events, first, signals).await {
-            Ok(receipts) => self.acknowledge(&receipts),
+        let first = first.clone();
+        let (places, events): (Vec<Place>, Vec<Event>) = events.into_iter().unzip();
+        match self.append(&events, &first, signals).await {
+            Ok(receipts) => self.acknowledge(&receipts)?,
             Err(fault) if fault.code == exit::REFUSED => {
                 // One of them is too large, or all are together: alone, each gets its answer.
-                for (number, event) in numbers.into_iter().zip(events) {
-                    match self.append(&[event], number, signals).await {
-                        Ok(receipts) => self.acknowledge(&receipts),
+                for (place, event) in places.into_iter().zip(events) {
+                    match self.append(&[event], &place, signals).await {
+                        Ok(receipts) => self.acknowledge(&receipts)?,
                         Err(fault) if fault.code == exit::REFUSED => {
-                            self.refuse(number, &fault.text);
+                            self.refuse(&place, &fault.text, false);
                             if self.intake.strict {
                                 break;
                             }
                         }
-                        Err(fault) => return Err(not_appended(fault, number)),
+                        Err(fault) => return Err(not_appended(fault, &place)),
                     }
                 }
             }
-            Err(fault) => return Err(not_appended(fault, first)),
+            Err(fault) => return Err(not_appended(fault, &first)),
         }
         Ok(())
     }
@@ -304,7 +375,7 @@ impl<'a> Feed<'a> {
     async fn append(
         &mut self,
         events: &[Event],
-        number: u64,
+        place: &Place,
         signals: &mut Signals,
     ) -> Result<Vec<Receipt>, Fault> {
         loop {
@@ -313,7 +384,7 @@ impl<'a> Feed<'a> {
                     if self.tally.interrupted {
                         return Err(fault);
                     }
-                    tracing::warn!(line = number, "the queue is full; the input waits");
+                    tracing::warn!(line = place.number, "the queue is full; the input waits");
                     tokio::select! {
                         () = signals.next() => self.tally.interrupted = true,
                         () = tokio::time::sleep(FULL_REST) => {}
@@ -324,20 +395,54 @@ impl<'a> Feed<'a> {
         }
     }
 
-    fn acknowledge(&mut self, receipts: &[Receipt]) {
+    fn acknowledge(&mut self, receipts: &[Receipt]) -> Result<(), Fault> {
         self.tally.note(receipts);
-        let Some(next) = self.acks else { return };
+        let Some(next) = self.acks else { return Ok(()) };
         let end = next + receipts.len() as u64;
         let text: String = (next..end).map(|n| format!("ACK {n}\n")).collect();
-        // Nobody may be reading; the events are taken in all the same.
-        self.acks = Out { json: false }.text(&text).is_ok().then_some(end);
+        self.acks = Some(end);
+        let told = Out { json: false }.text(&text);
+        told.map_err(|fault| self.unheard(&fault.text))
+    }
+
+    /// No acknowledgement can be given any more, so that no more is taken in.
+    fn unheard(&self, why: &str) -> Fault {
+        let why = match why {
+            "" => "the reader of the acknowledgements has gone",
+            why => why,
+        };
+        let appended = count(self.tally.appended, "event");
+        let text = format!("{why}; {appended} appended, and no more of the input is taken");
+        Fault::new(exit::UNEXPECTED, text).hint("append the rest of the input")
     }
 }
 
-fn not_appended(mut fault: Fault, number: u64) -> Fault {
-    fault.text = format!(
-        "line {number} and what follows is not appended: {}",
-        fault.text
-    );
+/// What is said of a line that cannot be an event by its length.
+pub(crate) const TOO_LONG: &str = "it is longer than any event may be";
+
+/// What to do with JSON that is spread over lines.
+const SPREAD: &str =
+    "one event per line; for JSON that is spread over lines: `jq -c . FILE | everpost append`";
+
+/// Whether this is the first line of a JSON value that goes on in the next one.
+fn is_spread(line: &[u8]) -> bool {
+    let line = line.trim_ascii();
+    matches!(line.first(), Some(b'{' | b'[')) && matches!(line.last(), Some(b'{' | b'[' | b','))
+}
+
+/// Why a line is no event. The line that the text names is the only one there is.
+pub(crate) fn reason(error: Error) -> String {
+    match error {
+        Error::InvalidEvent { reason } => reason.replace(" at line 1 column ", " at column "),
+        other => other.to_string(),
+    }
+}
+
+fn not_read(source: &std::io::Error) -> Fault {
+    Fault::io("read the input", source).hint("what was read before is appended; append the rest")
+}
+
+fn not_appended(mut fault: Fault, place: &Place) -> Fault {
+    fault.text = format!("{place} and what follows is not appended: {}", fault.text);
     fault
 }

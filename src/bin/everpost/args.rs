@@ -46,7 +46,8 @@ pub(crate) struct Cli {
         global = true,
         env = "EVERPOST_SPOOL",
         value_name = "DIR",
-        hide_env_values = true
+        hide_env_values = true,
+        help_heading = "Global options"
     )]
     pub(crate) spool: Option<PathBuf>,
 
@@ -57,12 +58,13 @@ pub(crate) struct Cli {
         global = true,
         env = "EVERPOST_SETTINGS",
         value_name = "FILE",
-        hide_env_values = true
+        hide_env_values = true,
+        help_heading = "Global options"
     )]
     pub(crate) settings: Option<PathBuf>,
 
-    /// Prints JSON: one object, or one for each line.
-    #[arg(long, global = true)]
+    /// Prints JSON: one object, or one for each line; errors too, on standard error.
+    #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
 
     #[command(subcommand)]
@@ -78,7 +80,7 @@ pub(crate) enum Command {
     /// spool that is there it changes nothing, unless --force is given, and never an event.
     Init(Init),
 
-    /// Appends events, one JSON value per line, from a file or standard input.
+    /// Appends events, one JSON value per line, from files or standard input.
     ///
     /// When it ends, at the end of the input or on a signal, every line it has read is durable. A
     /// line that is no event is reported with its number and skipped (exit code 7).
@@ -158,14 +160,59 @@ pub(crate) enum Command {
         shell: clap_complete::Shell,
     },
 
-    /// Prints the manual page, in roff: `everpost man | man -l -`.
-    Man,
+    /// Prints a manual page, in roff, or writes them all.
+    Man(Man),
+
+    /// Prints the version.
+    #[command(hide = true)]
+    Version,
+
+    /// Checks events against what the API documents; needs no spool and sends nothing.
+    ///
+    /// A line that the API would refuse is reported with its number (exit code 7).
+    Validate(Validate),
+
+    /// Looks at everything that delivery needs, and says for each what to do.
+    ///
+    /// The spool, the disk, the clock, the key, the address, TLS, the proxy, the limits of the
+    /// process and the owner: one line each, `ok`, `warn` or `fail`. It changes nothing and sends no
+    /// event. Ends with 1 if something fails.
+    Doctor,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// Which command, such as `append` or `dead list`; the first page by default.
+    #[arg(value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+
+    /// Writes all pages into this directory instead, each as a file such as `everpost-append.1`.
+    #[arg(long, value_name = "DIR", conflicts_with = "command")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Validate {
+    /// The files to read, one after the other; `-` is standard input, as is none.
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// The channel whose documentation decides.
+    #[arg(long, value_name = "CHANNEL", default_value = "universal")]
+    pub(crate) channel: Channel,
+}
+
+/// A channel whose messages are documented field by field.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Channel {
+    Universal,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Input {
-    /// The file to read; standard input if there is none, or if it is `-`.
-    pub(crate) file: Option<PathBuf>,
+    /// The files to read, one after the other; `-` is standard input, as is none.
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
 
     #[command(flatten)]
     pub(crate) intake: Intake,
@@ -179,8 +226,9 @@ pub(crate) struct Input {
 
 #[derive(Debug, Args)]
 pub(crate) struct Append {
-    /// The file to read; standard input if there is none, or if it is `-`.
-    pub(crate) file: Option<PathBuf>,
+    /// The files to read, one after the other; `-` is standard input, as is none.
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
 
     /// Prints `ACK <n>` as soon as an event is durable; n counts the events of this run from 0.
     #[arg(long)]
@@ -208,12 +256,17 @@ pub(crate) struct Append {
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Intake {
     /// Commits up to so many lines together: as many as have been read, without waiting for more.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    /// With 1 each is a commit of its own.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) batch: u32,
 
     /// Stops at the first line that is refused.
     #[arg(long)]
     pub(crate) strict: bool,
+
+    /// Refuses what the API would refuse on this channel, before it is in the spool.
+    #[arg(long, value_name = "CHANNEL")]
+    pub(crate) check: Option<Channel>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -1,32 +1,25 @@
 //! From what was typed to what is done, and to the exit code.
 
-use clap::Parser as _;
 use everpost::exit;
 
 use crate::args::{Cli, Command};
 use crate::fault::Fault;
-use crate::out::{Out, remark};
+use crate::out::Out;
 use crate::{
-    append, check, config, dead, drain, events, incidents, init, orders, sandbox, service, shell,
-    signals, status,
+    append, check, config, dead, doctor, drain, events, incidents, init, man, orders, sandbox,
+    service, shell, signals, status, usage, validate,
 };
 
 /// Runs the command line of this process.
 pub(crate) fn main() -> u8 {
-    let cli = match Cli::try_parse() {
+    let cli = match usage::parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help goes to standard output with 0, a fault to standard error with 2.
-            let _ = error.print();
-            return u8::try_from(error.exit_code()).unwrap_or(exit::USAGE);
-        }
+        Err(code) => return code,
     };
     match run(&cli) {
         Ok(()) => exit::DONE,
         Err(fault) => {
-            if !fault.text.is_empty() {
-                remark(&fault.to_string());
-            }
+            fault.tell(cli.json);
             fault.code
         }
     }
@@ -66,6 +59,10 @@ async fn dispatch(cli: &Cli) -> Result<(), Fault> {
         Command::Repair(args) => check::repair(cli, args, out).await,
         Command::Sandbox(args) => sandbox::sandbox(args, out).await,
         Command::Completions { shell } => shell::completions(out, *shell),
-        Command::Man => shell::man(out),
+        Command::Man(args) => man::man(args, out),
+        Command::Version => shell::version(out),
+
+        Command::Doctor => doctor::doctor(cli, out).await,
+        Command::Validate(args) => validate::validate(args, out).await,
     }
 }

@@ -1,7 +1,7 @@
 //! `drain`: deliver what is pending, then end.
 
 use std::io::{self, IsTerminal as _};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use everpost::clock::{Clock as _, SystemClock};
 use everpost::control::Lines;
@@ -9,7 +9,6 @@ use everpost::control::wire::DrainLine;
 use everpost::{
     Error, FlusherState, Ledger, PauseReason, Queue, Settings, Status, StatusWatch, exit,
 };
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -18,10 +17,12 @@ use crate::environment;
 use crate::fault::Fault;
 use crate::incidents;
 use crate::out::{Out, remark};
+use crate::screen::{Bar, grouped};
 use crate::service::log_to_stderr;
 use crate::signals::Signals;
+use crate::status::Pace;
 use crate::target::{connect, in_time, must_exist, why_not_live};
-use crate::text::{count, duration};
+use crate::text::{count, cut, duration};
 use crate::view;
 
 /// A drain without a deadline.
@@ -34,12 +35,20 @@ const OPENING: Duration = Duration::from_secs(2);
 /// Lines of progress are at least so far apart.
 const PACE: Duration = Duration::from_secs(1);
 
+/// The bar is drawn so often that it counts down without leaving a second out.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Characters shown of a fault of the disk.
+const SAID: usize = 200;
+
 pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<(), Fault> {
     let spool = environment::spool(cli)?;
     let settings = environment::settings(cli)?;
     let began = Instant::now();
     let by = began + deadline.deadline.unwrap_or(FOR_EVER).min(FOR_EVER);
     let mut signals = Signals::catch()?;
+    // What the log tells of delivery, the bar or the lines tell too.
+    log_to_stderr(if out.json { "warn" } else { "off" });
     let opening = here(cli, &spool, settings);
     let open_by = Some(by.max(began + OPENING));
     match in_time(opening, &mut signals, exit::PENDING, open_by).await? {
@@ -91,7 +100,6 @@ async fn here(
         Ok(queue) => {
             sink?;
             environment::tell_overrides(cli);
-            log_to_stderr("warn");
             Ok(Ok(queue))
         }
         Err(error @ Error::InUse { .. }) => Ok(Err(error)),
@@ -157,11 +165,16 @@ async fn follow(
 ) -> Result<Outcome, Fault> {
     let requests = progress.before.requests;
     let mut woken = false;
+    let mut tick = tokio::time::interval(TICK);
     let mut end = loop {
         let next = tokio::select! {
             biased;
             () = signals.next() => break End::Interrupted,
             () = tokio::time::sleep_until(by) => break End::Deadline,
+            _ = tick.tick(), if progress.bar.is_some() => {
+                progress.draw();
+                continue;
+            }
             next = source.next() => next?,
         };
         let Some((status, done)) = next else {
@@ -172,25 +185,31 @@ async fn follow(
                 End::Deadline
             };
         };
-        progress.show(&status);
         if done || status.pending == 0 {
+            progress.show(&status);
             break End::Drained;
         }
         match &status.flusher {
-            FlusherState::Failed { .. } | FlusherState::Closed => break End::Failed,
+            FlusherState::Failed { .. } | FlusherState::Closed => {
+                progress.show(&status);
+                break End::Failed;
+            }
             FlusherState::Paused {
                 reason, next_probe, ..
             } => {
                 // A probe under way is due already; one that failed is due later.
                 let waits = next_probe.is_none_or(|at| at > SystemClock.wall());
                 if *reason == PauseReason::Requested || (waits && status.requests > requests) {
+                    progress.show(&status);
                     break End::Paused;
                 }
+                // It is tried again at once, so that it is no news yet.
+                progress.now = status.clone();
                 if waits && !std::mem::replace(&mut woken, true) {
                     source.wake().await;
                 }
             }
-            _ => {}
+            _ => progress.show(&status),
         }
     };
     // What came between the last look and the end is a part of the report.
@@ -208,7 +227,8 @@ async fn follow(
 struct Progress {
     before: Status,
     now: Status,
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
+    pace: Pace,
     lines: bool,
     told: Option<(Instant, std::mem::Discriminant<FlusherState>)>,
     began: Instant,
@@ -216,34 +236,30 @@ struct Progress {
 
 impl Progress {
     fn new(before: Status, out: Out) -> Self {
-        let terminal = io::stderr().is_terminal();
-        let bar = (terminal && !out.json).then(|| {
-            let bar = ProgressBar::new(before.pending);
-            let template = "{wide_bar} {pos}/{len}  {per_sec}  {eta} left  {msg}";
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
-            }
-            bar
-        });
+        let bar = if out.json { None } else { Bar::new(true) };
+        let mut pace = Pace::default();
+        pace.note(&before);
         Self {
             now: before.clone(),
             before,
+            lines: bar.is_none() && !out.json && !io::stderr().is_terminal(),
             bar,
-            lines: !terminal && !out.json,
+            pace,
             told: None,
             began: Instant::now(),
         }
     }
 
+    /// Events that have left the queue since the beginning, and those that are still to leave.
+    fn gone(&self) -> (u64, u64) {
+        let gone = self.now.ledger.settled() - self.before.ledger.settled();
+        (gone, gone + self.now.pending)
+    }
+
     fn show(&mut self, status: &Status) {
         self.now = status.clone();
-        let gone = status.ledger.settled() - self.before.ledger.settled();
-        let state = || view::state(&status.flusher, SystemClock.wall());
-        if let Some(bar) = &self.bar {
-            bar.set_length(gone + status.pending);
-            bar.set_position(gone);
-            bar.set_message(state());
-        }
+        self.pace.note(status);
+        self.draw();
         if status.flusher == FlusherState::Idle {
             // It has not begun, or has ended, and the report says so.
             return;
@@ -254,19 +270,28 @@ impl Progress {
             .is_none_or(|(at, told)| now >= at + PACE || (told != kind && status.pending > 0));
         if self.lines && news {
             self.told = Some((now, kind));
-            remark(&format!(
-                "{} of {}: {}",
-                gone,
-                gone + status.pending,
-                state()
-            ));
+            let (gone, all) = self.gone();
+            let state = view::state(&status.flusher, SystemClock.wall());
+            remark(&format!("{gone} of {all}: {state}{}", disk(status)));
         }
     }
 
+    /// Draws the bar as it is at this moment.
+    fn draw(&self) {
+        let Some(bar) = &self.bar else { return };
+        let (gone, all) = self.gone();
+        let (left, rate) = (self.now.pending, self.pace.rate());
+        let pace = rate.map(|rate| (rate, left));
+        let words = words(&self.now.flusher, SystemClock.wall(), pace);
+        let (done, disk) = (grouped(gone), disk(&self.now));
+        bar.set(
+            gone,
+            Some(all),
+            format!("{done} of {}  {words}{disk}", grouped(all)),
+        );
+    }
+
     fn end(self, end: End) -> Outcome {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
         Outcome {
             end,
             took: self.began.elapsed(),
@@ -274,6 +299,51 @@ impl Progress {
             now: self.now,
         }
     }
+}
+
+/// What the bar says: how fast it goes, or why it does not, counting down in whole seconds.
+fn words(state: &FlusherState, now: SystemTime, pace: Option<(f64, u64)>) -> String {
+    match (state, pace) {
+        (FlusherState::Sending | FlusherState::Idle, Some((rate, left))) if rate >= 1.0 => {
+            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+            let seconds = (left as f64 / rate).ceil();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "from 1 on, and an estimate"
+            )]
+            let per_second = rate as u64;
+            let left = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+            format!("{}/s  {} left", grouped(per_second), duration(left))
+        }
+        (
+            FlusherState::BackingOff {
+                until,
+                attempt,
+                last_error,
+            },
+            _,
+        ) => {
+            // What counts down stands first, since the end of a long line is not seen.
+            let left = duration(whole(until.duration_since(now).unwrap_or_default()));
+            let said = view::said(last_error);
+            format!("backing off, next attempt in {left}; attempt {attempt} failed ({said})")
+        }
+        (state, _) => view::state(state, now),
+    }
+}
+
+/// Rounded up to whole seconds.
+fn whole(left: Duration) -> Duration {
+    Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0))
+}
+
+/// A fault of the disk, behind whatever else is told.
+fn disk(status: &Status) -> String {
+    let fault = status.storage_fault.as_ref();
+    fault.map_or_else(String::new, |fault| {
+        format!("; disk fault: {}", cut(fault, SAID))
+    })
 }
 
 struct Outcome {
@@ -351,6 +421,43 @@ impl Outcome {
                 Err(Fault::new(exit::PENDING, text)
                     .hint("they are kept; run it again with more time, or `everpost run`"))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use everpost::Answer;
+
+    use super::*;
+
+    /// The bar said "0s left" when nothing moved, numbers had four digits behind the point, and
+    /// the time to the next attempt stood still until it was over.
+    #[test]
+    fn the_bar_has_whole_numbers_and_counts_down_while_nothing_moves() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_000_000);
+        let sending = FlusherState::Sending;
+        assert_eq!(
+            words(&sending, now, Some((86_406.928, 200_000))),
+            "86,406/s  3s left"
+        );
+        assert_eq!(words(&sending, now, Some((0.0, 5))), "sending");
+        assert_eq!(words(&sending, now, None), "sending");
+        let waiting = FlusherState::BackingOff {
+            until: now + Duration::from_millis(12_209),
+            attempt: 3,
+            last_error: Answer::from_status(503),
+        };
+        for (later, left) in [
+            (0, "13s"),
+            (300, "12s"),
+            (11_300, "1s"),
+            (12_209, "0s"),
+            (15_000, "0s"),
+        ] {
+            let now = now + Duration::from_millis(later);
+            let told = format!("backing off, next attempt in {left}; attempt 3 failed (HTTP 503)");
+            assert_eq!(words(&waiting, now, Some((5.0, 5))), told);
         }
     }
 }

@@ -5,6 +5,9 @@ use std::io;
 
 use everpost::{Error, exit};
 
+use serde::Serialize;
+
+use crate::out::{remark, remark_json};
 use crate::text::plain;
 
 /// An expected end of a command that is not success. A bug panics instead.
@@ -39,6 +42,19 @@ impl Fault {
         self
     }
 
+    /// Tells it on standard error, if there is anything to tell.
+    pub(crate) fn tell(&self, json: bool) {
+        match (self.text.as_str(), json) {
+            ("", _) => {}
+            (_, false) => remark(&self.to_string()),
+            (error, true) => remark_json(&Told {
+                error,
+                hint: self.hint.as_deref(),
+                code: self.code,
+            }),
+        }
+    }
+
     /// Reading or writing something that is not the spool failed.
     pub(crate) fn io(action: &str, source: &io::Error) -> Self {
         Self::new(exit::UNEXPECTED, format!("failed to {action}: {source}"))
@@ -51,6 +67,14 @@ impl Fault {
             _ => Self::io("write to standard output", source),
         }
     }
+}
+
+/// A fault for programs.
+#[derive(Serialize)]
+struct Told<'a> {
+    error: &'a str,
+    hint: Option<&'a str>,
+    code: u8,
 }
 
 /// One line, or two with the hint. Parts of both may come from an owner, a path or a file.
@@ -75,7 +99,22 @@ impl From<Error> for Fault {
         if let Some(source) = std::error::Error::source(&error) {
             text = format!("{text}: {source}");
         }
-        Self::new(code(&error), text).hint(error.hint())
+        Self::new(code(&error), text).hint(hint(&error))
+    }
+}
+
+/// What to do about it, in the words of this command.
+fn hint(error: &Error) -> &'static str {
+    match error {
+        Error::Sink { reason } if reason.contains("plain HTTP") => {
+            "set BA_BASE_URL to an address that begins with https://; plain HTTP is for this machine \
+             alone, such as http://127.0.0.1:8080/v2"
+        }
+        Error::Sink { reason } if reason.contains("base URL") => {
+            "set BA_BASE_URL to the whole address, such as https://api.beta.botanalytics.co/v2 or \
+             http://127.0.0.1:8080/v2, or leave it out"
+        }
+        _ => error.hint(),
     }
 }
 
@@ -121,6 +160,19 @@ mod tests {
             "everpost: spool is in use by another process. path=`/spool`, pid=`7`\n\
              hint: stop the other process, or use a different directory"
         );
+    }
+
+    /// A wrong address was told with a hint about "what is named", and the variable was not.
+    #[test]
+    fn an_address_that_is_none_names_its_variable_and_what_to_type() {
+        for base in ["localhost:9999", "http://192.168.1.5:8080/v2", "x"] {
+            let key = everpost::botanalytics::KeySource::value("a.eyJjaGFubmVsIjoiYyJ9.c");
+            let built = everpost::botanalytics::Botanalytics::builder(key).base_url(base);
+            let fault = Fault::from(built.build().unwrap_err());
+            let hint = fault.hint.unwrap();
+            assert!(hint.starts_with("set BA_BASE_URL to "), "{base}: {hint}");
+            assert_eq!(fault.code, exit::USAGE);
+        }
     }
 
     #[test]

@@ -175,11 +175,11 @@ mod tests {
         let incident: Incident = serde_json::from_str(json).unwrap();
         assert_eq!(
             line(&incident),
-            "3 (2025-11-24T16:00:00.000Z): letters/ a 2J: x y"
+            "3 (2025-11-24T16:00:00.000Z): letters/\\u202ea\\u009b2J: x y"
         );
         assert_eq!(
             row(&incident),
-            "3  2025-11-24T16:00:00.000Z  foreign  letters/ a 2J: x y  (not acknowledged)\n"
+            "3  2025-11-24T16:00:00.000Z  foreign  letters/\\u202ea\\u009b2J: x y  (not acknowledged)\n"
         );
     }
 }

@@ -1,11 +1,15 @@
 //! Where text goes: standard output for what was asked for, standard error for the rest.
+//!
+//! These are the only doors. Whatever goes through one of them is made visible first, so that no
+//! text from outside can command a terminal.
 
 use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
 
 use crate::fault::Fault;
-use crate::text::is_obeyed;
+use crate::screen;
+use crate::text::visible;
 
 /// Standard output, in the form the user chose. Each call is flushed.
 #[derive(Clone, Copy, Debug)]
@@ -32,25 +36,36 @@ impl Out {
         self.lines(std::slice::from_ref(object))
     }
 
-    /// Objects, each as a line of JSON, whatever the user chose.
+    /// Objects, each as a line of JSON, whatever the user chose. A pipe gets every character as
+    /// it is, a terminal the same JSON with the dangerous ones written as numbers.
     pub(crate) fn lines(self, objects: &[impl Serialize]) -> Result<(), Fault> {
-        let mut lines = Vec::new();
+        let mut lines = String::new();
         for object in objects {
-            serde_json::to_writer(&mut lines, object)
-                .map_err(|source| Fault::io("write JSON", &io::Error::other(source)))?;
-            lines.push(b'\n');
+            lines.push_str(&json(object)?);
+            lines.push('\n');
         }
         if self.is_terminal() {
-            lines = for_a_terminal(lines);
+            self.text(&lines)
+        } else {
+            self.bytes(lines.as_bytes())
         }
-        self.bytes(&lines)
     }
 
     /// Text for people.
     pub(crate) fn text(self, text: &str) -> Result<(), Fault> {
-        self.bytes(text.as_bytes())
+        self.bytes(visible(text).as_bytes())
     }
 
+    /// Begins a new screen, if it is one.
+    pub(crate) fn clear(self) -> Result<(), Fault> {
+        if self.is_terminal() {
+            self.bytes(b"\x1b[H\x1b[2J")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What this program made by itself, byte for byte: scripts, pages, JSON for a pipe.
     pub(crate) fn bytes(self, bytes: &[u8]) -> Result<(), Fault> {
         let mut stdout = io::stdout().lock();
         stdout
@@ -110,42 +125,22 @@ fn wait_for_hang_up() -> rustix::io::Result<()> {
     }
 }
 
-/// The same JSON without anything a terminal would obey. What it would obey can only stand inside
-/// a string, where it can be written as a number too. A pipe gets every byte as it is.
-fn for_a_terminal(lines: Vec<u8>) -> Vec<u8> {
-    let Ok(text) = std::str::from_utf8(&lines) else {
-        return lines;
-    };
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c == '\n' || !is_obeyed(c) {
-            escaped.push(c);
-            continue;
-        }
-        for unit in c.encode_utf16(&mut [0; 2]) {
-            escaped.push_str(&format!("\\u{unit:04x}"));
-        }
-    }
-    escaped.into_bytes()
+fn json(object: &impl Serialize) -> Result<String, Fault> {
+    let written = serde_json::to_string(object);
+    written.map_err(|source| Fault::io("write JSON", &io::Error::other(source)))
 }
 
 /// A line for the person at the terminal. That nobody reads it changes nothing.
 pub(crate) fn remark(text: &str) {
-    let mut stderr = io::stderr().lock();
-    let _ = writeln!(stderr, "{text}");
+    screen::above(|| {
+        let mut stderr = io::stderr().lock();
+        let _ = writeln!(stderr, "{}", visible(text));
+    });
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `--json` gave C1 controls and right-to-left marks to a terminal as they came.
-    #[test]
-    fn json_on_a_terminal_is_the_same_json_in_other_letters() {
-        let json = "[\"a\u{202E}\u{9b}b\",\"\u{1D173}\u{E9}\"]\n";
-        let shown = String::from_utf8(for_a_terminal(json.into())).unwrap();
-        assert_eq!(shown, "[\"a\\u202e\\u009bb\",\"\\ud834\\udd73\u{E9}\"]\n");
-        let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
-        assert_eq!(parse(&shown), parse(json));
+/// A line of JSON on standard error, for a program that asked for JSON.
+pub(crate) fn remark_json(object: &impl Serialize) {
+    if let Ok(line) = json(object) {
+        remark(&line);
     }
 }

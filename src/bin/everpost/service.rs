@@ -40,7 +40,7 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     let input = if io::stdin().is_terminal() {
         None
     } else {
-        Some(open_lines(None, &settings)?)
+        Some(open_lines(&[], &settings)?)
     };
     let sink = environment::sink(cli)?;
     let builder = Queue::builder(&spool).settings(settings.clone()).sink(sink);
@@ -107,6 +107,7 @@ async fn serve(
         let intake = Intake {
             batch: BATCH,
             strict: false,
+            check: None,
         };
         let feed = Feed::new(&target, settings, intake, Form::Event, None);
         // Somebody makes room here, so that what is piped in waits for it.
@@ -212,7 +213,7 @@ pub(crate) fn log_to_stderr(level: &str) {
     });
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(io::stderr)
+        .with_writer(|| crate::screen::Log)
         .with_ansi(false)
         .with_target(false)
         .finish();

@@ -89,10 +89,10 @@ async fn measured(eyes: &Eyes, before: View) -> Result<View, Fault> {
 
 /// What left the queue, and when that was seen.
 #[derive(Debug, Default)]
-struct Pace(VecDeque<(Instant, u64)>);
+pub(crate) struct Pace(VecDeque<(Instant, u64)>);
 
 impl Pace {
-    fn note(&mut self, status: &Status) {
+    pub(crate) fn note(&mut self, status: &Status) {
         let now = Instant::now();
         self.0.push_back((now, status.ledger.settled()));
         while self.0.len() > 2 && self.0.front().is_some_and(|(at, _)| now - *at > WINDOW) {
@@ -100,7 +100,7 @@ impl Pace {
         }
     }
 
-    fn rate(&self) -> Option<f64> {
+    pub(crate) fn rate(&self) -> Option<f64> {
         let ((from, before), (to, after)) = (self.0.front()?, self.0.back()?);
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let events = after.saturating_sub(*before) as f64;
@@ -188,11 +188,7 @@ fn screen(view: &View, out: Out) -> Result<(), Fault> {
     if out.json {
         return show(view, out);
     }
-    let begin = if out.is_terminal() {
-        "\x1b[H\x1b[2J"
-    } else {
-        ""
-    };
+    out.clear()?;
     let end = if out.is_terminal() { "" } else { "\n" };
-    out.text(&format!("{begin}{}{end}", view.for_people()))
+    out.text(&format!("{}{end}", view.for_people()))
 }

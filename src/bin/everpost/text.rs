@@ -1,5 +1,6 @@
 //! Numbers and times, for people.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 /// `1 event`, `2 events`.
@@ -61,17 +62,43 @@ pub(crate) fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time.min(last)).to_string()
 }
 
-/// What comes from outside, on one line and without anything a terminal would obey.
+/// What comes from outside, on one line and without anything a terminal would obey: what divides
+/// lines or words becomes a blank, and all else is written as in JSON, `\u202e`.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if is_obeyed(c) { ' ' } else { c })
-        .collect()
+    let divides = |c| matches!(c, '\t' | '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    shown(text, |c| divides(c).then_some(' '))
+}
+
+/// As [`plain`] for text of many lines: their ends stay. JSON stays the same JSON, for what is
+/// escaped can only stand inside its strings. Whatever is printed goes through here at the last.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    if text.chars().any(|c| c != '\n' && is_obeyed(c)) {
+        shown(text, |c| (c == '\n').then_some(c)).into()
+    } else {
+        text.into()
+    }
+}
+
+fn shown(text: &str, instead: impl Fn(char) -> Option<char>) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match instead(c) {
+            Some(other) => shown.push(other),
+            None if is_obeyed(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    shown.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+            None => shown.push(c),
+        }
+    }
+    shown
 }
 
 /// Whether a terminal, or what lays text out, does something else with it than to show it: controls
 /// (C0 and C1), separators of lines, and marks that are not seen, such as those that turn the
 /// direction of writing round (Unicode's categories Cc, Zl, Zp and Cf).
-pub(crate) fn is_obeyed(c: char) -> bool {
+fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{AD}' | '\u{600}'..='\u{605}' | '\u{61C}' | '\u{6DD}' | '\u{70F}'
@@ -84,8 +111,9 @@ pub(crate) fn is_obeyed(c: char) -> bool {
 
 /// As [`plain`], at most so many characters.
 pub(crate) fn cut(text: &str, max: usize) -> String {
-    let mut shown: String = plain(text).chars().take(max).collect();
-    if text.chars().nth(max).is_some() {
+    let mut shown = plain(text);
+    if let Some((end, _)) = shown.char_indices().nth(max) {
+        shown.truncate(end);
         shown.push_str("...");
     }
     shown
@@ -110,17 +138,42 @@ mod tests {
 
     #[test]
     fn nothing_from_outside_reaches_the_terminal_as_a_command() {
-        assert_eq!(cut("a\x1b[2Jb\nc", 5), "a [2J...");
+        assert_eq!(cut("a\x1b[2Jb\nc", 10), "a\\u001b[2J...");
+        assert_eq!(plain("a\r\n\tb\u{2028}c"), "a   b c");
         assert_eq!(cut("abc", 3), "abc");
     }
 
     /// Right-to-left marks and C1 controls reached the terminal as they came.
     #[test]
-    fn marks_that_turn_text_round_and_c1_controls_are_blanked() {
-        assert_eq!(plain("a\u{202E}b\u{9b}2Jc\u{2066}\u{200F}d"), "a b 2Jc  d");
+    fn marks_that_turn_text_round_and_c1_controls_are_seen() {
         assert_eq!(
-            plain("\u{E9} \u{4E2D}\u{6587} \u{1F600}"),
-            "\u{E9} \u{4E2D}\u{6587} \u{1F600}"
+            plain("a\u{202E}b\u{9b}2Jc\u{2066}\u{200F}d"),
+            "a\\u202eb\\u009b2Jc\\u2066\\u200fd"
         );
+        let foreign = "\u{E9} \u{4E2D}\u{6587} \u{1F600}";
+        assert_eq!(plain(foreign), foreign);
+    }
+
+    /// `--json` gave C1 controls and right-to-left marks to a terminal as they came.
+    #[test]
+    fn json_without_what_a_terminal_obeys_is_the_same_json() {
+        let json = "[\"a\u{202E}\u{9b}b\",\"\u{1D173}\u{E9}\"]\n";
+        let shown = visible(json);
+        assert_eq!(shown, "[\"a\\u202e\\u009bb\",\"\\ud834\\udd73\u{E9}\"]\n");
+        let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(parse(&shown), parse(json));
+    }
+
+    #[test]
+    fn of_every_character_nothing_is_left_that_a_terminal_obeys() {
+        for c in '\0'..=char::MAX {
+            let text = format!("a{c}\nb");
+            assert!(!plain(&text).contains(is_obeyed), "{c:?}");
+            let shown = visible(&text);
+            let lines: Vec<&str> = shown.split('\n').collect();
+            assert!(!lines.concat().contains(is_obeyed), "{c:?}");
+            assert_eq!(lines.len(), 2 + usize::from(c == '\n'), "{c:?}");
+            assert_eq!(visible(&shown), shown, "{c:?}");
+        }
     }
 }

@@ -63,6 +63,14 @@ impl Http {
         })
     }
 
+    /// Asks for any answer, without a key and without events.
+    pub(super) async fn knock(&self) -> Answer {
+        match self.client.get(self.address.url.clone()).send().await {
+            Ok(response) => Answer::from_status(response.status().as_u16()),
+            Err(error) => Answer::from_detail(fault(error, "")),
+        }
+    }
+
     /// Sends a batch and reads the answer.
     pub(super) async fn send(
         &self,
@@ -252,8 +260,17 @@ fn no_answer(error: reqwest::Error, key: &Key) -> Outcome {
     Outcome::new(verdict, Answer::from_detail(detail))
 }
 
-/// What went wrong on the way, in one short line without the URL.
+/// What went wrong on the way, and to which host and port, in one short line. Nothing else of the
+/// URL is told.
 fn fault(error: reqwest::Error, key: &str) -> String {
+    let tried = error.url().and_then(|url| {
+        let port = url.port_or_known_default()?;
+        Some(format!(" ({}:{port})", url.host_str()?))
+    });
+    cause(error, key) + &tried.unwrap_or_default()
+}
+
+fn cause(error: reqwest::Error, key: &str) -> String {
     let error = error.without_url();
     if error.is_timeout() {
         let what = if error.is_connect() {

@@ -1,0 +1,150 @@
+//! What a person at a terminal sees: on a real one, a pty.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::process::{Child, Stdio};
+
+use everpost::exit;
+use everpost::sandbox::{Fault, Reply, Sandbox};
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::set_up::{Place, message};
+
+/// A terminal of 100 columns, and the command that runs on it.
+struct Terminal {
+    child: Child,
+    /// The person's side.
+    screen: File,
+    seen: String,
+}
+
+impl Terminal {
+    /// Starts a command whose standard input, output and error are one terminal.
+    fn start(place: &Place, args: &[&str]) -> Self {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        let size = Winsize {
+            ws_row: 30,
+            ws_col: 100,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&ours, size).unwrap();
+        let name = ptsname(&ours, Vec::new()).unwrap();
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let side = || Stdio::from(rustix::fs::open(&name, flags, Mode::empty()).unwrap());
+        let mut command = place.command(args);
+        command
+            .env("TERM", "xterm")
+            .stdin(side())
+            .stdout(side())
+            .stderr(side());
+        let child = command.spawn().unwrap();
+        Self {
+            child,
+            screen: ours.into(),
+            seen: String::new(),
+        }
+    }
+
+    /// Reads once; false at the end, which a pty tells by an error.
+    fn read(&mut self) -> bool {
+        let mut block = [0; 4_096];
+        let bytes = self.screen.read(&mut block).unwrap_or(0);
+        self.seen
+            .push_str(&String::from_utf8_lossy(&block[..bytes]));
+        bytes > 0
+    }
+
+    /// Reads until this has been seen.
+    fn read_until(&mut self, wanted: &str) {
+        while !self.seen.contains(wanted) {
+            assert!(self.read(), "{:?}", self.seen);
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let killed = std::process::Command::new("kill")
+            .args([name, &pid])
+            .status();
+        assert!(killed.unwrap().success());
+    }
+
+    /// Everything that was shown, and the exit code.
+    fn end(mut self) -> (String, i32) {
+        while self.read() {}
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        (self.seen, code)
+    }
+}
+
+/// The bar said "0s left" while nothing moved, the time to the next attempt stood still until it
+/// was over, the bar was squeezed by the text behind it, and lines of the log tore it apart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_that_backs_off_counts_down() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let wait = std::time::Duration::from_secs(60);
+    sandbox.always(Fault::Answer(Reply::status(503).retry_after(wait)));
+    let place = Place::with(&sandbox);
+    place.append(1, 1_200);
+    let mut terminal = Terminal::start(&place, &["drain"]);
+    // Two different times for one attempt: it counts down.
+    terminal.read_until("0 of 1,200  backing off, next attempt in 59s; attempt 1 failed (HTTP 503");
+    terminal.read_until("0 of 1,200  backing off, next attempt in 57s; attempt 1 failed (HTTP 503");
+    terminal.signal("-INT");
+    let (seen, code) = terminal.end();
+    assert_eq!(code, i32::from(exit::PENDING), "{seen:?}");
+    assert!(!seen.contains("left"), "{seen:?}");
+    assert!(
+        !seen.contains("WARN") && !seen.contains("ERROR"),
+        "{seen:?}"
+    );
+    assert!(
+        seen.contains("delivered 0 events; 1200 pending; took "),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_hostile_is_shown_on_a_terminal_in_json_either() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let place = Place::with(&sandbox);
+    place
+        .feed(&["append"], "\"a\u{202E}\u{9b}b\"\n")
+        .expect(exit::DONE);
+    for args in [&["peek"][..], &["peek", "--json"], &["export"]] {
+        let (seen, code) = Terminal::start(&place, args).end();
+        assert_eq!(code, i32::from(exit::DONE));
+        assert!(seen.contains("a\\u202e\\u009bb"), "{args:?} {seen:?}");
+        assert!(
+            !seen.contains(['\u{202E}', '\u{9b}', '\u{1b}']),
+            "{args:?} {seen:?}"
+        );
+    }
+}
+
+/// A command that waits for what a person types said nothing at all.
+#[test]
+fn a_person_is_told_that_it_is_their_turn() {
+    let place = Place::new();
+    let mut terminal = Terminal::start(&place, &["append"]);
+    terminal.read_until("everpost: reading events from the terminal");
+    use std::io::Write as _;
+    write!(terminal.screen, "{}\u{4}", message(1)).unwrap();
+    let (seen, code) = terminal.end();
+    assert_eq!(code, i32::from(exit::DONE), "{seen:?}");
+    assert!(seen.contains("appended 1 event, seq 1 to 1"), "{seen:?}");
+}
+
+#[test]
+fn help_is_coloured_for_a_person_alone() {
+    let place = Place::new();
+    let (seen, code) = Terminal::start(&place, &["append", "-h"]).end();
+    assert_eq!(code, i32::from(exit::DONE));
+    assert!(seen.contains("\u{1b}["), "{seen:?}");
+    assert!(!place.run(&["append", "-h"]).out.contains('\u{1b}'));
+}
