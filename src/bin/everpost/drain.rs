@@ -321,6 +321,7 @@ fn words(state: &FlusherState, now: SystemTime, pace: Option<(f64, u64)>) -> Str
                 until,
                 attempt,
                 last_error,
+                ..
             },
             _,
         ) => {
@@ -446,6 +447,7 @@ mod tests {
         let waiting = FlusherState::BackingOff {
             until: now + Duration::from_millis(12_209),
             attempt: 3,
+            since: now,
             last_error: Answer::from_status(503),
         };
         for (later, left) in [
