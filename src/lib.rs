@@ -88,7 +88,7 @@ pub use ledger::{Ledger, LetterLedger, Settled};
 pub use queue::{Queue, QueueBuilder};
 pub use settings::{Delivery, Durability, OnFull, Settings};
 pub use sink::botanalytics;
-pub use sink::{Answer, Batch, Outcome, PauseReason, Sink, Verdict};
+pub use sink::{Answer, Batch, Hindrance, Outcome, PauseReason, Sink, Verdict};
 pub use status::{Closed, FlusherState, Recovery, SeqRange, Status};
 pub use watch::StatusWatch;
 

@@ -52,12 +52,16 @@ pub(super) struct Pause {
     pub(super) since: SystemTime,
     /// None if only a person ends it.
     pub(super) next_probe: Option<Due>,
+    /// Whether the sink itself said that it cannot deliver, without any request. Such a pause ends
+    /// once the sink says so no more, and a restart finds out anew.
+    pub(super) is_hindered: bool,
 }
 
 /// The action that is under way.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Job {
     Log,
+    Check,
     Send,
     Remember(Memo),
 }
@@ -69,6 +73,8 @@ pub(crate) struct Machine {
     max_age: Option<Duration>,
     pub(super) state: State,
     pub(super) job: Option<Job>,
+    /// The sink is to be asked what keeps it from delivering, before anything is sent.
+    pub(super) check: bool,
     pub(super) plan: Plan,
     pub(super) entry: Option<Entry>,
     pub(super) backoff: Backoff,
@@ -115,6 +121,7 @@ impl Machine {
             max_age,
             state: State::Idle,
             job: None,
+            check: false,
             plan: Plan::default(),
             entry: None,
             backoff: Backoff::new(min, max, multiplier, jitter),
@@ -146,6 +153,12 @@ impl Machine {
         }
     }
 
+    /// Before anything is sent, the sink is asked whether it could.
+    pub(crate) fn check_first(mut self) -> Self {
+        self.check = true;
+        self
+    }
+
     /// Takes one input and gives the action to begin, if there is one. After [`Action::End`]
     /// there is no other.
     pub(crate) fn step(&mut self, input: Input, now: &Now) -> Option<Action> {
@@ -157,6 +170,7 @@ impl Machine {
             Input::Recalled(result) => self.recalled(result, now),
             Input::Found(result) => self.found(result, now),
             Input::Ready(batch) => self.ready(batch),
+            Input::Checked(hindrance) => self.checked(hindrance, now),
             Input::Answered(outcome) => {
                 self.job = None;
                 self.answered(outcome, now);
@@ -314,8 +328,15 @@ impl Machine {
         action
     }
 
-    /// Sends the next part of the plan, or finds a new one.
+    /// Sends the next part of the plan, or finds a new one; asks the sink first if it may not be
+    /// able to.
     fn go_on(&mut self, now: &Now) -> Option<Action> {
+        if std::mem::take(&mut self.check) || self.is_hindered() {
+            self.nudged = false;
+            self.last_sent = Some(now.mono);
+            self.job = Some(Job::Check);
+            return Some(Action::Check);
+        }
         self.plan.skip_through(self.cursor);
         if self.plan.is_empty() {
             return self.read(now);
@@ -407,6 +428,10 @@ impl Machine {
             last_attempt: now.wall,
         };
         self.entry = Some(Entry::Bury(Box::new(letter), Settled::Expired));
+    }
+
+    pub(super) fn is_hindered(&self) -> bool {
+        matches!(&self.state, State::Paused(pause) if pause.is_hindered)
     }
 
     pub(super) fn is_paused_for(&self, reason: PauseReason) -> bool {

@@ -28,6 +28,8 @@ pub(crate) mod thread;
 mod verdict;
 
 #[cfg(test)]
+mod hindrance_tests;
+#[cfg(test)]
 mod log_lines_tests;
 #[cfg(test)]
 mod machine_tests;
@@ -265,7 +267,7 @@ pub(crate) fn spawn<S: Sink>(
         requests: 0,
         drained: false,
     });
-    let machine = machine::Machine::new(settings, max_age);
+    let machine = machine::Machine::new(settings, max_age).check_first();
     let askers = Arc::<Askers>::default();
     let inbox = task::Inbox::new(inbox, Arc::clone(&askers));
     let task = task::Task::new(sink, log, clock, machine, inbox, publish);

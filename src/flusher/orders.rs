@@ -60,6 +60,7 @@ impl Machine {
                 last_error: Answer::default(),
                 since: now.wall,
                 next_probe: None,
+                is_hindered: false,
             });
         }
     }
@@ -70,6 +71,7 @@ impl Machine {
         self.will_answer(now);
         if let State::Paused(pause) = &self.state {
             observe::resumed(pause.reason);
+            self.check = true;
             self.state = State::Sending;
             self.refusals = 0;
             self.backoff.reset();
@@ -80,7 +82,7 @@ impl Machine {
     }
 
     pub(super) fn wake(&mut self, now: &Now) {
-        self.nudged = self.job == Some(Job::Send);
+        self.nudged = matches!(self.job, Some(Job::Send | Job::Check));
         self.end_seen = None;
         self.try_now(now);
     }

@@ -21,7 +21,7 @@ use crate::ledger::Settled;
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Memo, Position, Read};
 use crate::settings::{Delivery, Settings};
-use crate::sink::{Answer, Batch, Outcome, PauseReason, Sink, Verdict};
+use crate::sink::{Answer, Batch, Hindrance, Outcome, PauseReason, Sink, Verdict};
 use crate::status::{FlusherState, SeqRange};
 
 pub(super) const DELIVERED: Verdict = Verdict::Delivered;
@@ -187,6 +187,8 @@ pub(super) struct Rig {
     pub(super) now: Now,
     /// What went out, request by request.
     pub(super) sent: Vec<Vec<Seq>>,
+    /// What the sink says when it is asked whether it could deliver.
+    pub(super) hindrance: Option<Hindrance>,
 }
 
 impl Rig {
@@ -204,6 +206,7 @@ impl Rig {
                 last_seq: 0,
             },
             sent: Vec::new(),
+            hindrance: None,
         }
     }
 
@@ -222,6 +225,7 @@ impl Rig {
                     self.sent.push(seqs.clone());
                     return Next::Send(seqs);
                 }
+                Some(Action::Check) => Input::Checked(self.hindrance.clone()),
                 Some(Action::Recall) => Input::Recalled(self.log.memo()),
                 Some(Action::Read(r)) => {
                     Input::Found(self.log.read(r.from, r.events_max, r.bytes_max))

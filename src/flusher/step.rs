@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::event::Seq;
 use crate::ledger::Settled;
 use crate::log::{Memo, Read};
-use crate::sink::{Batch, Outcome};
+use crate::sink::{Batch, Hindrance, Outcome};
 
 /// What the machine is told of the world at each step.
 #[derive(Clone, Debug)]
@@ -47,6 +47,8 @@ pub(crate) enum Input {
     Found(Result<Read, Error>),
     /// [`Action::Read`] is done, and this was found, which the sink has prepared.
     Ready(Batch),
+    /// [`Action::Check`] is done.
+    Checked(Option<Hindrance>),
     /// [`Action::Send`] is done.
     Answered(Outcome),
     /// [`Action::Store`] is done.
@@ -76,6 +78,8 @@ pub(crate) enum Action {
     Recall,
     /// Read pending events.
     Read(Reading),
+    /// Ask the sink whether anything keeps it from delivering.
+    Check,
     /// Hand the batch to the sink.
     Send(Batch),
     /// Tell the log what became of events.

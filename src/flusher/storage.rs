@@ -94,7 +94,7 @@ impl Machine {
     /// What a restart must find.
     pub(super) fn memo(&self) -> Memo {
         let paused = match &self.state {
-            State::Paused(pause) => Some(PausedMemo {
+            State::Paused(pause) if !pause.is_hindered => Some(PausedMemo {
                 reason: pause.reason,
                 answer: pause.last_error.clone(),
                 since_ms: unix_ms(pause.since),
@@ -194,6 +194,7 @@ impl Machine {
             last_error: paused.answer,
             since: UNIX_EPOCH.checked_add(since).unwrap_or(now.wall),
             next_probe: (!requested).then(|| now.after(wait)),
+            is_hindered: false,
         });
     }
 

@@ -248,6 +248,10 @@ impl<S: Sink> Task<S> {
                 ask(log, Input::Stored, move |log| log.bury(&letter, how))
             }
             Action::Remember(memo) => ask(log, Input::Remembered, move |log| log.remember(&memo)),
+            Action::Check => {
+                let sink = Arc::clone(&self.sink);
+                Box::pin(async move { (Input::Checked(sink.hindrance().await), None) })
+            }
             Action::Send(batch) => {
                 let (sink, clock) = (Arc::clone(&self.sink), Arc::clone(&self.clock));
                 Box::pin(async move {

@@ -8,7 +8,7 @@ use super::step::{Entry, Now};
 use crate::dead::{Cause, DeadLetter};
 use crate::ledger::Settled;
 use crate::observe;
-use crate::sink::{Answer, Outcome, PauseReason, Verdict};
+use crate::sink::{Answer, Hindrance, Outcome, PauseReason, Verdict};
 
 impl Machine {
     /// Takes the answer to the part of the plan that was sent last.
@@ -142,11 +142,56 @@ impl Machine {
             last_error,
             since,
             next_probe: None,
+            is_hindered: false,
         });
         // A pause that the sink calls requested ends as one: by a person.
         if reason != PauseReason::Requested {
             self.probe_later(None, now);
         }
+    }
+
+    /// The sink says what keeps it from delivering, or that nothing does.
+    pub(super) fn checked(&mut self, hindrance: Option<Hindrance>, now: &Now) {
+        self.job = None;
+        // Only people request a pause.
+        let hindrance = hindrance.filter(|found| found.reason != PauseReason::Requested);
+        match (hindrance, &self.state) {
+            (Some(found), _) => self.hindered(found, now),
+            (None, State::Paused(pause)) if pause.is_hindered => {
+                observe::resumed(pause.reason);
+                self.state = State::Sending;
+                self.probes.reset();
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// A pause that a person or the receiver began stands. One for the same reason is now the
+    /// sink's own, because what it says is the news.
+    fn hindered(&mut self, found: Hindrance, now: &Now) {
+        let Hindrance { reason, answer } = found;
+        match &mut self.state {
+            State::Paused(pause) if pause.reason == PauseReason::Requested => return,
+            State::Paused(pause) if pause.is_hindered || pause.reason == reason => {
+                pause.reason = reason;
+                pause.last_error = answer;
+            }
+            State::Paused(_) => return self.probe_later(None, now),
+            _ => {
+                observe::paused(reason, &answer);
+                self.state = State::Paused(Pause {
+                    reason,
+                    last_error: answer,
+                    since: now.wall,
+                    next_probe: None,
+                    is_hindered: true,
+                });
+            }
+        }
+        if let State::Paused(pause) = &mut self.state {
+            pause.is_hindered = true;
+        }
+        self.probe_later(None, now);
     }
 
     fn probe_later(&mut self, floor: Option<Duration>, now: &Now) {

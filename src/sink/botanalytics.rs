@@ -40,7 +40,7 @@ use std::time::Duration;
 use self::address::Address;
 use self::http::Http;
 use super::key::{KeyRing, Strike};
-use super::{Answer, Batch, Classifier, Outcome, PauseReason, Sink, Verdict};
+use super::{Answer, Batch, Classifier, Hindrance, Outcome, PauseReason, Sink, Verdict};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 
@@ -115,6 +115,7 @@ impl Botanalytics {
             client_id: None,
             classifier: Classifier::default(),
             clock: Arc::new(SystemClock),
+            waits_for_key: false,
         }
     }
 
@@ -123,6 +124,23 @@ impl Botanalytics {
     #[must_use]
     pub fn route(&self) -> &Route {
         &self.route
+    }
+
+    /// The address that requests go to.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.http.url()
+    }
+
+    /// The key that the next request would carry: a file or a function is asked for it now.
+    ///
+    /// # Errors
+    /// Why there is none that can be used: see [`KeyError`].
+    ///
+    /// # Cancel safety
+    /// Only reads.
+    pub async fn key(&self) -> Result<Key, KeyError> {
+        self.ring.present(self.patience).await
     }
 
     /// A handle that replaces the key while the sink runs.
@@ -151,11 +169,20 @@ impl Sink for Botanalytics {
                 Strike::new(&key, self.route.login()).answer(&mut outcome.answer);
                 outcome
             }
-            Err(error) => Outcome::new(
-                Verdict::Pause(PauseReason::Credentials),
-                Answer::from_detail(error.to_string()),
-            ),
+            Err(error) => Outcome::new(Verdict::Pause(PauseReason::Credentials), no_key(&error)),
         }
+    }
+
+    /// Says why there is no key that could be used.
+    ///
+    /// # Cancel safety
+    /// Only reads the key.
+    async fn hindrance(&self) -> Option<Hindrance> {
+        let error = self.key().await.err()?;
+        Some(Hindrance {
+            reason: PauseReason::Credentials,
+            answer: no_key(&error),
+        })
     }
 
     /// Makes the body and the idempotency key.
@@ -165,13 +192,13 @@ impl Sink for Botanalytics {
     }
 
     /// Resolves once for each key put in place through a [`KeyHandle`] that no request has used
-    /// yet. A new content of a file or a new answer of a function does not: the next probe sees
-    /// it.
+    /// yet, and within seconds when the file with the key is another one than was read last. A new
+    /// answer of a function is seen by the next probe.
     ///
     /// # Cancel safety
     /// A replacement is never lost by dropping the future.
     async fn changed(&self) {
-        self.ring.changed().await;
+        self.ring.changed(self.patience).await;
     }
 }
 
@@ -189,6 +216,7 @@ pub struct Builder {
     client_id: Option<(String, String)>,
     classifier: Classifier,
     clock: Arc<dyn Clock>,
+    waits_for_key: bool,
 }
 
 impl Builder {
@@ -277,6 +305,17 @@ impl Builder {
         self
     }
 
+    /// Builds the sink also where there is no usable key yet: one that is missing, malformed or of
+    /// another channel is then no error of [`build`](Self::build). Delivery is paused for
+    /// [`PauseReason::Credentials`], with the reason in the status, also while nothing is pending,
+    /// and begins by itself once the source gives a key. A file is looked at every few seconds
+    /// meanwhile; a value or a variable stays what it is, but a
+    /// [`KeyHandle`] can put a key in place.
+    pub fn wait_for_key(mut self) -> Self {
+        self.waits_for_key = true;
+        self
+    }
+
     /// Whether anything answers there: asks once, without a key and without events, and gives the
     /// status of the answer, or what went wrong on the way. It takes no longer than the time limits
     /// of this builder.
@@ -298,12 +337,18 @@ impl Builder {
     /// taken all the same; delivery pauses then.
     ///
     /// # Errors
-    /// [`Error::Key`] if there is no usable key. [`Error::Sink`] if the base URL is not usable
+    /// [`Error::Key`] if there is no usable key, unless it [waits for one](Self::wait_for_key).
+    /// [`Error::Sink`] if the base URL is not usable
     /// (see [`Builder::base_url`]) or needs TLS that this build lacks, if the proxy that applies to
     /// it is none (see [`Proxy`]), or if a time limit is zero.
     pub fn build(self) -> Result<Botanalytics, Error> {
         let (http, route, limits) = self.http()?;
-        let ring = KeyRing::open(self.key, self.channel, Arc::clone(&self.clock))?;
+        let clock = Arc::clone(&self.clock);
+        let ring = if self.waits_for_key {
+            KeyRing::waiting(self.key, self.channel, clock)
+        } else {
+            KeyRing::open(self.key, self.channel, clock)?
+        };
         Ok(Botanalytics {
             http,
             route,
@@ -337,6 +382,11 @@ impl Builder {
         let http = Http::new(address, limits, &route, self.client_id.as_ref())?;
         Ok((http, route, limits))
     }
+}
+
+/// There is no key to send anything with, and what to do about it.
+fn no_key(error: &KeyError) -> Answer {
+    Answer::from_detail(format!("{error}; {}", error.hint()))
 }
 
 fn variable(name: &str) -> Result<Option<String>, Error> {

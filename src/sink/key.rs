@@ -4,6 +4,8 @@
 //! server: shape, claims, channel, expiry. Its signature is the server's business.
 
 mod error;
+mod file;
+mod ring;
 mod source;
 mod strike;
 
@@ -19,8 +21,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 pub use error::KeyError;
-pub(crate) use source::KeyRing;
-pub use source::{KeyHandle, KeySource};
+pub use ring::KeyHandle;
+pub(crate) use ring::KeyRing;
+pub use source::KeySource;
 pub(crate) use strike::{Login, Strike, percent_decoded};
 
 /// JWTs are written without padding (RFC 7515 section 2); keys copied through other tools may

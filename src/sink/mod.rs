@@ -189,6 +189,15 @@ pub enum PauseReason {
     SystemicRejection,
 }
 
+/// Why nothing can be delivered at present, found without any request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hindrance {
+    /// What kind of fault it is. [`PauseReason::Requested`] is none: only people request a pause.
+    pub reason: PauseReason,
+    /// What there is to say about it, for the status and the log.
+    pub answer: Answer,
+}
+
 /// Takes batches to a receiver.
 ///
 /// The flusher calls [`deliver`](Sink::deliver) for one batch at a time and never for the next
@@ -212,6 +221,21 @@ pub trait Sink: Send + Sync + 'static {
     /// wait. The default does nothing.
     fn prepare(&self, batch: &Batch) {
         let _ = batch;
+    }
+
+    /// Says what keeps this sink from delivering anything, as far as that can be told without a
+    /// request: that there is no key, say.
+    ///
+    /// It is asked when delivery begins, also if nothing waits, and then only while delivery is
+    /// paused for what it said: at each probe. The pause begins before anything is sent, is shown
+    /// by the status, and ends by itself once nothing is said any more. A restart does not
+    /// remember it, since it asks again. Give the answer within a bounded time, because nothing is
+    /// sent meanwhile. The default says nothing.
+    ///
+    /// # Cancel safety
+    /// The future is dropped when the queue closes.
+    fn hindrance(&self) -> impl Future<Output = Option<Hindrance>> + Send {
+        std::future::ready(None)
     }
 
     /// Resolves when something changed that makes a paused delivery worth trying at once, such as

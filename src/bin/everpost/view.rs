@@ -265,6 +265,7 @@ pub(crate) fn state(state: &FlusherState, now: SystemTime) -> String {
 pub(crate) fn why(reason: PauseReason, answer: &Answer) -> String {
     let why = match reason {
         PauseReason::Requested => return "on request".to_owned(),
+        PauseReason::Credentials if answer.status.is_none() => "there is no key to deliver with",
         PauseReason::Credentials => "the key is not accepted",
         PauseReason::Address => "the address is wrong",
         PauseReason::SystemicRejection => "one event after the other is refused",
@@ -331,8 +332,8 @@ mod tests {
         };
         assert_eq!(
             state(&paused, now),
-            "paused since 2025-11-24T16:00:00.000Z: the key is not accepted (key has expired); \
-             probes in 1m"
+            "paused since 2025-11-24T16:00:00.000Z: there is no key to deliver with \
+             (key has expired); probes in 1m"
         );
         let requested = FlusherState::Paused {
             reason: PauseReason::Requested,

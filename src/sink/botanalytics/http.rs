@@ -63,6 +63,10 @@ impl Http {
         })
     }
 
+    pub(super) fn url(&self) -> &str {
+        self.address.url.as_str()
+    }
+
     /// Asks for any answer, without a key and without events.
     pub(super) async fn knock(&self) -> Answer {
         match self.client.get(self.address.url.clone()).send().await {

@@ -51,8 +51,16 @@ pub enum KeyError {
         /// When it ended.
         since: SystemTime,
     },
+    /// What should be the file with the key is something that may never answer.
+    #[error("file with the key is {found}. path=`{}`", path.display())]
+    NotAFile {
+        /// Where it is.
+        path: PathBuf,
+        /// "a directory" or "a pipe, a socket or a device".
+        found: &'static str,
+    },
     /// The file with the key cannot be read.
-    #[error("file with the key cannot be read: {kind}. path=`{}`", path.display())]
+    #[error("file with the key cannot be read: {}. path=`{}`", words(*kind), path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -85,8 +93,18 @@ impl KeyError {
                 "make a new key in the project's settings; if this one is new, set the clock"
             }
             Self::Unreadable { .. } => "see that the file is there and may be read",
+            Self::NotAFile { .. } => "write the key into a regular file, and name that",
             Self::NoSupply { .. } => "mend the function, or put a key in place by hand",
         }
+    }
+}
+
+/// As the system says it, for what is met most.
+fn words(kind: io::ErrorKind) -> String {
+    match kind {
+        io::ErrorKind::NotFound => "no such file".to_owned(),
+        io::ErrorKind::InvalidData => "it is not text".to_owned(),
+        kind => kind.to_string(),
     }
 }
 

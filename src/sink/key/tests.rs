@@ -168,10 +168,95 @@ async fn a_file_is_read_again_before_each_request() {
     );
     std::fs::remove_file(&path).unwrap();
     let gone = ring.present(PATIENCE).await.unwrap_err();
-    assert!(gone.to_string().contains("entity not found"), "{gone}");
+    assert!(gone.to_string().contains("no such file"), "{gone}");
     std::fs::write(&path, vec![b'a'; 70_000]).unwrap();
     let large = ring.present(PATIENCE).await.unwrap_err();
     assert!(large.to_string().contains("file too large"), "{large}");
+}
+
+/// A FIFO as key file held up the thread that opened it, for ever and once more for each request.
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let socket = dir.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&fifo, &link).unwrap();
+    let device = std::path::PathBuf::from("/dev/zero");
+    for (path, is) in [
+        (fifo, "a pipe, a socket or a device"),
+        (link.clone(), "a pipe, a socket or a device"),
+        (socket, "a pipe, a socket or a device"),
+        (device, "a pipe, a socket or a device"),
+        (dir.path().to_owned(), "a directory"),
+    ] {
+        let error = ring(KeySource::file(&path)).unwrap_err();
+        let expected = KeyError::NotAFile { path, found: is };
+        assert_eq!(error, expected);
+    }
+    // A link to a file is how secrets are mounted.
+    std::fs::remove_file(&link).unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, key_named("one")).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    ring(KeySource::file(&link)).unwrap();
+}
+
+/// A ring that waits for its key says why it has none, and tells of a file that comes, and of one
+/// that another is renamed over.
+#[tokio::test]
+async fn a_file_that_comes_or_changes_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key");
+    let clock = Arc::new(SystemClock);
+    let ring = KeyRing::waiting(KeySource::file(&path), Some("c".into()), clock);
+    for name in ["one", "two"] {
+        let _ = ring.present(PATIENCE).await;
+        let mut waiting = Box::pin(ring.changed(PATIENCE));
+        assert!(poll_once(waiting.as_mut()).is_pending());
+        let new = dir.path().join("new");
+        std::fs::write(&new, key_named(name)).unwrap();
+        std::fs::rename(&new, &path).unwrap();
+        waiting.await;
+        // Not read yet, so it is told of again.
+        ring.changed(PATIENCE).await;
+        let key = ring.present(PATIENCE).await.unwrap();
+        assert_eq!(key.expose(), key_named(name));
+    }
+}
+
+/// A source that never answers cost a thread for each request.
+#[test]
+fn a_source_that_never_answers_costs_one_thread() {
+    let asked = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let (answer, wait) = std::sync::mpsc::channel::<()>();
+    let (counter, wait) = (Arc::clone(&asked), std::sync::Mutex::new(wait));
+    let source = KeySource::function(move || {
+        counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        // Ends when the test drops the other end.
+        let _ = wait.lock().unwrap().recv();
+        Ok::<_, ()>(key_named("late"))
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let ring = KeyRing::waiting(source, Some("c".into()), Arc::new(SystemClock));
+    runtime.block_on(async {
+        for _ in 0..20 {
+            let late = ring.present(Duration::from_millis(1)).await.unwrap_err();
+            let what = "did not answer in time";
+            assert_eq!(late, KeyError::NoSupply { what });
+        }
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
+        drop(answer);
+        let key = ring.present(PATIENCE).await.unwrap();
+        assert_eq!(key.expose(), key_named("late"));
+    });
 }
 
 #[tokio::test]
@@ -216,15 +301,15 @@ fn poll_once(future: std::pin::Pin<&mut impl Future<Output = ()>>) -> Poll<()> {
 async fn a_replacement_is_reported_once_and_never_lost() {
     let ring = ring(KeySource::value(key_named("one"))).unwrap();
     let handle = KeyHandle::new(Arc::clone(&ring));
-    let mut waiting = Box::pin(ring.changed());
+    let mut waiting = Box::pin(ring.changed(PATIENCE));
     assert!(poll_once(waiting.as_mut()).is_pending());
 
     // Dropped while waiting, replaced in between, asked again: it is still reported.
     drop(waiting);
     handle.replace(key_named("two")).unwrap();
-    assert!(poll_once(Box::pin(ring.changed()).as_mut()).is_ready());
+    assert!(poll_once(Box::pin(ring.changed(PATIENCE)).as_mut()).is_ready());
     assert!(
-        poll_once(Box::pin(ring.changed()).as_mut()).is_pending(),
+        poll_once(Box::pin(ring.changed(PATIENCE)).as_mut()).is_pending(),
         "once only"
     );
     assert_eq!(
@@ -235,12 +320,12 @@ async fn a_replacement_is_reported_once_and_never_lost() {
     // A key that a request has used is no news.
     handle.replace(key_named("three")).unwrap();
     ring.present(PATIENCE).await.unwrap();
-    assert!(poll_once(Box::pin(ring.changed()).as_mut()).is_pending());
+    assert!(poll_once(Box::pin(ring.changed(PATIENCE)).as_mut()).is_pending());
 
     // Replaced after the request took its key: the answer speaks of the old one.
     ring.present(PATIENCE).await.unwrap();
     handle.replace(key_named("four")).unwrap();
-    assert!(poll_once(Box::pin(ring.changed()).as_mut()).is_ready());
+    assert!(poll_once(Box::pin(ring.changed(PATIENCE)).as_mut()).is_ready());
 }
 
 #[tokio::test]
@@ -261,7 +346,7 @@ async fn a_bad_replacement_leaves_the_old_key() {
         ring.present(PATIENCE).await.unwrap().expose(),
         key_named("one")
     );
-    assert!(poll_once(Box::pin(ring.changed()).as_mut()).is_pending());
+    assert!(poll_once(Box::pin(ring.changed(PATIENCE)).as_mut()).is_pending());
 }
 
 #[tokio::test]
