@@ -15,6 +15,7 @@ mod looking;
 mod opening;
 mod output;
 mod secrets;
+mod service;
 mod set_up;
 mod settings;
 mod snapshots;

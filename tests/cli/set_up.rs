@@ -137,14 +137,25 @@ impl Place {
 
     /// Starts `run` and waits until it says that it is ready.
     pub(crate) fn serve(&self, args: &[&str]) -> Service {
+        self.serve_with(args, |command| command.stdin(Stdio::piped()))
+    }
+
+    /// As [`serve`](Self::serve), with a command that was changed before it starts.
+    pub(crate) fn serve_with(
+        &self,
+        args: &[&str],
+        change: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Service {
         let path = self.dir.path().join("notify");
+        // Of a service before this one.
+        let _ = std::fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).unwrap();
         socket
             .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         let mut command = self.command(&["run"]);
         command.args(args).env("NOTIFY_SOCKET", &path);
-        let running = Running::of(command.stdin(Stdio::piped()).spawn().unwrap());
+        let running = Running::of(change(&mut command).spawn().unwrap());
         let service = Service { running, socket };
         service.hear("READY=1");
         service
@@ -218,8 +229,9 @@ impl Running {
         let mut out = String::new();
         self.stdout.read_to_string(&mut out).unwrap();
         let mut err = String::new();
-        let mut stderr = self.child.stderr.take().unwrap();
-        stderr.read_to_string(&mut err).unwrap();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            stderr.read_to_string(&mut err).unwrap();
+        }
         drop(self.stdin.take());
         let code = self.child.wait().unwrap().code().unwrap_or(-1);
         Ended { code, out, err }
@@ -235,6 +247,11 @@ pub(crate) struct Service {
 impl Service {
     /// Waits for a word to systemd.
     pub(crate) fn hear(&self, wanted: &str) {
+        assert_eq!(self.heard(), wanted);
+    }
+
+    /// The next word to systemd.
+    pub(crate) fn heard(&self) -> String {
         let mut buffer = [0; 256];
         let bytes = loop {
             match self.socket.recv(&mut buffer) {
@@ -243,7 +260,7 @@ impl Service {
                 heard => break heard.unwrap(),
             }
         };
-        assert_eq!(std::str::from_utf8(&buffer[..bytes]).unwrap(), wanted);
+        std::str::from_utf8(&buffer[..bytes]).unwrap().to_owned()
     }
 
     /// Ends it as systemd would.

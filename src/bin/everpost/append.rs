@@ -378,13 +378,17 @@ impl<'a> Feed<'a> {
         place: &Place,
         signals: &mut Signals,
     ) -> Result<Vec<Receipt>, Fault> {
+        let mut waits = false;
         loop {
             match self.target.append(events).await {
                 Err(fault) if self.patient && fault.code == exit::FULL => {
                     if self.tally.interrupted {
                         return Err(fault);
                     }
-                    tracing::warn!(line = place.number, "the queue is full; the input waits");
+                    // Once: it may be full for as long as an outage lasts.
+                    if !std::mem::replace(&mut waits, true) {
+                        tracing::warn!(line = place.number, "the queue is full; the input waits");
+                    }
                     tokio::select! {
                         () = signals.next() => self.tally.interrupted = true,
                         () = tokio::time::sleep(FULL_REST) => {}

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use everpost::EventId;
 
 use crate::init::Init;
+use crate::logging::LogArgs;
 use crate::overrides::{Making, Overrides, Run};
 
 const EXIT_CODES: &str = "\
@@ -30,7 +31,7 @@ for root, and everpost/spool in $XDG_STATE_HOME (~/.local/state) for others.
 Delivery reads the variables of the official SDKs: BA_API_KEY, BA_BASE_URL and BA_REQUEST_TIMEOUT \
 (milliseconds); and BA_API_KEY_FILE, a file that holds the key and is read again before each \
 request. EVERPOST_LOG sets what `run` and `drain` log to standard error: off, error, warn, info, \
-debug.";
+debug; EVERPOST_LOG_FORMAT how that looks: text, json.";
 
 /// A durable queue for events: append now, deliver when the network returns.
 ///
@@ -96,7 +97,11 @@ pub(crate) enum Command {
     /// Serves the control socket, tells systemd when it is ready, and appends what comes on
     /// standard input if that is not a terminal. SIGTERM or Ctrl-C ends it: it takes nothing more
     /// in and goes on delivering until nothing is pending or the deadline is over. A second
-    /// signal ends it at once; nothing durable is lost.
+    /// signal ends it at once; nothing durable is lost. SIGHUP has it read the key again and look
+    /// at the settings.
+    ///
+    /// Without a key it keeps and serves, and delivers once there is one. It ends by itself only if
+    /// delivery or its input breaks.
     Run(Run),
 
     /// Shows what the queue is doing, why, and what waits.
@@ -281,6 +286,9 @@ pub(crate) struct Deadline {
     /// `60s` or `5m`, or a number of seconds; `drain` has no limit by default, `run` 10s.
     #[arg(long, value_name = "TIME", value_parser = crate::times::span)]
     pub(crate) deadline: Option<Duration>,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 }
 
 #[derive(Debug, Args)]

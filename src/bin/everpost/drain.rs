@@ -11,14 +11,15 @@ use everpost::{
 };
 use serde::Serialize;
 use tokio::time::Instant;
+use tracing::level_filters::LevelFilter;
 
 use crate::args::{Cli, Deadline};
 use crate::environment;
 use crate::fault::Fault;
 use crate::incidents;
+use crate::logging;
 use crate::out::{Out, remark};
 use crate::screen::{Bar, grouped};
-use crate::service::log_to_stderr;
 use crate::signals::Signals;
 use crate::status::Pace;
 use crate::target::{connect, in_time, must_exist, why_not_live};
@@ -48,7 +49,14 @@ pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<()
     let by = began + deadline.deadline.unwrap_or(FOR_EVER).min(FOR_EVER);
     let mut signals = Signals::catch()?;
     // What the log tells of delivery, the bar or the lines tell too.
-    log_to_stderr(if out.json { "warn" } else { "off" });
+    let level = if out.json {
+        LevelFilter::WARN
+    } else {
+        LevelFilter::OFF
+    };
+    // Variables that say nothing usable do no harm where another process delivers.
+    let service = environment::service(cli).ok();
+    logging::begin(level, service.and_then(|service| service.log_format));
     let opening = here(cli, &spool, settings);
     let open_by = Some(by.max(began + OPENING));
     match in_time(opening, &mut signals, exit::PENDING, open_by).await? {
@@ -164,8 +172,13 @@ async fn follow(
     signals: &mut Signals,
 ) -> Result<Outcome, Fault> {
     let requests = progress.before.requests;
-    let mut woken = false;
     let mut tick = tokio::time::interval(TICK);
+    // When the next probe was due before this drain has asked for one at once. What keeps delivery
+    // from sending anything costs no request, and is told by a probe that is due anew.
+    let mut asked = match &source {
+        Source::Here { .. } => None,
+        Source::There(_) => probe(&progress.before.flusher),
+    };
     let mut end = loop {
         let next = tokio::select! {
             biased;
@@ -199,13 +212,16 @@ async fn follow(
             } => {
                 // A probe under way is due already; one that failed is due later.
                 let waits = next_probe.is_none_or(|at| at > SystemClock.wall());
-                if *reason == PauseReason::Requested || (waits && status.requests > requests) {
+                let is_anew = asked.is_some_and(|asked| Some(asked) != *next_probe);
+                let has_failed = status.requests > requests || is_anew;
+                if *reason == PauseReason::Requested || (waits && has_failed) {
                     progress.show(&status);
                     break End::Paused;
                 }
                 // It is tried again at once, so that it is no news yet.
                 progress.now = status.clone();
-                if waits && !std::mem::replace(&mut woken, true) {
+                if waits && asked.is_none() {
+                    asked = *next_probe;
                     source.wake().await;
                 }
             }
@@ -221,6 +237,14 @@ async fn follow(
         end = End::Drained;
     }
     Ok(progress.end(end))
+}
+
+/// When delivery that is paused tries next.
+fn probe(state: &FlusherState) -> Option<SystemTime> {
+    match state {
+        FlusherState::Paused { next_probe, .. } => *next_probe,
+        _ => None,
+    }
 }
 
 /// Tells how it goes while it goes: a bar on a terminal, lines otherwise.
@@ -381,7 +405,7 @@ impl Outcome {
             took_ms: u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
             flusher: &self.now.flusher,
         };
-        out.show(&report, || {
+        let shown = out.show(&report, || {
             let mut text = format!("delivered {}", count(report.delivered, "event"));
             for (number, what) in [
                 (report.dead, "set aside; see `everpost dead list`"),
@@ -394,8 +418,9 @@ impl Outcome {
                 }
             }
             format!("{text}; took {}\n", duration(self.took))
-        })?;
-        self.verdict()
+        });
+        // That it cannot be written does not hide how the drain ended.
+        self.verdict().and(shown)
     }
 
     fn verdict(&self) -> Result<(), Fault> {

@@ -73,7 +73,16 @@ pub(crate) fn tell_overrides(cli: &Cli) {
 /// The API, as the settings and the variables say.
 pub(crate) fn sink(cli: &Cli) -> Result<Botanalytics, Fault> {
     let effective = effective(cli, true)?;
-    sink_builder(&effective).build().map_err(|error| {
+    built(sink_builder(&effective), &effective)
+}
+
+/// As [`sink`], also where there is no key yet.
+pub(crate) fn sink_that_waits_for_its_key(effective: &Effective) -> Result<Botanalytics, Fault> {
+    built(sink_builder(effective).wait_for_key(), effective)
+}
+
+fn built(builder: Builder, effective: &Effective) -> Result<Botanalytics, Fault> {
+    builder.build().map_err(|error| {
         let is_address = matches!(&error, Error::Sink { reason } if reason.contains("URL"));
         let mut fault = Fault::from(error);
         if let Some(said) = effective.said("service.base_url").filter(|_| is_address) {
@@ -103,10 +112,13 @@ pub(crate) fn sink_builder(effective: &Effective) -> Builder {
 
 /// Where the key comes from: `BA_API_KEY_FILE`, `BA_API_KEY`, or the file that the settings name.
 fn key(effective: &Effective) -> KeySource {
-    match &effective.service().key_file {
-        Some(path) if !is_key_in_variable(effective) => KeySource::file(path),
-        _ => KeySource::env(),
-    }
+    key_file(effective).map_or_else(KeySource::env, KeySource::file)
+}
+
+/// The file that holds the key, if one does.
+pub(crate) fn key_file(effective: &Effective) -> Option<PathBuf> {
+    let file = effective.service().key_file.clone();
+    file.filter(|_| !is_key_in_variable(effective))
 }
 
 /// Whether the key is the variable's: variables win over files, and among them the file.
@@ -116,13 +128,14 @@ pub(crate) fn is_key_in_variable(effective: &Effective) -> bool {
     !is_file_in_variable && std::env::var_os(KEY).is_some_and(|key| !key.is_empty())
 }
 
-/// What the variables of the official SDKs say, and `BA_API_KEY_FILE`. Those that are empty say
-/// nothing.
+/// What the variables of the official SDKs say, `BA_API_KEY_FILE`, and how it is logged. Those that
+/// are empty say nothing.
 fn variables() -> Result<Vec<Word>, Fault> {
     let mut words = Vec::new();
     for (variable, name) in [
         ("BA_BASE_URL", "service.base_url"),
         (KEY_FILE, "service.key_file"),
+        ("EVERPOST_LOG_FORMAT", "service.log_format"),
     ] {
         if let Some(text) = variable_text(variable)? {
             words.push((variable, name, Value::String(text)));

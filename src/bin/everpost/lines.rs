@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
 use crate::fault::Fault;
+use crate::patience::Patient;
 
 const BLOCK_BYTES: usize = 64 << 10;
 /// Blocks of lines that wait to be taken; the reader waits then.
@@ -111,8 +112,8 @@ impl Source {
 
     fn open(&self) -> io::Result<Box<dyn Read>> {
         Ok(match self {
-            Self::Standard => Box::new(io::stdin().lock()),
-            Self::File(path) => Box::new(File::open(path)?),
+            Self::Standard => Box::new(Patient::new(io::stdin().lock())),
+            Self::File(path) => Box::new(Patient::new(File::open(path)?)),
         })
     }
 }

@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal as _, Write};
 use serde::Serialize;
 
 use crate::fault::Fault;
+use crate::logging::dressed;
 use crate::screen;
 use crate::text::visible;
 
@@ -130,8 +131,11 @@ fn json(object: &impl Serialize) -> Result<String, Fault> {
     written.map_err(|source| Fault::io("write JSON", &io::Error::other(source)))
 }
 
-/// A line for the person at the terminal. That nobody reads it changes nothing.
+/// A line for the person at the terminal, or, where a service logs JSON, one of its log. That
+/// nobody reads it changes nothing.
 pub(crate) fn remark(text: &str) {
+    let dressed = dressed(text);
+    let text = dressed.as_deref().unwrap_or(text);
     screen::above(|| {
         let mut stderr = io::stderr().lock();
         let _ = writeln!(stderr, "{}", visible(text));

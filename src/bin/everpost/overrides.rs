@@ -126,8 +126,10 @@ pub(crate) fn words(cli: &Cli) -> Vec<Word> {
             let mut words = run.overrides.words();
             let deadline = run.deadline.deadline.map(time);
             words.extend(deadline.map(|value| ("--deadline", "service.deadline", value)));
+            words.extend(run.deadline.log.word());
             words
         }
+        Command::Drain(drain) => drain.log.word().into_iter().collect(),
         _ => Vec::new(),
     }
 }

@@ -2,21 +2,28 @@
 
 use std::io::{self, IsTerminal as _};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use everpost::{Closed, Error, FlusherState, OnFull, Queue, Settings, control, exit};
+use everpost::{Closed, Error, FlusherState, OnFull, Queue, control, exit};
 use serde::Serialize;
+use tokio::sync::Notify;
+use tracing::level_filters::LevelFilter;
 
 use crate::append::{Feed, Form, Tally, open_lines};
 use crate::args::{Cli, Intake};
 use crate::environment;
 use crate::fault::Fault;
 use crate::incidents;
+use crate::key_care::KeyCare;
 use crate::lines::Lines;
+use crate::logging;
 use crate::notify;
 use crate::out::Out;
 use crate::overrides::Run;
-use crate::signals::Signals;
+use crate::settings::Effective;
+use crate::signals::{Hangup, Hangups, Signals};
+use crate::summary;
 use crate::target::{Target, in_time, makes, tell_opened};
 use crate::text::count;
 
@@ -28,22 +35,23 @@ const BATCH: u32 = 256;
 
 pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     let spool = environment::spool(cli)?;
-    let settings = environment::settings(cli)?;
-    let service = environment::service(cli)?;
+    let effective = environment::effective(cli, true)?;
+    let settings = effective.settings().clone();
+    let service = effective.service();
     let deadline = run.deadline.deadline.or(service.deadline);
-    log_to_stderr("info");
+    logging::begin(LevelFilter::INFO, service.log_format);
     // Before the spool is opened: an address that cannot be had is a mistake in the command line.
     let ports = run.listen.bind(service.listen)?;
-    // In this order: whatever ends the service ends its input too.
-    let mut feed_signals = Signals::catch()?;
-    let mut signals = Signals::catch()?;
+    let mut signals = Signals::catch_for_a_service()?;
+    let hangups = Hangups::catch()?;
     let input = if io::stdin().is_terminal() {
         None
     } else {
         Some(open_lines(&[], &settings)?)
     };
-    let sink = environment::sink(cli)?;
-    let builder = Queue::builder(&spool).settings(settings.clone()).sink(sink);
+    let sink = environment::sink_that_waits_for_its_key(&effective)?;
+    let builder = Queue::builder(&spool).settings(settings.clone());
+    let builder = builder.sink(sink.clone());
     let is_new = makes(cli, &spool).await?;
     let opening = async { Ok(builder.open().await?) };
     let queue = in_time(opening, &mut signals, exit::PENDING, None).await?;
@@ -66,32 +74,100 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
         }
     };
     let ports = run.listen.serve(&queue, ports)?;
+    let care = KeyCare::new(sink, environment::key_file(&effective));
+    let channel = care.look().await;
     let pending = queue.status().pending;
-    tracing::info!(spool = %spool.display(), pending, "delivering");
+    tracing::info!(url = %care.url(), %channel, spool = %spool.display(), pending, "delivering");
     notify::say("READY=1");
-    let served = serve(&queue, input, &settings, &mut feed_signals, &mut signals).await;
+    let summary = tokio::spawn(summary::keep(queue.watch()));
+    let watchdog = tokio::spawn(notify::keep_watch(queue.clone()));
+    let reading = Reading {
+        cli,
+        in_effect: &effective,
+        care,
+        hangups,
+    };
+    let served = serve(&queue, input, reading, &mut signals).await;
     notify::say("STOPPING=1");
     let deadline = deadline.unwrap_or(DEADLINE);
     tracing::info!(?deadline, pending = queue.status().pending, "closing");
-    let closed = close(&queue, deadline, signals.next()).await?;
+    let closed = close(&queue, deadline, signals.next()).await;
+    summary.abort();
+    watchdog.abort();
+    let closed = closed?;
     if let Some(control) = control {
         control.close().await?;
     }
     for port in ports {
         port.close().await?;
     }
-    finish(served?, &closed, out)
+    finish(served, &closed, out)
 }
 
-/// Waits for the signal that ends the service, and takes the input in meanwhile. What was read
-/// when the signal came is taken in before this returns.
+/// What a SIGHUP has read again.
+struct Reading<'a> {
+    cli: &'a Cli,
+    in_effect: &'a Effective,
+    care: KeyCare,
+    hangups: Hangups,
+}
+
+impl Reading<'_> {
+    /// Reads again at each SIGHUP; ends once the terminal of the service is gone.
+    async fn follow(&mut self, queue: &Queue) {
+        loop {
+            match self.hangups.next().await {
+                Hangup::TerminalGone => return,
+                Hangup::ReadAgain => {
+                    notify::say_reloading();
+                    self.read_again(queue).await;
+                    notify::say("READY=1");
+                }
+            }
+        }
+    }
+
+    /// The key is taken at once, and what waits is tried with it. Settings are looked at, so that
+    /// a mistake shows now; they are the queue's for as long as it is open.
+    async fn read_again(&self, queue: &Queue) {
+        match environment::effective(self.cli, true) {
+            Ok(read) => {
+                let (old, new) = (self.in_effect.values(), read.values());
+                let changed = new
+                    .iter()
+                    .filter(|(name, value)| old.get(*name) != Some(value));
+                let names: Vec<&str> = changed.map(|(name, _)| name.as_str()).collect();
+                if !names.is_empty() {
+                    let settings = names.join(", ");
+                    tracing::warn!(%settings, "settings have changed; they take effect at the next start");
+                }
+            }
+            Err(fault) => tracing::error!(
+                hint = fault.hint,
+                "the settings cannot be read again, and those in effect stay: {}",
+                fault.text
+            ),
+        }
+        let channel = self.care.look().await;
+        // If delivery has ended instead, that is told elsewhere.
+        drop(queue.wake().await);
+        let pending = queue.status().pending;
+        tracing::info!(url = %self.care.url(), %channel, pending, "key and settings were read again");
+    }
+}
+
+/// Waits for what ends the service, and takes the input in meanwhile. What was read when that came
+/// is taken in before this returns.
 async fn serve(
     queue: &Queue,
     input: Option<Lines>,
-    settings: &Settings,
-    feed_signals: &mut Signals,
+    mut reading: Reading<'_>,
     signals: &mut Signals,
-) -> Result<Tally, Fault> {
+) -> (Tally, Result<(), Fault>) {
+    let settings = reading.in_effect.settings();
+    // Whatever ends the service ends its input too.
+    let word = Arc::new(Notify::new());
+    let mut feed_signals = Signals::word(&word);
     let mut watch = queue.watch();
     let failed = watch.wait_for(|status| {
         matches!(
@@ -115,11 +191,12 @@ async fn serve(
             OnFull::DropOldest => feed,
             _ => feed.patient(),
         };
-        feed.run(lines, feed_signals).await
+        feed.run(lines, &mut feed_signals).await
     };
     let end = async {
         tokio::select! {
             () = signals.next() => Ok(()),
+            () = reading.follow(queue) => Ok(()),
             _ = failed => Err(delivery_ended(queue)),
         }
     };
@@ -129,20 +206,26 @@ async fn serve(
         tokio::select! {
             ended = &mut end => break ended,
             result = &mut feed, if taken.is_none() => {
-                if let Err(fault) = &result.1 {
-                    tracing::error!("the input ended: {}", fault.text);
-                }
+                let is_broken = result.1.is_err();
                 taken = Some(result);
+                if is_broken {
+                    // The end of the input is none of the service, but this is not its end: what
+                    // is still to come would go nowhere, and all would look well.
+                    break Ok(());
+                }
             }
         }
     };
-    // A queue whose delivery has ended makes no room; the signal ends the input.
-    ended?;
-    let (tally, result) = match taken {
+    let (tally, fed) = match taken {
         Some(taken) => taken,
-        None => feed.await,
+        // A queue whose delivery has ended makes no room.
+        None if ended.is_err() => (Tally::default(), Ok(())),
+        None => {
+            word.notify_one();
+            feed.await
+        }
     };
-    result.map(|()| tally)
+    (tally, ended.and(fed))
 }
 
 fn delivery_ended(queue: &Queue) -> Fault {
@@ -184,7 +267,13 @@ struct Report {
     refused: u64,
 }
 
-fn finish(tally: Tally, closed: &Closed, out: Out) -> Result<(), Fault> {
+/// Reports, and gives the exit code. That the report cannot be written does not hide how the
+/// service ended.
+fn finish(
+    (tally, served): (Tally, Result<(), Fault>),
+    closed: &Closed,
+    out: Out,
+) -> Result<(), Fault> {
     let pending = closed.status.pending;
     let report = Report {
         drained: closed.drained,
@@ -192,33 +281,16 @@ fn finish(tally: Tally, closed: &Closed, out: Out) -> Result<(), Fault> {
         appended: tally.appended,
         refused: tally.refused,
     };
-    out.show(&report, || {
+    let shown = out.show(&report, || {
         format!("closed; {} pending\n", count(pending, "event"))
-    })?;
+    });
+    served?;
     tally.verdict()?;
     if closed.drained {
-        return Ok(());
+        return shown;
     }
     // The line above says how many; that is no fault worth a second one.
     Err(Fault::silent(exit::PENDING))
-}
-
-/// Logs to standard error, from this level on unless `EVERPOST_LOG` names another.
-pub(crate) fn log_to_stderr(level: &str) {
-    let wanted = std::env::var("EVERPOST_LOG").unwrap_or_default();
-    let level = if wanted.is_empty() { level } else { &wanted };
-    let level: tracing::level_filters::LevelFilter = level.parse().unwrap_or_else(|_| {
-        crate::out::remark("everpost: EVERPOST_LOG is not a level; using `info`");
-        tracing::level_filters::LevelFilter::INFO
-    });
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(|| crate::screen::Log)
-        .with_ansi(false)
-        .with_target(false)
-        .finish();
-    // There is only one call in a process.
-    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub(crate) use self::layer::{Layer, Origin, Spot};
 #[cfg(test)]
 pub(crate) use self::names::Kind;
 pub(crate) use self::names::{NAMES, TABLES, find};
-pub(crate) use self::service::Service;
+pub(crate) use self::service::{LogFormat, Service};
 pub(crate) use self::write::write;
 
 /// A value and who said so.
