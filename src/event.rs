@@ -66,12 +66,27 @@ impl FromStr for EventId {
 /// exactly as given.
 ///
 /// Cloning is cheap: the bytes are shared.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Event {
     id: EventId,
-    time_ms: u64,
+    /// Milliseconds since 1970, and [`SENT_AGAIN`].
+    stamp: u64,
     json: Bytes,
 }
+
+/// The bit of a stamp that says that a person took the event out of the dead letters to send it
+/// again: no limit on its age applies any more. No time reaches so far.
+const SENT_AGAIN: u64 = 1 << 63;
+
+/// An event that was sent again is the same event.
+impl PartialEq for Event {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |event: &Self| (event.id, event.time_ms());
+        of(self) == of(other) && self.json == other.json
+    }
+}
+
+impl Eq for Event {}
 
 impl Event {
     /// An event from JSON text, with a new id and the present time.
@@ -96,7 +111,7 @@ impl Event {
         let time_ms = unix_ms(clock.wall());
         Ok(Self {
             id: clock.event_id(time_ms),
-            time_ms,
+            stamp: time_ms,
             json,
         })
     }
@@ -123,13 +138,31 @@ impl Event {
     /// millisecond.
     #[must_use]
     pub fn with_time(mut self, time: SystemTime) -> Self {
-        self.time_ms = unix_ms(time);
+        self.stamp = unix_ms(time) | self.stamp & SENT_AGAIN;
         self
     }
 
     /// Puts an event together again from what was stored.
-    pub(crate) fn from_parts(id: EventId, time_ms: u64, json: Bytes) -> Self {
-        Self { id, time_ms, json }
+    pub(crate) fn from_parts(id: EventId, stamp: u64, json: Bytes) -> Self {
+        Self { id, stamp, json }
+    }
+
+    /// What is stored of its time.
+    pub(crate) fn stamp(&self) -> u64 {
+        self.stamp
+    }
+
+    /// The same event, sent again by a person.
+    pub(crate) fn sent_again(&self) -> Self {
+        Self {
+            stamp: self.stamp | SENT_AGAIN,
+            ..self.clone()
+        }
+    }
+
+    /// Whether a person sent it again.
+    pub(crate) fn is_sent_again(&self) -> bool {
+        self.stamp & SENT_AGAIN != 0
     }
 
     /// The identity, the same on every attempt.
@@ -141,13 +174,13 @@ impl Event {
     /// When it happened.
     #[must_use]
     pub fn time(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.time_ms)
+        UNIX_EPOCH + Duration::from_millis(self.time_ms())
     }
 
     /// When it happened, in milliseconds since 1970.
     #[must_use]
     pub fn time_ms(&self) -> u64 {
-        self.time_ms
+        stamp_ms(self.stamp)
     }
 
     /// The JSON bytes, as given.
@@ -162,7 +195,7 @@ impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
             .field("id", &self.id)
-            .field("time_ms", &self.time_ms)
+            .field("time_ms", &self.time_ms())
             .field("bytes", &self.json.len())
             .finish()
     }
@@ -223,10 +256,17 @@ pub(crate) fn json_fault(source: &serde_json::Error) -> String {
     )
 }
 
-/// Milliseconds since 1970; earlier times are 0 and times past the year 584,000,000 are the last.
+/// Milliseconds since 1970; earlier times are 0 and times past the year 292,000,000 are the last.
 pub(crate) fn unix_ms(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(since.as_millis())
+        .unwrap_or(u64::MAX)
+        .min(SENT_AGAIN - 1)
+}
+
+/// The milliseconds in what is stored of a time.
+pub(crate) fn stamp_ms(stamp: u64) -> u64 {
+    stamp & !SENT_AGAIN
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ pub(crate) fn sending(batch: &Batch) {
 
 /// DEBUG: an answer that is not a delivery. Number: the batch will be sent again.
 pub(crate) fn not_taken(verdict: Verdict, answer: &Answer) {
-    if let Verdict::Retry { .. } = verdict {
+    if let Verdict::Retry { .. } | Verdict::Stalled = verdict {
         #[cfg(feature = "control")]
         Place::count(|meter| meter.retried.add(1));
         #[cfg(feature = "metrics")]
@@ -137,6 +137,14 @@ pub(crate) fn divided(batch_events: usize) {
     tracing::warn!(
         batch_events,
         "a batch is too large; sending fewer events at once"
+    );
+}
+
+/// WARN: requests do not get through in time and are made smaller.
+pub(crate) fn slowed(batch_events: usize) {
+    tracing::warn!(
+        batch_events,
+        "batches do not get through in time; sending fewer events at once"
     );
 }
 

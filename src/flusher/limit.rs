@@ -1,11 +1,14 @@
 //! How many events go into one request.
+//!
+//! There is one number for both reasons to send less: the receiver says that it was too much, or a
+//! batch does not get through in the time it has.
 
 use crate::event::Seq;
 
 /// Full batches delivered in a row after which a larger size is tried.
 const GROW_AFTER: u32 = 64;
 
-/// The most events in one request: what is set, or fewer once the receiver found that too large.
+/// The most events in one request: what is set, or fewer once that was found to be too many.
 ///
 /// A smaller size outlives a restart. It is doubled after 64 full batches were delivered in a
 /// row, so that some large events in the past do not make requests small for ever; at worst this
@@ -52,6 +55,13 @@ impl Limit {
         if self.before.is_none_or(|(end, _)| end < last) {
             self.before = Some((last, self.found));
         }
+        self.found = Some(half.max(1)).filter(|found| *found < self.set);
+        self.full_batches = 0;
+    }
+
+    /// Batches do not get through in time. No event is to blame for that.
+    pub(crate) fn slow(&mut self, half: usize) {
+        self.before = None;
         self.found = Some(half.max(1)).filter(|found| *found < self.set);
         self.full_batches = 0;
     }

@@ -16,10 +16,11 @@
 //! 5. The next part of the plan; if there is none, the next batch; if there is none, rest.
 //!
 //! Waits are counted on the monotonic clock (`Now::mono`). The wall clock is only shown, and
-//! asked for the age of events.
+//! asked for the age of events, which `age.rs` does not take at its word.
 
 use std::time::{Duration, SystemTime};
 
+use super::age::Ages;
 use super::backoff::Backoff;
 use super::bisect::Plan;
 use super::limit::Limit;
@@ -70,7 +71,7 @@ pub(super) enum Job {
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(super) delivery: Delivery,
-    max_age: Option<Duration>,
+    ages: Ages,
     pub(super) state: State,
     pub(super) job: Option<Job>,
     /// The sink is to be asked what keeps it from delivering, before anything is sent.
@@ -85,6 +86,8 @@ pub(crate) struct Machine {
     pub(super) trouble: Option<Trouble>,
     /// Different events refused in a row.
     pub(super) refusals: u32,
+    /// Requests that stalled since one was answered.
+    pub(super) stalls: u32,
     pub(super) limit: Limit,
     pub(super) not_before_ms: Option<u64>,
     /// What the log holds; none until it was asked.
@@ -118,7 +121,7 @@ impl Machine {
         let (min, max) = (delivery.backoff_min, delivery.backoff_max);
         let (multiplier, jitter) = (delivery.backoff_multiplier, delivery.backoff_jitter);
         Self {
-            max_age,
+            ages: Ages::new(max_age),
             state: State::Idle,
             job: None,
             check: false,
@@ -130,6 +133,7 @@ impl Machine {
             storage: Backoff::new(min, max, multiplier, jitter),
             trouble: None,
             refusals: 0,
+            stalls: 0,
             limit: Limit::new(delivery.batch_events),
             delivery,
             not_before_ms: None,
@@ -164,6 +168,7 @@ impl Machine {
     pub(crate) fn step(&mut self, input: Input, now: &Now) -> Option<Action> {
         self.cursor = self.cursor.max(now.cursor);
         self.last_seq = self.last_seq.max(now.last_seq);
+        self.ages.look(now);
         self.timer = None;
         self.dry = false;
         match input {
@@ -346,10 +351,8 @@ impl Machine {
         self.plan.open();
         self.plan
             .narrow(if systemic { 1 } else { self.limit.events() });
-        let expired = self.max_age.and_then(|max| {
-            let mut events = self.plan.front().iter();
-            events.position(|stored| is_older(stored.event.time(), max, now))
-        });
+        let mut events = self.plan.front().iter();
+        let expired = events.position(|stored| self.ages.is_over(&stored.event, now));
         match expired {
             Some(0) => {
                 self.expire_first(now);
@@ -437,8 +440,4 @@ impl Machine {
     pub(super) fn is_paused_for(&self, reason: PauseReason) -> bool {
         matches!(&self.state, State::Paused(pause) if pause.reason == reason)
     }
-}
-
-fn is_older(time: SystemTime, max_age: Duration, now: &Now) -> bool {
-    now.wall.duration_since(time).unwrap_or_default() > max_age
 }

@@ -4,7 +4,7 @@
 //!   `storage.rs` and people's wishes in `orders.rs`; its inputs and actions are in `step.rs`. All
 //!   of it is pure.
 //! - `bisect.rs` finds the refused event in a batch, `backoff.rs` says how long to wait,
-//!   `limit.rs` how many events a request takes. Pure as well.
+//!   `limit.rs` how many events a request takes, `age.rs` which are too old. Pure as well.
 //! - `task.rs` carries out what was decided: the one task and its one `select!`. `ahead.rs` reads
 //!   before the machine asks.
 //! - `askers.rs` holds those who have given an order and wait for its answer.
@@ -14,6 +14,7 @@
 //! What is certain about a batch in flight when the process ends: it is not settled, and the next
 //! owner of the spool sends it again under the same ids (promise 3).
 
+mod age;
 mod ahead;
 mod askers;
 mod backoff;
@@ -40,6 +41,8 @@ mod model_tests;
 mod pause_tests;
 #[cfg(test)]
 mod script;
+#[cfg(test)]
+mod slow_tests;
 #[cfg(test)]
 mod task_tests;
 

@@ -39,6 +39,7 @@ pub(super) fn outcome(verdict: Verdict) -> Outcome {
     let status = match verdict {
         Verdict::Delivered => 200,
         Verdict::Retry { .. } => 503,
+        Verdict::Stalled => 408,
         Verdict::Divide => 413,
         Verdict::Poison => 400,
         Verdict::Pause(_) => 401,
@@ -201,6 +202,7 @@ impl Rig {
             log,
             now: Now {
                 mono: Duration::ZERO,
+                run: Duration::ZERO,
                 wall: UNIX_EPOCH + NOON,
                 cursor: 0,
                 last_seq: 0,
@@ -264,6 +266,7 @@ impl Rig {
     /// Moves both clocks.
     pub(super) fn pass(&mut self, wait: Duration) {
         self.now.mono += wait;
+        self.now.run += wait;
         self.now.wall += wait;
     }
 
@@ -271,6 +274,7 @@ impl Rig {
     pub(super) fn restart(&mut self, delivery: Delivery) -> Next {
         self.machine = Machine::new(delivery, None);
         self.now.mono = Duration::ZERO;
+        self.now.run = Duration::ZERO;
         self.start()
     }
 

@@ -14,6 +14,8 @@ use crate::sink::{Batch, Hindrance, Outcome};
 pub(crate) struct Now {
     /// Only moves forward.
     pub(crate) mono: Duration,
+    /// What the program's clock says has passed, to hold the time of day against.
+    pub(crate) run: Duration,
     /// The time of day.
     pub(crate) wall: SystemTime,
     /// The last settled sequence number.

@@ -315,6 +315,7 @@ impl<S: Sink> Task<S> {
         self.see(Some(at));
         Now {
             mono: self.started.elapsed(),
+            run: self.clock.monotonic(),
             wall: self.clock.wall(),
             cursor: self.at.0,
             last_seq: self.at.1,

@@ -10,6 +10,9 @@ use crate::ledger::Settled;
 use crate::observe;
 use crate::sink::{Answer, Hindrance, Outcome, PauseReason, Verdict};
 
+/// So many requests in a row may stall before fewer events are sent at once.
+const STALLS_BORNE: u32 = 1;
+
 impl Machine {
     /// Takes the answer to the part of the plan that was sent last.
     pub(super) fn answered(&mut self, outcome: Outcome, now: &Now) {
@@ -28,6 +31,7 @@ impl Machine {
         match verdict {
             Verdict::Delivered => self.delivered(&answer),
             Verdict::Retry { .. } => self.retry(floor, answer, now),
+            Verdict::Stalled => self.stalled(answer, now),
             Verdict::Divide => self.divide(answer, now),
             Verdict::Poison => self.refused(answer, now),
             Verdict::Pause(reason) => self.pause(reason, answer, now),
@@ -65,6 +69,7 @@ impl Machine {
             _ => {}
         }
         self.state = State::Sending;
+        self.stalls = 0;
         self.backoff.reset();
         self.failing_since = None;
         self.probes.reset();
@@ -86,6 +91,19 @@ impl Machine {
             until: now.after(wait),
             last_error,
         };
+    }
+
+    /// A connection stood and the request did not get through. Once may be chance; after that the
+    /// way may be slower than the batch is large, so less is sent at once. An event alone is tried
+    /// for ever.
+    fn stalled(&mut self, answer: Answer, now: &Now) {
+        self.stalls = self.stalls.saturating_add(1);
+        if self.stalls > STALLS_BORNE && self.plan.front_len() > 1 {
+            let half = self.plan.divided();
+            self.limit.slow(half);
+            observe::slowed(half);
+        }
+        self.retry(None, answer, now);
     }
 
     fn divide(&mut self, answer: Answer, now: &Now) {

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::event::{Event, EventId, Seq, StoredEvent};
+use crate::event::{Event, EventId, Seq, StoredEvent, stamp_ms};
 
 /// Bytes that an event costs on disk beside its JSON: id, time and length.
 pub(crate) const EVENT_OVERHEAD_BYTES: u64 = 16 + 8 + 4;
@@ -61,7 +61,7 @@ pub(crate) fn event_bytes(event: &Event) -> u64 {
 /// loop every payload byte passes twice: id (16), time in ms (u64), length (u32), JSON.
 pub(crate) fn push_event(out: &mut Vec<u8>, event: &Event) {
     out.extend_from_slice(event.id().as_uuid().as_bytes());
-    out.extend_from_slice(&event.time_ms().to_le_bytes());
+    out.extend_from_slice(&event.stamp().to_le_bytes());
     // An event is bounded by a quarter of a journal file, itself at most 1 GiB.
     let len = u32::try_from(event.json_bytes().len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&len.to_le_bytes());
@@ -100,25 +100,25 @@ pub(crate) fn least_run_bytes(count: u32) -> u64 {
 /// at least.
 fn event_head(bytes: &[u8]) -> Option<([u8; 16], u64, usize)> {
     let id = array(bytes.get(..16)?)?;
-    let time_ms = u64::from_le_bytes(array(bytes.get(16..24)?)?);
+    let stamp = u64::from_le_bytes(array(bytes.get(16..24)?)?);
     let len = u32::from_le_bytes(array(bytes.get(24..28)?)?);
-    (len > 0).then_some((id, time_ms, usize::try_from(len).ok()?))
+    (len > 0).then_some((id, stamp, usize::try_from(len).ok()?))
 }
 
 /// When the event happened that these bytes begin with.
 pub(crate) fn time_ms(bytes: &[u8]) -> Option<u64> {
-    event_head(bytes).map(|(_, time_ms, _)| time_ms)
+    event_head(bytes).map(|(_, stamp, _)| stamp_ms(stamp))
 }
 
 /// The event that begins at `at`, and where it ends. It shares `bytes`.
 pub(crate) fn event_at(bytes: &Bytes, at: usize) -> Option<(Event, usize)> {
-    let (id, time_ms, len) = event_head(bytes.get(at..)?)?;
+    let (id, stamp, len) = event_head(bytes.get(at..)?)?;
     let json = at + EVENT_OVERHEAD_BYTES as usize;
     let end = json.checked_add(len).filter(|end| *end <= bytes.len())?;
     // Only the JSON of an event becomes a handle on the buffer: each one is counted.
     let json = bytes.slice(json..end);
     let id = EventId::from_uuid(Uuid::from_bytes(id));
-    Some((Event::from_parts(id, time_ms, json), end))
+    Some((Event::from_parts(id, stamp, json), end))
 }
 
 /// Whether these bytes are so many events and nothing else.

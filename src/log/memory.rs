@@ -134,7 +134,7 @@ impl Log for MemoryLog {
     fn retry(&mut self, seq: Seq) -> Result<Receipt, Error> {
         let letter = self.letter(seq)?.ok_or(Error::NoSuchLetter { seq })?;
         let receipt = Receipt::new(
-            self.stage(std::slice::from_ref(&letter.event))?,
+            self.stage(std::slice::from_ref(&letter.event.sent_again()))?,
             letter.event.id(),
         );
         self.commit(true)?;

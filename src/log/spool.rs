@@ -454,7 +454,7 @@ impl Log for SpoolLog {
         self.check_owner()?;
         let letter = self.letter(seq)?.ok_or(Error::NoSuchLetter { seq })?;
         let id = letter.event.id();
-        let first = self.stage(std::slice::from_ref(&letter.event))?;
+        let first = self.stage(std::slice::from_ref(&letter.event.sent_again()))?;
         let note = self.note_gone(Gone::Retried(seq));
         self.staged.note = Some(note);
         self.commit(true)?;

@@ -13,12 +13,20 @@
 //! | read timeout | the request timeout | | the longest silence on an open connection |
 //! | proxy | [`Proxy::Environment`] | `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` | where a proxy is the only way out, nothing else works; TLS hides the key from it |
 //!
-//! # A page for people
-//! Whoever answers with HTML is not the API: a captive portal, a proxy, another server at that
-//! address. The body decides, unless it is JSON, which counts as the API under any content type.
-//! HTML under a status of success delivers nothing and is tried again; HTML under a status that
-//! would condemn an event pauses for [`PauseReason::Address`], also where the classifier was
-//! changed. Under every other status it changes nothing.
+//! # What an answer means
+//! The status decides, by a [`Classifier`]. Where it says success, the body must bear it out: a
+//! JSON object that names no errors, under any content type, or nothing under 201, 202, 204 or 205.
+//! `errors` beside a success refuse the batch, and under 207 so does the status of a single event.
+//! HTML, text, other JSON, or nothing under 200 is not the API: a captive portal, a proxy, another
+//! server at that address. It delivers nothing; everything is kept and tried again, and the status
+//! says why. [`Rule::DeliverUnread`](super::classify::Rule::DeliverUnread) is for receivers that
+//! answer with a bare 200.
+//!
+//! HTML under a status that would condemn an event pauses for [`PauseReason::Address`], also where
+//! the classifier was changed.
+//!
+//! An answer delivers only if all of its request had been written when it was read, and each
+//! request has a connection of its own, so that no answer can be taken for that of another.
 //!
 //! # What is never done
 //! Redirects are not followed, requests are not repeated here, loopback is not proxied, and the
@@ -29,8 +37,10 @@
 mod address;
 mod answer;
 mod http;
+mod meaning;
 mod proxy;
 pub(crate) mod request;
+mod sent;
 #[cfg(all(feature = "rustls", not(feature = "native-tls")))]
 mod tls;
 
@@ -154,9 +164,9 @@ impl Sink for Botanalytics {
     /// Sends the batch in one request and reads the answer.
     ///
     /// A key that has expired, or that its file or function no longer gives, pauses without any
-    /// request. No answer at all, for whatever reason, means to try again; so does HTML under a
-    /// status of success, since that is not the API. For the same reason HTML under a status that
-    /// means [`Verdict::Poison`] pauses instead.
+    /// request. No answer at all, for whatever reason, means to try again, with fewer events at
+    /// once if the time limit was met more than once on a connection that stood. What an answer
+    /// means is said at the head of this module.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection. The receiver may have taken the batch by then.

@@ -15,8 +15,12 @@ use super::PauseReason;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
-    /// The receiver has taken every event.
+    /// The receiver has taken every event, if the body of the answer bears that out: see
+    /// [`botanalytics`](super::botanalytics).
     Deliver,
+    /// The receiver has taken every event, whatever the body of the answer is: for receivers that
+    /// answer with a bare 200, or with a text of their own.
+    DeliverUnread,
     /// Send the same batch again later.
     Retry,
     /// The request was too large: send less at once.
@@ -45,8 +49,10 @@ pub enum Rule {
 /// ```
 /// use everpost::sink::classify::{Classifier, Rule};
 ///
-/// // A receiver that answers 409 to an event it already has.
-/// let classifier = Classifier::default().with(409, Rule::Deliver);
+/// // A receiver that answers 409 to an event it already has, and otherwise 200 with an empty body.
+/// let classifier = Classifier::default()
+///     .with(409, Rule::Deliver)
+///     .with(200, Rule::DeliverUnread);
 /// assert_eq!(classifier.rule(409), Rule::Deliver);
 /// assert_eq!(classifier.rule(503), Rule::Retry);
 /// ```

@@ -38,7 +38,7 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
-use crate::event::{Event, EventId, unix_ms};
+use crate::event::{Event, EventId, stamp_ms, unix_ms};
 
 pub use content::{
     Animation, Audio, Button, Card, Content, Document, Image, Items, Link, Location, Postback,
@@ -228,7 +228,7 @@ impl Message {
         let json = self.to_json().map_err(|source| Error::InvalidEvent {
             reason: format!("the message cannot be written: {source}"),
         })?;
-        Ok(Event::from_parts(id, time_ms, Bytes::from(json)))
+        Ok(Event::from_parts(id, stamp_ms(time_ms), Bytes::from(json)))
     }
 
     fn to_json(&self) -> serde_json::Result<Vec<u8>> {

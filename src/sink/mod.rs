@@ -58,19 +58,19 @@ impl Batch {
         &self.shared.events
     }
 
-    /// A key that is the same for the same events and differs for any others: a UUID of version
-    /// 5 over their ids. Send it with the request, so that a receiver which keeps such keys can
-    /// tell a repetition.
+    /// A key that is the same for the same events and differs for any others: UUIDs of version 5,
+    /// each made of the one before it, over the id and the JSON of each event. Send it with the
+    /// request, so that a receiver which keeps such keys can tell a repetition.
     #[must_use]
     pub fn idempotency_key(&self) -> Uuid {
         /// Names the space the keys are made in; any fixed UUID would do.
         const SPACE: Uuid = Uuid::from_u128(0x6576_6572_706f_7374_8000_6261_7463_6800);
         *self.shared.key.get_or_init(|| {
-            let mut ids = Vec::with_capacity(self.events().len() * 16);
-            for stored in self.events() {
-                ids.extend_from_slice(stored.event.id().as_uuid().as_bytes());
-            }
-            Uuid::new_v5(&SPACE, &ids)
+            self.events().iter().fold(SPACE, |key, stored| {
+                let event = &stored.event;
+                let key = Uuid::new_v5(&key, event.id().as_uuid().as_bytes());
+                Uuid::new_v5(&key, event.json_bytes())
+            })
         })
     }
 
@@ -166,6 +166,10 @@ pub enum Verdict {
         /// The receiver's `Retry-After`.
         not_before: Option<Duration>,
     },
+    /// A connection stood, but the request did not get through on it: its time was up, or it was
+    /// cut while it was being sent. Send the same batch again later, and less at once if that goes
+    /// on; no event is ever condemned for it.
+    Stalled,
     /// The request was too large: send less at once. A single event is buried.
     Divide,
     /// An event in it is refused: find it, set it aside, deliver the others.
@@ -253,22 +257,46 @@ mod tests {
     use super::*;
     use crate::event::{Event, EventId};
 
-    fn batch(ids: &[u128]) -> Batch {
-        let events = (1..).zip(ids).map(|(seq, id)| StoredEvent {
+    fn batch_of(events: &[(u128, &'static str)]) -> Batch {
+        let events = (1..).zip(events).map(|(seq, (id, json))| StoredEvent {
             seq,
-            event: Event::json(r#"{"text":"hunter2"}"#)
+            event: Event::json(*json)
                 .unwrap()
                 .with_id(EventId::from_uuid(Uuid::from_u128(*id))),
         });
         Batch::new(events.collect()).unwrap()
     }
 
+    fn batch(ids: &[u128]) -> Batch {
+        let events: Vec<_> = ids
+            .iter()
+            .map(|id| (*id, r#"{"text":"hunter2"}"#))
+            .collect();
+        batch_of(&events)
+    }
+
+    /// Two programs gave their events ids of their own, and the same ones: the receiver took the
+    /// second batch for the first and threw it away, since only the ids were in the key.
     #[test]
-    fn the_idempotency_key_follows_from_the_ids_alone_in_their_order() {
+    fn the_idempotency_key_differs_where_the_contents_differ() {
+        let key = batch_of(&[(1, "1"), (2, "2")]).idempotency_key();
+        assert_eq!(batch_of(&[(1, "1"), (2, "2")]).idempotency_key(), key);
+        for other in [
+            [(1, "1"), (2, "3")],
+            [(1, "2"), (2, "1")],
+            [(1, "1 "), (2, "2")],
+            [(2, "1"), (1, "2")],
+        ] {
+            assert_ne!(batch_of(&other).idempotency_key(), key, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn the_idempotency_key_follows_from_the_events_in_their_order() {
         let key = batch(&[1, 2]).idempotency_key();
         assert_eq!(
             key.to_string(),
-            "60e2b56f-902f-5f76-897b-ae9f610ca93f",
+            "28c5c0b9-50ee-5842-bf40-de39400d32c5",
             "the same in every version of the library"
         );
         let again = batch(&[1, 2]);

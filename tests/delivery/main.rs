@@ -6,6 +6,8 @@
 mod common;
 
 #[cfg(test)]
+mod ages;
+#[cfg(test)]
 mod bounds;
 #[cfg(test)]
 mod credentials;
@@ -23,5 +25,7 @@ mod poison;
 mod restart;
 #[cfg(test)]
 mod retry_after;
+#[cfg(test)]
+mod slow_link;
 #[cfg(test)]
 mod still_clock;

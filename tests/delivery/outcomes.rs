@@ -305,3 +305,22 @@ async fn a_refusal_in_json_counts_whatever_its_type_is_called() {
     let letter = queue.dead_letters().show(1).await.unwrap();
     assert_eq!(letter.answer.errors, ["no"]);
 }
+
+/// The API said 200 and named an error beside it: the batch was settled without a word.
+#[tokio::test]
+async fn errors_beside_a_success_are_never_a_silent_delivery() {
+    let world = World::new().await;
+    let queue = world.open(settings()).await;
+    let refusal = Reply::status(200).errors(["no such channel"]);
+    // The batch, its first half, the first event alone.
+    world.sandbox.script(vec![Fault::Answer(refusal); 3]);
+    queue.append_all(events(1..=3)).await.unwrap();
+    let seen = drained(&queue).await;
+    assert_eq!((seen.ledger.delivered, seen.ledger.dead), (2, 1));
+    assert_eq!(sizes(&world.sandbox), [3, 2, 1, 1, 1]);
+    world.sandbox.check_order(ids([2, 3])).unwrap();
+    let letter = queue.dead_letters().show(1).await.unwrap();
+    assert_eq!(letter.cause, Cause::Refused);
+    assert_eq!(letter.answer.status, Some(200));
+    assert_eq!(letter.answer.errors, ["no such channel"]);
+}

@@ -11,7 +11,15 @@ pub(crate) struct StillClock(Mutex<SystemTime>);
 impl StillClock {
     pub(crate) fn new() -> Self {
         let then = UNIX_EPOCH + Duration::from_secs(1_764_000_000);
-        Self(Mutex::new(then))
+        Self::at(then)
+    }
+
+    pub(crate) fn at(time: SystemTime) -> Self {
+        Self(Mutex::new(time))
+    }
+
+    pub(crate) fn set(&self, time: SystemTime) {
+        *self.0.lock().unwrap() = time;
     }
 
     pub(crate) fn advance(&self, time: Duration) {

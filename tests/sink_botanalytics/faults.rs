@@ -97,8 +97,6 @@ async fn a_damaged_body_does_not_undo_a_delivery() {
         format!("{head}Content-Length: 1000\r\n\r\n{{\"request_id\":\"r"),
         format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\n{{\"req"),
         format!("{head}Transfer-Encoding: chunked\r\n\r\nnonsense"),
-        format!("{head}Content-Length: 3\r\n\r\n\0\0\0"),
-        format!("{head}Content-Length: 0\r\n\r\n"),
         format!("{head}\r\n"),
         "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
     ];
@@ -181,7 +179,7 @@ async fn silence_ends_at_the_time_limit() {
         let batch = batch(&["1"]);
         let delivery = tokio::time::timeout(PROMPT, sink.deliver(&batch));
         let outcome = delivery.await.unwrap();
-        assert_eq!(outcome.verdict, RETRY);
+        assert_eq!(outcome.verdict, Verdict::Stalled);
         let told = detail(&outcome);
         assert!(told.starts_with("no answer in time (127.0.0.1:"), "{told}");
     }

@@ -1,6 +1,8 @@
 //! The shipped sink against real sockets.
 
 #[cfg(test)]
+mod early;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod keys;
@@ -10,3 +12,5 @@ mod requests;
 mod server;
 #[cfg(test)]
 mod set_up;
+#[cfg(test)]
+mod table;

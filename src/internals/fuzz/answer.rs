@@ -73,7 +73,10 @@ fn check(outcome: &Outcome, bytes: &[u8]) {
     let Outcome { verdict, answer } = outcome;
     check_texts(answer);
     let Some(status) = answer.status else {
-        let retried = matches!(verdict, Verdict::Retry { not_before: None });
+        let retried = matches!(
+            verdict,
+            Verdict::Retry { not_before: None } | Verdict::Stalled
+        );
         assert!(retried, "no answer, but {verdict:?}");
         return;
     };
@@ -81,10 +84,17 @@ fn check(outcome: &Outcome, bytes: &[u8]) {
     let was_sent = |line: &String| bytes.windows(line.len()).any(|w| w == line.as_bytes());
     assert!(said.iter().any(was_sent), "nobody said {status}");
     match (Classifier::default().rule(status), verdict) {
+        // Only an event that was refused by name is condemned under a status of success.
+        (Rule::Deliver, Verdict::Poison) => assert!(
+            status == 207 || !answer.errors.is_empty(),
+            "{status} condemns without a word"
+        ),
+        // A 207 has a status for each event.
+        (Rule::Deliver, _) if status == 207 => {}
         // HTML instead of the API's JSON: nobody took the events or looked at them.
         (Rule::Deliver, Verdict::Delivered | Verdict::Retry { .. })
         | (Rule::Poison, Verdict::Poison | Verdict::Pause(PauseReason::Address))
-        | (Rule::Retry, Verdict::Retry { .. })
+        | (Rule::Retry, Verdict::Retry { .. } | Verdict::Stalled)
         | (Rule::Divide, Verdict::Divide) => {}
         (Rule::Pause(reason), Verdict::Pause(paused)) if reason == *paused => {}
         (rule, verdict) => panic!("{status} is {rule:?}, but became {verdict:?}"),

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::super::Answer;
+use super::super::classify::Classifier;
+use super::super::{Answer, Outcome, PauseReason, Verdict};
+use super::meaning::{Body, ERRORS, Reply, says_something};
 
 /// Bytes of a body that are read; the rest is left unread.
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -12,51 +14,65 @@ const TEXT_CHARS_MAX: usize = 500;
 const TEXTS_MAX: usize = 20;
 
 /// What is said of a page for people where the status alone would condemn an event.
-pub(super) const NOT_THE_API: &str =
-    "HTML instead of JSON: something in the way, or a wrong address";
+const NOT_THE_API: &str = "HTML instead of JSON: something in the way, or a wrong address";
 
-/// What the body of an answer turned out to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Body {
-    Json,
-    /// A page for people: whoever sent it, it was not the API.
-    Html,
-    /// Nothing, or something cut short or foreign.
-    Other,
+/// What is said of an answer that was there too early.
+const TOO_EARLY: &str = "answered before the whole request was sent";
+
+/// Reads a reply into an answer, and says what its body is and what it means. `key` is struck out
+/// wherever it appears.
+pub(super) fn read(reply: &Reply<'_>, classifier: &Classifier, key: &str) -> Outcome {
+    let mut answer = Answer::from_status(reply.status);
+    let text = reply.text();
+    let json = serde_json::from_str::<Value>(&text).ok();
+    let kind = reply.kind(json.as_ref());
+    if let Some(Value::Object(fields)) = &json {
+        let list = |name| fields.get(name).map(|value| texts(value, key));
+        answer.request_id = list("request_id").and_then(|ids| ids.into_iter().next());
+        let said = ERRORS
+            .into_iter()
+            .filter(|name| fields.get(*name).is_some_and(|value| says_something(value)));
+        answer.errors = said.filter_map(list).flatten().take(TEXTS_MAX).collect();
+        answer.warnings = list("warnings").unwrap_or_default();
+    }
+    let verdict = reply.verdict(&kind, classifier);
+    answer.detail = detail(reply, &kind, verdict, &text, key);
+    Outcome::new(verdict, answer)
 }
 
-/// Reads a body into an answer. `key` is struck out wherever it appears.
-pub(super) fn read(status: u16, content_type: &str, body: &[u8], key: &str) -> (Body, Answer) {
-    let mut answer = Answer::from_status(status);
-    let text = String::from_utf8_lossy(body);
-    let text = text.trim_start_matches('\u{feff}').trim();
-    if let Ok(Value::Object(fields)) = serde_json::from_str::<Value>(text) {
-        answer.request_id = fields
-            .get("request_id")
-            .and_then(|id| texts(id, key).into_iter().next());
-        answer.errors = fields
-            .get("errors")
-            .map(|list| texts(list, key))
-            .unwrap_or_default();
-        answer.warnings = fields
-            .get("warnings")
-            .map(|list| texts(list, key))
-            .unwrap_or_default();
-        return (Body::Json, answer);
-    }
-    if text.starts_with('<') || is_html(content_type) {
-        answer.detail = Some("HTML instead of JSON, a captive portal or a proxy?".to_owned());
-        return (Body::Html, answer);
-    }
-    if !text.is_empty() {
-        answer.detail = Some(format!("not JSON: {}", clean(text, key)));
-    }
-    (Body::Other, answer)
+/// What there is to say about an answer that does not speak for itself.
+fn detail(
+    reply: &Reply<'_>,
+    kind: &Body,
+    verdict: Verdict,
+    text: &str,
+    key: &str,
+) -> Option<String> {
+    let is_success = (200..=299).contains(&reply.status) && verdict != Verdict::Delivered;
+    let said = match kind {
+        Body::Html if verdict == Verdict::Pause(PauseReason::Address) => NOT_THE_API.to_owned(),
+        Body::Html => "HTML instead of JSON, a captive portal or a proxy?".to_owned(),
+        Body::Other | Body::Part | Body::Nothing if is_success && text.is_empty() => {
+            "an empty answer, which is not the API's; everything is kept".to_owned()
+        }
+        Body::Other | Body::Part if is_success => {
+            format!(
+                "not the API's answer, everything is kept: {}",
+                clean(text, key)
+            )
+        }
+        Body::Items(items) => format!("not all was taken; statuses: {}", some(items)),
+        _ if is_success && !reply.is_after => TOO_EARLY.to_owned(),
+        Body::Other | Body::Part if !text.is_empty() => format!("not JSON: {}", clean(text, key)),
+        _ => return None,
+    };
+    Some(said)
 }
 
-fn is_html(content_type: &str) -> bool {
-    let mime = content_type.split(';').next().unwrap_or_default().trim();
-    mime.eq_ignore_ascii_case("text/html") || mime.eq_ignore_ascii_case("application/xhtml+xml")
+/// The first of these statuses, of which there may be hundreds.
+fn some(statuses: &[u16]) -> String {
+    let shown = statuses.iter().take(10).map(u16::to_string);
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// A list of texts as documented; one text alone and other shapes are taken as they are.
@@ -104,11 +120,25 @@ mod tests {
 
     const JSON: &str = "application/json";
 
+    fn read(status: u16, content_type: &str, body: &[u8], key: &str) -> (Body, Answer) {
+        let reply = Reply {
+            status,
+            content_type,
+            body,
+            is_complete: true,
+            is_after: true,
+            not_before: None,
+        };
+        let outcome = super::read(&reply, &Classifier::default(), key);
+        let json = serde_json::from_str::<Value>(&reply.text()).ok();
+        (reply.kind(json.as_ref()), outcome.answer)
+    }
+
     #[test]
     fn the_documented_answer_is_read() {
         let body = br#"{"request_id":"r-1","warnings":["late","odd"],"errors":["bad"]}"#;
         let (kind, answer) = read(201, JSON, body, "k");
-        assert_eq!(kind, Body::Json);
+        assert_eq!(kind, Body::Errors);
         assert_eq!(answer.status, Some(201));
         assert_eq!(answer.request_id.as_deref(), Some("r-1"));
         assert_eq!(answer.warnings, ["late", "odd"]);
@@ -128,7 +158,8 @@ mod tests {
         ];
         for (body, expected) in cases {
             let (kind, answer) = read(400, JSON, body.as_bytes(), "k");
-            assert_eq!(kind, Body::Json, "{body}");
+            let has_errors = !expected.is_empty();
+            assert_eq!(kind == Body::Errors, has_errors, "{body}");
             assert_eq!(answer.errors, expected, "{body}");
         }
         let (_, answer) = read(200, JSON, br#"{"request_id":7}"#, "k");
@@ -148,9 +179,9 @@ mod tests {
             (
                 "text/html",
                 br#"{"request_id":"r-1"}"#.as_slice(),
-                Body::Json,
+                Body::Api,
             ),
-            (JSON, b"".as_slice(), Body::Other),
+            (JSON, b"".as_slice(), Body::Nothing),
             (JSON, br#"{"request_i"#.as_slice(), Body::Other),
             (JSON, b"\xff\xfe\x00".as_slice(), Body::Other),
             (JSON, b"[]".as_slice(), Body::Other),

@@ -6,18 +6,21 @@ use std::time::{Duration, SystemTime};
 use std::{fmt, io};
 
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName,
+    HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
 };
 use reqwest::{Client, ClientBuilder, Response};
 
 pub(super) use reqwest::Url;
 
-use super::super::classify::{Classifier, Rule, retry_after};
+use super::super::classify::{Classifier, retry_after};
 use super::super::key::Key;
 use super::super::{Answer, Batch, Outcome, PauseReason, Verdict};
 use super::address::Address;
-use super::answer::{self, BODY_BYTES_MAX, Body};
+use super::answer::{self, BODY_BYTES_MAX};
+use super::meaning::Reply;
 use super::proxy::Route;
+use super::sent::Sent;
 use super::{Limits, request};
 use crate::error::Error;
 
@@ -29,6 +32,9 @@ const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-botanalytics-clien
 /// How long the body of an answer is waited for once its status is known. The status has decided
 /// by then, so the body is worth little patience. The limits of the request hold beside this.
 const BODY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Headers that an answer may have. The client's own bound is 100, which some proxies pass.
+const HEADERS_MAX: usize = 1_000;
 
 pub(super) fn unusable(reason: impl Into<String>) -> Error {
     Error::Sink {
@@ -91,59 +97,54 @@ impl Http {
         bearer.set_sensitive(true);
         let body = batch.take_body();
         let body = body.unwrap_or_else(|| request::body(batch).into());
-        let response = self
+        let (sent, body) = Sent::of(body);
+        let request = self
             .client
             .post(self.address.url.clone())
             .header(AUTHORIZATION, bearer)
+            .header(CONNECTION, "close")
             .header(CONTENT_TYPE, "application/json")
             .header(IDEMPOTENCY_KEY, batch.idempotency_key().to_string())
-            .body(body)
-            .send()
-            .await;
-        match response {
-            Ok(response) => self.read(response, key, classifier, now).await,
-            Err(error) => no_answer(error, key),
+            .body(body);
+        match sent.answered(request.send()).await {
+            (Ok(response), is_after) => read(response, is_after, key, classifier, now).await,
+            (Err(error), _) => no_answer(error, key, &sent),
         }
     }
+}
 
-    async fn read(
-        &self,
-        mut response: Response,
-        key: &Key,
-        classifier: &Classifier,
-        now: impl Fn() -> SystemTime,
-    ) -> Outcome {
-        let status = response.status().as_u16();
-        let text = |name: &HeaderName| -> Option<String> {
-            let value = response.headers().get(name)?;
-            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
-        };
-        let not_before = text(&RETRY_AFTER).and_then(|value| retry_after(&value, now()));
-        let content_type = text(&CONTENT_TYPE).unwrap_or_default();
-        let location = text(&LOCATION);
-        let body = first_bytes(&mut response).await;
+async fn read(
+    mut response: Response,
+    is_after: bool,
+    key: &Key,
+    classifier: &Classifier,
+    now: impl Fn() -> SystemTime,
+) -> Outcome {
+    let status = response.status().as_u16();
+    let headers = response.headers();
+    let has_end = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
+    let text = |name: &HeaderName| -> Option<String> {
+        let value = headers.get(name)?;
+        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let not_before = text(&RETRY_AFTER).and_then(|value| retry_after(&value, now()));
+    let content_type = text(&CONTENT_TYPE).unwrap_or_default();
+    let location = text(&LOCATION);
+    let (body, has_ended) = first_bytes(&mut response).await;
 
-        let (kind, mut answer) = answer::read(status, &content_type, &body, key.expose());
-        if let (300..=399, Some(location)) = (status, location) {
-            answer.detail = Some(not_followed(&location, key));
-        }
-        let verdict = match classifier.rule(status) {
-            // Whoever answers a POST of JSON with a page for people is not the API, so nobody
-            // has taken the events.
-            Rule::Deliver if kind == Body::Html => Verdict::Retry { not_before },
-            Rule::Deliver => Verdict::Delivered,
-            Rule::Retry => Verdict::Retry { not_before },
-            Rule::Divide => Verdict::Divide,
-            // Nor has the API looked at them, so the page condemns none of them.
-            Rule::Poison if kind == Body::Html => {
-                answer.detail = Some(answer::NOT_THE_API.to_owned());
-                Verdict::Pause(PauseReason::Address)
-            }
-            Rule::Poison => Verdict::Poison,
-            Rule::Pause(reason) => Verdict::Pause(reason),
-        };
-        Outcome::new(verdict, answer)
+    let reply = Reply {
+        status,
+        content_type: &content_type,
+        body: &body,
+        is_complete: has_ended && (has_end || status == 204),
+        is_after,
+        not_before,
+    };
+    let mut outcome = answer::read(&reply, classifier, key.expose());
+    if let (300..=399, Some(location)) = (status, location) {
+        outcome.answer.detail = Some(not_followed(&location, key));
     }
+    outcome
 }
 
 impl fmt::Debug for Http {
@@ -174,6 +175,12 @@ fn client(
         .referer(false)
         // Repeating is the flusher's decision alone.
         .retry(reqwest::retry::never())
+        // A connection for each request, so that no answer can be taken for that of another
+        // request (invariant I15).
+        .pool_max_idle_per_host(0)
+        .http1_max_headers(HEADERS_MAX)
+        // A line that is no header takes nothing from what the others say.
+        .http1_ignore_invalid_headers_in_responses(true)
         .https_only(address.url.scheme() == "https")
         // The route has been decided; nothing is read from the environment here.
         .no_proxy();
@@ -217,10 +224,10 @@ fn headers(client_id: Option<&(String, String)>) -> Result<HeaderMap, Error> {
     Ok(headers)
 }
 
-/// The first part of the body, as much of it as comes in time. A body that is cut short, late or
-/// endless is no fault of the delivery: the status has said what became of the events.
-async fn first_bytes(response: &mut Response) -> Vec<u8> {
+/// The first part of the body, as much of it as comes in time, and whether that is all of it.
+async fn first_bytes(response: &mut Response) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
+    let mut has_ended = false;
     let reading = async {
         while body.len() < BODY_BYTES_MAX {
             match response.chunk().await {
@@ -228,13 +235,17 @@ async fn first_bytes(response: &mut Response) -> Vec<u8> {
                     let room = BODY_BYTES_MAX - body.len();
                     body.extend(chunk.iter().take(room));
                 }
-                Ok(None) | Err(_) => break,
+                Ok(None) => {
+                    has_ended = true;
+                    break;
+                }
+                Err(_) => break,
             }
         }
     };
     // Running out of patience leaves what has come so far.
     let _ = tokio::time::timeout(BODY_PATIENCE, reading).await;
-    body
+    (body, has_ended)
 }
 
 /// Where a redirect points, without what may be secret in it.
@@ -252,12 +263,16 @@ fn not_followed(location: &str, key: &Key) -> String {
 
 /// No answer came. Whatever the reason, the events are not at fault, and they may even have
 /// arrived: the same batch is sent again.
-fn no_answer(error: reqwest::Error, key: &Key) -> Outcome {
+fn no_answer(error: reqwest::Error, key: &Key, sent: &Sent) -> Outcome {
+    // On a connection that stood: its time was up, or it was cut before all of it was out.
+    let is_stalled = sent.has_begun() && (error.is_timeout() || !sent.is_whole());
     let detail = fault(error, key.expose());
     // A proxy that wants a login refuses the tunnel before there is any answer of the API, so
     // its 407 arrives as this text (hyper-util 0.1.21 src/client/legacy/connect/proxy/tunnel.rs).
     let verdict = if detail.contains("proxy authorization required") {
         Verdict::Pause(PauseReason::Address)
+    } else if is_stalled {
+        Verdict::Stalled
     } else {
         Verdict::Retry { not_before: None }
     };

@@ -1,0 +1,252 @@
+//! What an answer means: one pure function over its status, its type and its body.
+//!
+//! The [`Classifier`] says what the status means. Where that is success, the body has a word in it,
+//! since what stands between here and the API likes to say 200 too. Each row is tried in
+//! `tests/sink_botanalytics/table.rs`.
+//!
+//! | status | type and body | outcome |
+//! | --- | --- | --- |
+//! | 2xx | a JSON object without `errors`, under any type | delivered |
+//! | 2xx | the same with `warnings` | delivered; the warnings are logged and kept as the last answer |
+//! | 2xx | a JSON object with `errors` or `error` that say something | refused: the batch is split, an event alone becomes a dead letter with these words |
+//! | 207 | JSON in which a `status` or `code` is 300 or more | as the classifier has that status; of several the one that blames the events least |
+//! | 201, 202, 204, 205 | nothing | delivered |
+//! | 200 and other 2xx | nothing | again later |
+//! | 2xx | a page of HTML, or nothing under its type | again later |
+//! | 2xx | text, JSON that is no object, JSON that ends too early, bytes | again later |
+//! | 2xx but 207 | JSON of which the connection brought only a part, without `errors` in it | delivered: the status had come |
+//! | 207 | the same, or nothing, or what is no JSON | again later: how each event fared is not known |
+//! | 4xx that refuses events | a page of HTML, or nothing under its type | pause for the address |
+//! | any other | any | as the classifier says |
+//!
+//! A status from 200 to 299 whose rule is [`Rule::DeliverUnread`] is a delivery whatever the body
+//! says, and so is another status whose rule was changed to [`Rule::Deliver`], unless a page of
+//! HTML comes with it.
+//!
+//! An answer that was read before all of the request had been written ([`sent`](super::sent))
+//! never delivers: again later. It may refuse, since for that it need not have seen everything. A
+//! 408 then says that the way is too slow for the batch ([`Verdict::Stalled`]).
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::super::classify::{Classifier, Rule};
+use super::super::{PauseReason, Verdict};
+
+/// What came back, as far as it was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reply<'a> {
+    pub(super) status: u16,
+    pub(super) content_type: &'a str,
+    pub(super) body: &'a [u8],
+    /// The body came to the end that its headers had announced.
+    pub(super) is_complete: bool,
+    /// All of the request had been written before.
+    pub(super) is_after: bool,
+    pub(super) not_before: Option<Duration>,
+}
+
+/// What the body of an answer turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// A JSON object that refuses nothing.
+    Api,
+    /// A JSON object with errors.
+    Errors,
+    /// Each of several events has a status of its own, and these are none of success.
+    Items(Vec<u16>),
+    /// A page for people: whatever sent it, it was not the API.
+    Html,
+    /// Nothing at all.
+    Nothing,
+    /// The beginning of a JSON object, or nothing of it; more was to come.
+    Part,
+    /// Something foreign.
+    Other,
+}
+
+/// Below this nothing is looked for: no receiver nests so deep.
+const DEPTH_MAX: usize = 8;
+
+impl Reply<'_> {
+    /// The body as text, without what may stand around it.
+    pub(super) fn text(&self) -> Cow<'_, str> {
+        match String::from_utf8_lossy(self.body) {
+            Cow::Borrowed(text) => bare(text).into(),
+            Cow::Owned(text) => bare(&text).to_owned().into(),
+        }
+    }
+
+    /// What the body is; `json` is what was read of it as JSON.
+    pub(super) fn kind(&self, json: Option<&Value>) -> Body {
+        let text = self.text();
+        if let Some(json) = json.filter(|json| json.is_object() || self.is_multi()) {
+            let mut items = Vec::new();
+            if self.is_multi() {
+                collect(json, DEPTH_MAX, &mut items);
+                items.sort_unstable();
+                items.dedup();
+            }
+            return match json {
+                _ if !items.is_empty() => Body::Items(items),
+                Value::Object(fields) if has_errors(fields) => Body::Errors,
+                Value::Object(_) | Value::Array(_) => Body::Api,
+                _ => Body::Other,
+            };
+        }
+        if text.starts_with('<') || is_type(self.content_type, &HTML) {
+            return Body::Html;
+        }
+        let may_be_json = text.starts_with('{') || is_type(self.content_type, &JSON);
+        match text.chars().next() {
+            None if self.is_complete => Body::Nothing,
+            None | Some('{') if !self.is_complete && may_be_json => Body::Part,
+            None => Body::Nothing,
+            Some(_) => Body::Other,
+        }
+    }
+
+    fn is_multi(&self) -> bool {
+        self.status == 207
+    }
+
+    /// The table.
+    pub(super) fn verdict(&self, kind: &Body, classifier: &Classifier) -> Verdict {
+        let later = Verdict::Retry {
+            not_before: self.not_before,
+        };
+        let verdict = match classifier.rule(self.status) {
+            Rule::Deliver => self.success(kind, classifier, later),
+            Rule::Retry if self.status == 408 && !self.is_after => Verdict::Stalled,
+            // Nor has the API looked at the events, so a page condemns none of them.
+            Rule::Poison if *kind == Body::Html => Verdict::Pause(PauseReason::Address),
+            rule => plain(rule, later),
+        };
+        match verdict {
+            // It speaks of a request that its sender cannot have seen.
+            Verdict::Delivered if !self.is_after => later,
+            verdict => verdict,
+        }
+    }
+
+    /// What is left of a success once the body has had its word.
+    fn success(&self, kind: &Body, classifier: &Classifier, later: Verdict) -> Verdict {
+        let is_delivered = match kind {
+            Body::Html => false,
+            // A person made it a success, errors and all.
+            _ if !(200..=299).contains(&self.status) => true,
+            Body::Api => true,
+            Body::Errors => return Verdict::Poison,
+            Body::Items(items) => return least(items, classifier, later),
+            Body::Nothing => matches!(self.status, 201 | 202 | 204 | 205),
+            Body::Part => !self.is_multi() && !self.text().contains("\"error"),
+            Body::Other => false,
+        };
+        if is_delivered {
+            Verdict::Delivered
+        } else {
+            later
+        }
+    }
+}
+
+/// Of what several events met, the one that blames the events least.
+fn least(items: &[u16], classifier: &Classifier, later: Verdict) -> Verdict {
+    let verdicts = items
+        .iter()
+        .map(|status| plain(classifier.rule(*status), later));
+    let rank = |verdict: &Verdict| match verdict {
+        Verdict::Pause(_) => 0,
+        Verdict::Retry { .. } | Verdict::Stalled => 1,
+        Verdict::Divide => 2,
+        Verdict::Poison => 3,
+        Verdict::Delivered => 4,
+    };
+    verdicts.min_by_key(rank).unwrap_or(later)
+}
+
+fn plain(rule: Rule, later: Verdict) -> Verdict {
+    match rule {
+        Rule::Deliver | Rule::DeliverUnread => Verdict::Delivered,
+        Rule::Retry => later,
+        Rule::Divide => Verdict::Divide,
+        Rule::Poison => Verdict::Poison,
+        Rule::Pause(reason) => Verdict::Pause(reason),
+    }
+}
+
+fn bare(text: &str) -> &str {
+    text.trim_start_matches('\u{feff}').trim()
+}
+
+/// Whether an object says that something was refused.
+fn has_errors(fields: &serde_json::Map<String, Value>) -> bool {
+    ERRORS
+        .iter()
+        .any(|name| fields.get(*name).is_some_and(says_something))
+}
+
+/// The names under which a receiver says what it refused. The API uses the first.
+pub(super) const ERRORS: [&str; 2] = ["errors", "error"];
+
+/// Whether there is more in a value than that nothing is wrong.
+pub(super) fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) => true,
+        Value::Number(number) => number.as_i64() != Some(0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+    }
+}
+
+/// The statuses in an answer to several events that are none of success; an item that names errors
+/// without a status counts as refused.
+fn collect(value: &Value, depth: usize, items: &mut Vec<u16>) {
+    if depth == 0 {
+        return;
+    }
+    match value {
+        Value::Array(list) => list
+            .iter()
+            .for_each(|value| collect(value, depth - 1, items)),
+        Value::Object(fields) => {
+            let own = ["status", "code"]
+                .into_iter()
+                .filter_map(|name| status(fields.get(name)?));
+            let own = own.filter(|status| *status >= 300).max();
+            // 422, since what has no status was refused for what is in it.
+            items.extend(own.or_else(|| has_errors(fields).then_some(422)));
+            fields
+                .values()
+                .for_each(|value| collect(value, depth - 1, items));
+        }
+        _ => {}
+    }
+}
+
+/// A status as number, or at the head of a text such as `HTTP/1.1 404 Not Found` or `404`.
+fn status(value: &Value) -> Option<u16> {
+    let number = match value {
+        Value::Number(number) => number.as_u64()?,
+        Value::String(text) => {
+            let mut words = text.split_whitespace();
+            words.find_map(|word| word.parse::<u64>().ok())?
+        }
+        _ => return None,
+    };
+    u16::try_from(number)
+        .ok()
+        .filter(|status| (100..=999).contains(status))
+}
+
+const HTML: [&str; 2] = ["text/html", "application/xhtml+xml"];
+const JSON: [&str; 1] = ["application/json"];
+
+fn is_type(content_type: &str, types: &[&str]) -> bool {
+    let mime = content_type.split(';').next().unwrap_or_default().trim();
+    types.iter().any(|name| mime.eq_ignore_ascii_case(name))
+}

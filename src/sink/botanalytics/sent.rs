@@ -1,0 +1,253 @@
+//! How far a request has gone out, so that its answer can be held against that (invariant I15).
+//!
+//! The body is handed over in pieces, and each piece says when the connection has let go of it: it
+//! has then been written. An answer that is read before the last piece has gone speaks of a request
+//! that its sender cannot have seen. When it is read is noted at that moment, on the thread of the
+//! connection, and not when the task that waits for it comes to look.
+//!
+//! The system buffers what is written, megabytes of it on a fast link, so that even a large request
+//! could be gone before an answer to its beginning is back. Of a body of more than
+//! [`HELD_FROM_BYTES`] the last piece therefore waits until everything else has been written, and a
+//! moment longer.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Bodies of more than this keep their last piece back.
+const HELD_FROM_BYTES: usize = 128 * 1024;
+
+/// For so long, once everything before it has been written: more than a server in the same house
+/// takes to answer, and little beside the time that so many bytes take on any other way.
+const HELD_FOR: Duration = Duration::from_millis(5);
+
+/// What is known of one request on its way. Dropping it breaks off a request that is still being
+/// sent.
+pub(super) struct Sent(Arc<Way>);
+
+impl Sent {
+    /// This body, ready to be sent once, and the knowledge of how far it has come.
+    pub(super) fn of(body: Bytes) -> (Self, reqwest::Body) {
+        let way = Arc::new(Way::default());
+        let pieces = Pieces {
+            is_held: body.len() > HELD_FROM_BYTES,
+            rest: body,
+            way: Arc::clone(&way),
+            held: None,
+        };
+        (Self(way), reqwest::Body::wrap(pieces))
+    }
+
+    /// Whether anything of it was asked for: a connection stands then.
+    pub(super) fn has_begun(&self) -> bool {
+        self.0.state().has_begun
+    }
+
+    /// Whether all of it has been written.
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.state().is_whole()
+    }
+
+    /// Waits for the answer; says beside it whether all of the request had been written when the
+    /// answer was read.
+    ///
+    /// # Cancel safety
+    /// As that of `answer`.
+    pub(super) async fn answered<T>(&self, answer: impl Future<Output = T>) -> (T, bool) {
+        let bell = Arc::new(Bell {
+            way: Arc::clone(&self.0),
+            rung: Mutex::default(),
+        });
+        let waker = Waker::from(Arc::clone(&bell));
+        let mut answer = pin!(answer);
+        poll_fn(|cx| {
+            let before = bell.listen(cx.waker());
+            let answer = ready!(answer.as_mut().poll(&mut Context::from_waker(&waker)));
+            let was_whole = before.or_else(|| bell.listen(cx.waker()));
+            Poll::Ready((answer, was_whole.unwrap_or_else(|| self.is_whole())))
+        })
+        .await
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        let waker = {
+            let mut state = self.0.state();
+            state.is_left = true;
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// What the request, its pieces and its caller share.
+#[derive(Default)]
+struct Way {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    has_begun: bool,
+    /// The last piece was handed over.
+    has_ended: bool,
+    /// Pieces that were handed over and are not written.
+    under_way: usize,
+    /// The caller has gone.
+    is_left: bool,
+    /// The connection, where it waits to be given the next piece.
+    waker: Option<Waker>,
+}
+
+impl State {
+    fn is_whole(&self) -> bool {
+        self.has_ended && self.under_way == 0
+    }
+}
+
+impl Way {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes the task that waits for the answer, and notes how far the request was when it was woken
+/// first.
+struct Bell {
+    way: Arc<Way>,
+    rung: Mutex<(Option<Waker>, Option<bool>)>,
+}
+
+impl Bell {
+    /// What was noted since the last call; `waker` is woken from now on.
+    fn listen(&self, waker: &Waker) -> Option<bool> {
+        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        rung.0 = Some(waker.clone());
+        rung.1.take()
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        let is_whole = self.way.state().is_whole();
+        let waker = {
+            let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+            rung.1.get_or_insert(is_whole);
+            rung.0.clone()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// The body as the HTTP client takes it.
+struct Pieces {
+    rest: Bytes,
+    is_held: bool,
+    way: Arc<Way>,
+    held: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pieces {
+    /// Waits until the last piece may go.
+    fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_held {
+            return Poll::Ready(());
+        }
+        let under_way = {
+            let mut state = self.way.state();
+            state.waker = Some(cx.waker().clone());
+            state.under_way
+        };
+        if under_way > 0 {
+            return Poll::Pending;
+        }
+        let held = self.held.get_or_insert_with(|| Box::pin(sleep(HELD_FOR)));
+        held.as_mut().poll(cx)
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.way.state().is_left {
+            // The connection ends with it.
+            let error = io::Error::other("nobody waits for the answer any more");
+            return Poll::Ready(Some(Err(error)));
+        }
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let is_last = self.rest.len() <= PIECE_BYTES;
+        if is_last {
+            ready!(self.poll_last(cx));
+        }
+        let size = PIECE_BYTES.min(self.rest.len());
+        let bytes = self.rest.split_to(size);
+        let piece = Piece::new(bytes, Arc::clone(&self.way), is_last);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(piece)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
+/// A piece that is being written, until it is dropped.
+struct Piece {
+    bytes: Bytes,
+    way: Arc<Way>,
+}
+
+impl Piece {
+    fn new(bytes: Bytes, way: Arc<Way>, is_last: bool) -> Self {
+        {
+            let mut state = way.state();
+            state.has_begun = true;
+            state.has_ended = is_last;
+            state.under_way += 1;
+        }
+        Self { bytes, way }
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let waker = {
+            let mut state = self.way.state();
+            state.under_way = state.under_way.saturating_sub(1);
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
