@@ -97,7 +97,7 @@ impl Http {
         bearer.set_sensitive(true);
         let body = batch.take_body();
         let body = body.unwrap_or_else(|| request::body(batch).into());
-        let (sent, body) = Sent::of(body);
+        let (sent, pieces) = Sent::of(body);
         let request = self
             .client
             .post(self.address.url.clone())
@@ -105,7 +105,7 @@ impl Http {
             .header(CONNECTION, "close")
             .header(CONTENT_TYPE, "application/json")
             .header(IDEMPOTENCY_KEY, batch.idempotency_key().to_string())
-            .body(body);
+            .body(reqwest::Body::wrap(pieces));
         match sent.answered(request.send()).await {
             (Ok(response), is_after) => read(response, is_after, key, classifier, now).await,
             (Err(error), _) => no_answer(error, key, &sent),

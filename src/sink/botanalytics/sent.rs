@@ -36,7 +36,7 @@ pub(super) struct Sent(Arc<Way>);
 
 impl Sent {
     /// This body, ready to be sent once, and the knowledge of how far it has come.
-    pub(super) fn of(body: Bytes) -> (Self, reqwest::Body) {
+    pub(super) fn of(body: Bytes) -> (Self, Pieces) {
         let way = Arc::new(Way::default());
         let pieces = Pieces {
             is_held: body.len() > HELD_FROM_BYTES,
@@ -44,7 +44,7 @@ impl Sent {
             way: Arc::clone(&way),
             held: None,
         };
-        (Self(way), reqwest::Body::wrap(pieces))
+        (Self(way), pieces)
     }
 
     /// Whether anything of it was asked for: a connection stands then.
@@ -154,7 +154,7 @@ impl Wake for Bell {
 }
 
 /// The body as the HTTP client takes it.
-struct Pieces {
+pub(super) struct Pieces {
     rest: Bytes,
     is_held: bool,
     way: Arc<Way>,
