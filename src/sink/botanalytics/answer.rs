@@ -31,7 +31,7 @@ pub(super) fn read(reply: &Reply<'_>, classifier: &Classifier, key: &str) -> Out
         answer.request_id = list("request_id").and_then(|ids| ids.into_iter().next());
         let said = ERRORS
             .into_iter()
-            .filter(|name| fields.get(*name).is_some_and(|value| says_something(value)));
+            .filter(|name| fields.get(*name).is_some_and(says_something));
         answer.errors = said.filter_map(list).flatten().take(TEXTS_MAX).collect();
         answer.warnings = list("warnings").unwrap_or_default();
     }
