@@ -1,9 +1,10 @@
 //! How a sandbox is set up.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::mpsc;
 
 use super::Sandbox;
@@ -11,29 +12,35 @@ use super::connection::Service;
 use super::contract::{BASE_PATH, Contract};
 use super::keys::forge;
 use super::listener::{Listener, open};
-use super::shared::{Rules, Shared};
+use super::record::Accepted;
+use super::shared::{Rules, Shared, Store};
 use crate::clock::{Clock, SystemClock};
 
 /// Sets up a [`Sandbox`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
+    bind: IpAddr,
     port: u16,
-    key: Option<secrecy::SecretString>,
+    key: Option<SecretString>,
+    any_key: bool,
     rules: Rules,
 }
 
 impl Default for Builder {
     fn default() -> Self {
         Self {
+            bind: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             key: None,
+            any_key: false,
             rules: Rules {
                 channel: "universal".to_owned(),
                 id_pointer: "/id".to_owned(),
                 max_body_bytes: 8 * 1024 * 1024,
                 max_events: usize::MAX,
                 keep_bodies: true,
+                store: None,
                 clock: Arc::new(SystemClock),
             },
         }
@@ -49,7 +56,14 @@ impl Builder {
         self
     }
 
-    /// The port on 127.0.0.1; 0, the default, is any free one.
+    /// The address to listen on, 127.0.0.1 by default. What is sent there, keys and all, is plain
+    /// HTTP: on any other address than a loopback one, others can read it, and send to it.
+    pub fn bind(mut self, address: impl Into<IpAddr>) -> Self {
+        self.bind = address.into();
+        self
+    }
+
+    /// The port; 0, the default, is any free one.
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
@@ -59,6 +73,46 @@ impl Builder {
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into().into());
         self
+    }
+
+    /// Accepts every key of the channel beside its own: three parts with dots between them, the
+    /// middle one with the claims, and none that was revoked or has expired. So a program under test
+    /// can carry a key of its own.
+    pub fn any_key(mut self) -> Self {
+        self.any_key = true;
+        self
+    }
+
+    /// Puts the events of each batch somewhere before they count as accepted, such as into a file.
+    /// Each event has its bytes only if bodies are kept. If that fails, nothing of the batch is
+    /// accepted, and it is answered with 500. Batches come one at a time, in the order of their
+    /// acceptance; the sandbox waits meanwhile, so be quick.
+    ///
+    /// A panic in it ends the sandbox; [`Sandbox::stop`] passes it on.
+    pub fn store(
+        mut self,
+        store: impl Fn(&[Accepted]) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.rules.store = Some(Store(Arc::new(store)));
+        self
+    }
+
+    /// The base URL and the first key of a sandbox with these settings, without starting it. `None`
+    /// if the port is any free one.
+    #[must_use]
+    pub fn preview(&self) -> Option<(String, String)> {
+        let address = SocketAddr::new(self.bind, self.port);
+        (self.port != 0).then(|| {
+            let key = self.first_key(address);
+            (base_url(address), key.expose_secret().to_owned())
+        })
+    }
+
+    fn first_key(&self, address: SocketAddr) -> SecretString {
+        self.key.clone().unwrap_or_else(|| {
+            let mark = format!("sandbox {} key 0", address.port());
+            forge(&self.rules.channel, None, &mark).into()
+        })
     }
 
     /// Where the id of an event stands in its message, as a JSON pointer (RFC 6901); `/id` by
@@ -104,13 +158,11 @@ impl Builder {
     /// If the tokio runtime was built without its I/O or time drivers.
     pub async fn start(self) -> io::Result<Sandbox> {
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
-        let listener = open(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))?;
+        let listener = open(SocketAddr::new(self.bind, self.port))?;
         let address = listener.local_addr()?;
 
-        let key = self.key.unwrap_or_else(|| {
-            let mark = format!("sandbox {} key 0", address.port());
-            forge(&self.rules.channel, None, &mark).into()
-        });
+        let key = self.first_key(address);
+        let any_key = self.any_key.then(|| self.rules.channel.clone());
         let shared = Arc::new(Shared::new(self.rules));
         let (outages, outages_asked) = mpsc::channel(1);
         let (commands, commands_given) = mpsc::channel(1);
@@ -121,7 +173,7 @@ impl Builder {
         };
         let listener = Listener::new(listener, address, service, commands_given, outages_asked);
         let sandbox = Sandbox {
-            base_url: format!("http://{address}{BASE_PATH}"),
+            base_url: base_url(address),
             address,
             key,
             keys_issued: 0.into(),
@@ -130,6 +182,19 @@ impl Builder {
             task: runtime.spawn(listener.run()),
         };
         sandbox.accept_key(sandbox.key());
+        if let Some(channel) = any_key {
+            sandbox.shared.state().keys.accept_all_of(channel);
+        }
         Ok(sandbox)
     }
+}
+
+/// Where a sandbox that listens there is reached from this machine.
+fn base_url(mut address: SocketAddr) -> String {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    format!("http://{address}{BASE_PATH}")
 }

@@ -196,6 +196,7 @@ impl Line {
         let request = Taken { head, body, number };
         let response = self.misbehave(turn.fault, request).await;
         shared.answer(number, response.status().as_u16());
+        drop(turn.ending);
         self.progress(|progress| progress.between = true);
         Ok(response)
     }
@@ -260,10 +261,13 @@ impl Line {
                 let contract = &self.service.contract;
                 contract.answer(request.number, request.head, body).await
             }
-            None => respond(Reply::status(413).errors([format!(
-                "Request has more than {} bytes.",
-                self.service.shared.rules.max_body_bytes
-            )])),
+            None => {
+                let shared = &self.service.shared;
+                let max = shared.rules.max_body_bytes;
+                let text = format!("Request has more than {max} bytes.");
+                shared.refuse(request.number, text.clone());
+                respond(Reply::status(413).errors([text]))
+            }
         }
     }
 

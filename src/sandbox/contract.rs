@@ -1,4 +1,5 @@
-//! What the API promises, as far as it is documented. The only file that knows axum.
+//! What the API promises, as far as it is documented, and what its official clients send to it. The
+//! only file that knows axum.
 
 use std::sync::Arc;
 
@@ -16,13 +17,16 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::CHANNELS;
 use super::record::Accepted;
 use super::reply::Reply;
 use super::shared::{RejectRule, Shared};
-use super::validate::validate;
+use super::validate::{UNIVERSAL, validate};
 
 /// The path under which the API lives; the base URL ends with it.
 pub(super) const BASE_PATH: &str = "/v2";
+
+const NOT_A_LIST: &str = "messages must be a list of objects with a message each";
 
 /// What an answer is made of.
 pub(super) type AnswerBody = Body;
@@ -39,8 +43,15 @@ pub(super) struct Contract {
 
 impl Contract {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let routes = Router::new()
-            .route(&format!("{BASE_PATH}/messages"), post(messages))
+        let mut routes = Router::new();
+        // The Python client drops the version from a base URL without a final `/`, and both take a
+        // base URL with one.
+        for base in [BASE_PATH, ""] {
+            for end in ["", "/"] {
+                routes = routes.route(&format!("{base}/messages{end}"), post(messages));
+            }
+        }
+        let routes = routes
             .method_not_allowed_fallback(wrong_method)
             .fallback(wrong_path)
             // The connection has read the body already, within the limit of the rules.
@@ -136,11 +147,19 @@ fn build(reply: &Reply) -> Result<Response<String>, String> {
     Ok(response)
 }
 
-async fn wrong_path() -> Reply {
+async fn wrong_path(
+    State(shared): State<Arc<Shared>>,
+    Extension(Number(number)): Extension<Number>,
+) -> Reply {
+    shared.refuse(number, format!("the only path is {BASE_PATH}/messages"));
     Reply::status(404).errors(["Resource does not exist."])
 }
 
-async fn wrong_method() -> Reply {
+async fn wrong_method(
+    State(shared): State<Arc<Shared>>,
+    Extension(Number(number)): Extension<Number>,
+) -> Reply {
+    shared.refuse(number, "the only method is POST");
     Reply::status(405)
         .header(ALLOW.as_str(), "POST")
         .errors(["Method is not allowed."])
@@ -155,18 +174,55 @@ async fn messages(
     let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {
         return Reply::status(400);
     };
-    if !shared.admits(&head) {
-        return Reply::status(401);
-    }
-    match read_batch(&shared, number, &head.headers, &body) {
-        Ok(events) => {
-            shared.accept(number, events);
+    let taken = shared
+        .admits(&head)
+        .map_err(|reason| Refusal::of(401, reason))
+        .and_then(|()| read_batch(&shared, number, &head.headers, &body))
+        .and_then(|events| {
+            let stored = shared.accept(number, events);
+            stored.map_err(|error| Refusal::of(500, format!("it could not be stored: {error}")))
+        });
+    match taken {
+        Ok(()) => {
             let answer = serde_json::json!({ "request_id": format!("r-{number}") });
             Reply::status(200)
                 .header(CONTENT_TYPE.as_str(), "application/json")
                 .body(answer.to_string())
         }
-        Err(refusal) => refusal,
+        Err(Refusal { reply, reason }) => {
+            shared.refuse(number, reason);
+            reply
+        }
+    }
+}
+
+/// An answer that refuses, and why in more words than it has.
+struct Refusal {
+    reply: Reply,
+    reason: String,
+}
+
+impl Refusal {
+    /// With the documented text for the client.
+    fn of(status: u16, reason: impl Into<String>) -> Self {
+        let (reply, reason) = (Reply::status(status), reason.into());
+        Self { reply, reason }
+    }
+
+    /// 400 with these texts for the client.
+    fn bad<T: Into<String>>(errors: impl IntoIterator<Item = T>) -> Self {
+        let errors: Vec<String> = errors.into_iter().map(Into::into).collect();
+        let reason = errors.join("; ");
+        let reply = Reply::status(400).errors(errors);
+        Self { reply, reason }
+    }
+
+    /// Says which of so many messages it is.
+    fn at(mut self, index: usize, messages: usize) -> Self {
+        if messages > 1 {
+            self.reason = format!("number {}: {}", index + 1, self.reason);
+        }
+        self
     }
 }
 
@@ -174,13 +230,42 @@ async fn messages(
 #[derive(Deserialize)]
 struct Messages<'a> {
     #[serde(borrow)]
-    messages: Vec<Wrapper<'a>>,
+    messages: Vec<&'a RawValue>,
 }
 
+/// The wrapper of a message, or a Universal message that has none.
 #[derive(Deserialize)]
-struct Wrapper<'a> {
+struct Item<'a> {
     #[serde(borrow)]
-    message: &'a RawValue,
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    thread: Option<&'a RawValue>,
+    #[serde(borrow)]
+    conversation: Option<&'a RawValue>,
+    #[serde(borrow)]
+    timestamp: Option<&'a RawValue>,
+}
+
+/// The message in an item of the list. The official Python client sends Universal messages without
+/// the wrapper that is documented, so that an item with a field of the message itself is one. The
+/// clients of the other documented channels always wrap.
+fn message_in<'a>(channel: &str, raw: &'a RawValue) -> Option<&'a RawValue> {
+    let item: Item<'_> = serde_json::from_str(raw.get()).ok()?;
+    let is_bare = [item.id, item.thread, item.conversation, item.timestamp]
+        .iter()
+        .any(Option::is_some);
+    match item.message {
+        Some(message) if !(is_bare && channel == UNIVERSAL) => Some(message),
+        None if !(is_bare && may_be_bare(channel)) => None,
+        _ => Some(raw),
+    }
+}
+
+fn may_be_bare(channel: &str) -> bool {
+    let wraps = CHANNELS.contains(&channel) && channel != UNIVERSAL;
+    !wraps
 }
 
 /// How many messages a body holds, if it is a batch at all.
@@ -195,31 +280,40 @@ fn read_batch(
     number: u64,
     headers: &HeaderMap,
     body: &Bytes,
-) -> Result<Vec<Accepted>, Reply> {
+) -> Result<Vec<Accepted>, Refusal> {
     if !is_json(headers) {
-        return Err(Reply::status(400));
+        let reason = "the Content-Type is not application/json";
+        return Err(Refusal::of(400, reason));
     }
     let batch: Messages<'_> = serde_json::from_slice(body).map_err(|error| {
         if error.is_data() {
-            bad(["messages must be a list of objects with a message each"])
+            Refusal::bad([NOT_A_LIST])
         } else {
-            Reply::status(400)
+            let (line, column) = (error.line(), error.column());
+            Refusal::of(400, format!("not JSON at line {line}, column {column}"))
         }
     })?;
-    if batch.messages.is_empty() {
-        return Err(bad(["messages must not be empty"]));
+    let messages = batch.messages.len();
+    if messages == 0 {
+        return Err(Refusal::bad(["messages must not be empty"]));
     }
-    if batch.messages.len() > shared.rules.max_events {
-        return Err(Reply::status(413).errors([format!(
+    if messages > shared.rules.max_events {
+        let reason = format!(
             "Request has more than {} messages.",
             shared.rules.max_events
-        )]));
+        );
+        let reply = Reply::status(413).errors([reason.clone()]);
+        return Err(Refusal { reply, reason });
     }
     let reject = shared.state().reject.clone();
-    batch
-        .messages
-        .iter()
-        .map(|wrapper| read_message(shared, reject.as_ref(), number, wrapper.message, body))
+    let read = |raw| {
+        let message = message_in(&shared.rules.channel, raw);
+        let message = message.ok_or_else(|| Refusal::bad([NOT_A_LIST]))?;
+        read_message(shared, reject.as_ref(), number, message, body)
+    };
+    let items = batch.messages.into_iter().enumerate();
+    items
+        .map(|(index, raw)| read(raw).map_err(|refusal| refusal.at(index, messages)))
         .collect()
 }
 
@@ -229,12 +323,13 @@ fn read_message(
     number: u64,
     raw: &RawValue,
     body: &Bytes,
-) -> Result<Accepted, Reply> {
+) -> Result<Accepted, Refusal> {
     // What is well formed can still be a number beyond all bounds, or nested too deeply.
-    let message: Value = serde_json::from_str(raw.get()).map_err(|_| Reply::status(400))?;
-    validate(&shared.rules.channel, &message).map_err(bad)?;
+    let message: Value = serde_json::from_str(raw.get())
+        .map_err(|_| Refusal::of(400, "a number is too large, or it is nested too deeply"))?;
+    validate(&shared.rules.channel, &message).map_err(Refusal::bad)?;
     if let Some(text) = reject.and_then(|rule| rule(&message)) {
-        return Err(bad([text]));
+        return Err(Refusal::bad([text]));
     }
     let id = message
         .pointer(&shared.rules.id_pointer)
@@ -244,10 +339,6 @@ fn read_message(
         .keep_bodies
         .then(|| body.slice_ref(raw.get().as_bytes()));
     Ok(Accepted::new(id, json, number))
-}
-
-fn bad<T: Into<String>>(errors: impl IntoIterator<Item = T>) -> Reply {
-    Reply::status(400).errors(errors)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -1,6 +1,6 @@
 //! The keys the sandbox accepts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,46 +24,97 @@ pub(super) fn forge(channel: &str, expires: Option<SystemTime>, mark: &str) -> S
     )
 }
 
-/// The keys that open the door, each with the time it ends, if it has one.
+/// The keys that open the door.
 #[derive(Default)]
-pub(super) struct Keys(HashMap<String, Option<SystemTime>>);
+pub(super) struct Keys {
+    /// Each with the time it ends, if it has one.
+    accepted: HashMap<String, Option<SystemTime>>,
+    revoked: HashSet<String>,
+    /// Beside these, every key of this channel opens the door that was not revoked.
+    channel: Option<String>,
+}
 
 impl Keys {
     pub(super) fn accept(&mut self, key: String) {
-        let expires = expiry(&key);
-        self.0.insert(key, expires);
+        let expires = expiry(claims(&key).as_ref());
+        self.revoked.remove(&key);
+        self.accepted.insert(key, expires);
+    }
+
+    pub(super) fn accept_all_of(&mut self, channel: String) {
+        self.channel = Some(channel);
     }
 
     pub(super) fn revoke(&mut self, key: &str) -> bool {
-        self.0.remove(key).is_some()
+        let is_new = self.revoked.insert(key.to_owned());
+        self.accepted.remove(key).is_some() || (is_new && self.channel.is_some())
     }
 
-    /// Whether an `Authorization` header opens the door at this time.
-    pub(super) fn admit(&self, header: Option<&str>, now: SystemTime) -> bool {
-        let Some((scheme, key)) = header.and_then(|header| header.split_once(' ')) else {
-            return false;
+    /// Whether an `Authorization` header opens the door at this time, or why it does not. No
+    /// reason holds any part of a key but the name of a channel.
+    pub(super) fn admit(&self, header: Option<&str>, now: SystemTime) -> Result<(), String> {
+        let header = header.ok_or("there is no readable Authorization header")?;
+        let key = match header.split_once(' ') {
+            Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => key,
+            _ => return Err("the Authorization header is not `Bearer` and a key".to_owned()),
         };
-        scheme.eq_ignore_ascii_case("bearer")
-            && self
-                .0
-                .get(key)
-                .is_some_and(|expires| expires.is_none_or(|time| now < time))
+        let expires = match (self.accepted.get(key), &self.channel) {
+            (Some(expires), _) => *expires,
+            (None, _) if self.revoked.contains(key) => {
+                return Err("the key was revoked".to_owned());
+            }
+            (None, None) => return Err("the key is none that is accepted here".to_owned()),
+            (None, Some(channel)) => expiry(Some(&of_channel(key, channel)?)),
+        };
+        match expires {
+            Some(time) if time <= now => Err("the key has expired".to_owned()),
+            _ => Ok(()),
+        }
     }
+}
+
+/// The claims of a key of this channel, or why it is none. Nothing is said about its signature.
+fn of_channel(key: &str, channel: &str) -> Result<Value, String> {
+    let parts = key.split('.').count();
+    if parts != 3 {
+        return Err(format!(
+            "the key has not three parts with dots between them, but {parts}"
+        ));
+    }
+    let claims = claims(key).ok_or("the second part of the key is not base64url of JSON")?;
+    match claims.get("channel").and_then(Value::as_str) {
+        Some(found) if found == channel => Ok(claims),
+        Some(found) if is_name(found) => {
+            Err(format!("the key is of the channel {found}, not {channel}"))
+        }
+        Some(_) => Err(format!("the key is of another channel than {channel}")),
+        None => Err("the key names no channel".to_owned()),
+    }
+}
+
+/// A claim is a part of the key, so only what looks like a channel is shown.
+fn is_name(channel: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
+    channel.len() <= 40 && channel.bytes().all(allowed)
 }
 
 /// Keys are never shown, not even these.
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keys({})", self.0.len())
+        write!(f, "Keys({})", self.accepted.len())
     }
 }
 
-/// The `exp` claim, if the key has readable claims with one.
-fn expiry(key: &str) -> Option<SystemTime> {
-    let claims = key.split('.').nth(1)?;
+/// The claims of a key, if they can be read.
+fn claims(key: &str) -> Option<Value> {
+    let claims = key.split('.').nth(1)?.trim_end_matches('=');
     let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?;
-    let claims: Value = serde_json::from_slice(&claims).ok()?;
-    let seconds = claims.get("exp")?.as_u64()?;
+    serde_json::from_slice(&claims).ok()
+}
+
+/// The `exp` claim, if there is one.
+fn expiry(claims: Option<&Value>) -> Option<SystemTime> {
+    let seconds = claims?.get("exp")?.as_u64()?;
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
@@ -101,11 +152,12 @@ mod tests {
         keys.accept(brief.clone());
         keys.accept("plain".to_owned());
 
-        assert!(keys.admit(Some(&bearer(&good)), now));
-        assert!(keys.admit(Some("bearer plain"), now));
-        assert!(!keys.admit(Some(&bearer(&brief)), now));
+        assert_eq!(keys.admit(Some(&bearer(&good)), now), Ok(()));
+        assert_eq!(keys.admit(Some("bearer plain"), now), Ok(()));
+        let expired = keys.admit(Some(&bearer(&brief)), now);
+        assert_eq!(expired, Err("the key has expired".to_owned()));
         let earlier = now.checked_sub(Duration::from_secs(1)).unwrap();
-        assert!(keys.admit(Some(&bearer(&brief)), earlier));
+        assert_eq!(keys.admit(Some(&bearer(&brief)), earlier), Ok(()));
         for bad in [
             "",
             "Bearer",
@@ -114,13 +166,51 @@ mod tests {
             "Token plain",
             "plain",
         ] {
-            assert!(!keys.admit(Some(bad), now), "{bad}");
+            assert!(keys.admit(Some(bad), now).is_err(), "{bad}");
         }
-        assert!(!keys.admit(None, now));
+        assert!(keys.admit(None, now).is_err());
 
         assert!(keys.revoke(&good));
         assert!(!keys.revoke(&good));
-        assert!(!keys.admit(Some(&bearer(&good)), now));
+        assert!(keys.admit(Some(&bearer(&good)), now).is_err());
         assert_eq!(format!("{keys:?}"), "Keys(2)");
+    }
+
+    /// A bot under test carries a key of its own; the sandbox knew only the one it had made up.
+    #[test]
+    fn every_key_of_the_channel_opens_the_door_where_that_is_wanted() {
+        let now = UNIX_EPOCH + Duration::from_secs(1000);
+        let mut keys = Keys::default();
+        keys.accept_all_of("universal".to_owned());
+        let of = |channel: &str| forge(channel, None, "a bot's own");
+        assert_eq!(keys.admit(Some(&bearer(&of("universal"))), now), Ok(()));
+        let padded = format!(
+            "e30.{}=.x",
+            BASE64_URL_SAFE_NO_PAD.encode(r#"{"channel":"universal"}"#)
+        );
+        assert_eq!(keys.admit(Some(&bearer(&padded)), now), Ok(()));
+        for (key, why) in [
+            (of("rasa"), "the key is of the channel rasa, not universal"),
+            (
+                of("a\u{1b}[2J"),
+                "the key is of another channel than universal",
+            ),
+            (
+                "a.b".to_owned(),
+                "the key has not three parts with dots between them, but 2",
+            ),
+            (
+                "a.b.c".to_owned(),
+                "the second part of the key is not base64url of JSON",
+            ),
+            ("a.e30.c".to_owned(), "the key names no channel"),
+            (forge("universal", Some(now), "old"), "the key has expired"),
+        ] {
+            assert_eq!(keys.admit(Some(&bearer(&key)), now), Err(why.to_owned()));
+        }
+        assert!(keys.revoke(&of("universal")));
+        assert!(!keys.revoke(&of("universal")));
+        let revoked = keys.admit(Some(&bearer(&of("universal"))), now);
+        assert_eq!(revoked, Err("the key was revoked".to_owned()));
     }
 }

@@ -53,9 +53,12 @@ pub(super) struct Listener {
     outages: mpsc::Receiver<Duration>,
 }
 
-/// Binds a loopback port, 0 for any free one, without listening yet.
+/// Binds a port, 0 for any free one, without listening yet.
 fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
     // Connections of before keep the port busy for a while after they have ended; on Windows
     // they do not, and the option means something else.
     #[cfg(not(windows))]

@@ -39,7 +39,9 @@
 //! # The contract
 //!
 //! `POST {base_url}/messages` with `Authorization: Bearer <key>`, `Content-Type:
-//! application/json` and `{"messages":[{"message":{...}}, ...]}`. Checked in this order:
+//! application/json` and `{"messages":[{"message":{...}}, ...]}`. What the official clients send
+//! beside that is accepted too: `/messages` without the version, a final `/`, and Universal
+//! messages without the wrapper, `{"messages":[{...}, ...]}`. Checked in this order:
 //!
 //! | what is wrong | answer |
 //! |---|---|
@@ -52,8 +54,10 @@
 //! | more messages than [`max_events`](Builder::max_events) | 413 |
 //! | one message that is not as its channel documents it | 400 |
 //! | one message that a rule of the test rejects ([`reject_when`](Sandbox::reject_when)) | 400 |
+//! | what was to be stored could not be ([`store`](Builder::store)) | 500 |
 //!
 //! Each of these is answered with `{"errors":["..."]}`, and then nothing of the batch was taken.
+//! [`Exchange::reason`] says more than the answer does.
 //! Everything else is answered with 200 and `{"request_id":"r-<number of the request>"}`, and all
 //! of it was taken.
 //!
@@ -79,8 +83,9 @@
 //!
 //! # What it is not
 //!
-//! It has no TLS and listens only on 127.0.0.1. It keeps everything in memory, without a bound,
-//! until [`forget`](Sandbox::forget) or its end: it is made for tests, not for service.
+//! It has no TLS, and listens on 127.0.0.1 unless told to elsewhere. It keeps everything in memory,
+//! without a bound, until [`take_ended`](Sandbox::take_ended), [`forget`](Sandbox::forget) or its
+//! end: it is made for tests, not for service.
 
 mod builder;
 mod connection;
@@ -109,9 +114,9 @@ use tokio::task::JoinHandle;
 
 pub use builder::Builder;
 pub use fault::Fault;
-pub use record::{Accepted, Duplicate, Exchange, OrderError, Stats};
+pub use record::{Accepted, Duplicate, Ended, Exchange, OrderError, Stats};
 pub use reply::Reply;
-pub use script::{ScriptError, parse_script};
+pub use script::{FAULTS, ScriptError, parse_script};
 
 /// Whether a message is as its channel documents it, by the rules that the sandbox itself keeps:
 /// field by field for the channel `universal`, and only whether it is an object for any other.
@@ -130,6 +135,15 @@ pub fn check_message(channel: &str, message: &Value) -> Result<(), Vec<String>> 
 
 use listener::Command;
 use shared::Shared;
+
+/// The channels that the documentation names.
+pub const CHANNELS: [&str; 5] = [
+    validate::UNIVERSAL,
+    "facebook-messenger",
+    "amazon-alexa",
+    "microsoft-bot-framework",
+    "rasa",
+];
 
 /// The sandbox has stopped, so what was waited for will not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -324,6 +338,13 @@ impl Sandbox {
     pub fn requests(&self) -> Vec<Exchange> {
         let state = self.shared.state();
         state.record.exchanges().cloned().collect()
+    }
+
+    /// Hands out every request that has ended, in order, with what was accepted of it, and forgets
+    /// them: for a log, or to stay small for days. The counters go on, and which ids there were.
+    #[must_use]
+    pub fn take_ended(&self) -> Vec<Ended> {
+        self.shared.state().record.take_ended()
     }
 
     /// Forgets every acceptance and request so far, the counters with them. Request numbers, keys

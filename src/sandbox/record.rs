@@ -104,6 +104,11 @@ pub struct Exchange {
     pub accepted: usize,
     /// The status that was answered; `None` if no answer was begun.
     pub status: Option<u16>,
+    /// Why it was refused, if it was: more than the answer says where the API is taciturn, such as
+    /// what was wrong with the key, or which of many messages it is. Never a value from a message.
+    pub reason: Option<String>,
+    /// Whether nothing more comes of it: its answer is on the way, or its connection has ended.
+    pub ended: bool,
 }
 
 impl Exchange {
@@ -120,6 +125,8 @@ impl Exchange {
             events: 0,
             accepted: 0,
             status: None,
+            reason: None,
+            ended: false,
         }
     }
 
@@ -153,8 +160,20 @@ impl fmt::Debug for Exchange {
             .field("events", &self.events)
             .field("accepted", &self.accepted)
             .field("status", &self.status)
+            .field("reason", &self.reason)
+            .field("ended", &self.ended)
             .finish_non_exhaustive()
     }
+}
+
+/// A request that has ended, and what was accepted of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ended {
+    /// The request and what was answered.
+    pub exchange: Exchange,
+    /// Its events in order; empty if it was refused.
+    pub accepted: Vec<Accepted>,
 }
 
 /// Counters, for [`Sandbox::wait_for`](super::Sandbox::wait_for).
@@ -165,6 +184,8 @@ pub struct Stats {
     pub requests: u64,
     /// Requests that were given an answer, or the beginning of one.
     pub answered: u64,
+    /// Requests that have ended, answered or not.
+    pub ended: u64,
     /// Acceptances of events, repetitions included.
     pub accepted: u64,
     /// Events accepted, each id counted once. An event without an id counts each time.
@@ -222,6 +243,43 @@ impl Record {
             exchange.status = Some(status);
             self.stats.answered += 1;
         }
+    }
+
+    pub(super) fn refuse(&mut self, number: u64, reason: String) {
+        if let Some(exchange) = self.exchanges.get_mut(&number) {
+            exchange.reason = Some(reason);
+        }
+    }
+
+    pub(super) fn end(&mut self, number: u64) {
+        if let Some(exchange) = self.exchanges.get_mut(&number) {
+            exchange.ended = true;
+            self.stats.ended += 1;
+        }
+    }
+
+    /// Hands out the requests that have ended, with what was accepted of them. Counters stay, and
+    /// which ids there were.
+    pub(super) fn take_ended(&mut self) -> Vec<Ended> {
+        let exchanges = std::mem::take(&mut self.exchanges).into_iter();
+        let (ended, open) = exchanges.partition(|(_, exchange): &(_, Exchange)| exchange.ended);
+        self.exchanges = open;
+        let ended: BTreeMap<u64, Exchange> = ended;
+        let mut ended: BTreeMap<u64, Ended> = ended
+            .into_iter()
+            .map(|(number, exchange)| {
+                let accepted = Vec::new();
+                (number, Ended { exchange, accepted })
+            })
+            .collect();
+        let all = std::mem::take(&mut self.accepted);
+        for event in all {
+            match ended.get_mut(&event.request) {
+                Some(of) => of.accepted.push(event),
+                None => self.accepted.push(event),
+            }
+        }
+        ended.into_values().collect()
     }
 
     pub(super) fn accept(&mut self, number: u64, events: Vec<Accepted>) {
@@ -388,6 +446,35 @@ mod tests {
             }
         );
         assert_eq!(record.begin(Fault::None), 2);
+    }
+
+    #[test]
+    fn what_has_ended_is_handed_out_once_and_the_counters_stay() {
+        let mut record = record(&[&["a"], &["a", "b"]]);
+        record.end(2);
+        record.refuse(1, "why".to_owned());
+        let ended = record.take_ended();
+        let ids = |ended: &Ended| {
+            let ids = ended
+                .accepted
+                .iter()
+                .map(|event| event.id().map(str::to_owned));
+            ids.collect::<Vec<_>>()
+        };
+        assert_eq!(ended.len(), 1);
+        assert_eq!(ended[0].exchange.number, 2);
+        assert_eq!(ids(&ended[0]), [Some("a".to_owned()), Some("b".to_owned())]);
+        assert!(
+            ended[0].accepted[0].is_repeat(),
+            "also of what was handed out"
+        );
+        assert_eq!(record.take_ended(), []);
+        record.end(1);
+        let ended = record.take_ended();
+        assert_eq!(ended[0].exchange.reason.as_deref(), Some("why"));
+        let stats = record.stats();
+        assert_eq!((stats.ended, stats.accepted, stats.distinct), (2, 3, 2));
+        assert_eq!(record.exchanges().count() + record.accepted().len(), 0);
     }
 
     #[test]

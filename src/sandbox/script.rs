@@ -12,6 +12,72 @@ use super::reply::{Content, Reply};
 /// The most faults one script may hold, repetitions included.
 const FAULTS_MAX: usize = 1_000_000;
 
+/// Every fault a script may name, as it is written, with what it does. Times and numbers in them are
+/// examples.
+pub const FAULTS: [(&str, &str); 19] = [
+    ("ok", "no fault: keeps a place in the script"),
+    (
+        "503",
+        "answers with this status, 200 to 599, and the documented body",
+    ),
+    (
+        "429 retry-after=2",
+        "the same with a header; any header name will do",
+    ),
+    (
+        "400 error=\"no such field\"",
+        "the same with an error text; more may follow",
+    ),
+    ("200 body=\"<x/>\"", "the same with exactly this body"),
+    (
+        "captive-portal",
+        "answers with 200 and a page of HTML, as a hotel's network does",
+    ),
+    (
+        "accept 504",
+        "takes the batch, then answers with this; options as above",
+    ),
+    (
+        "accept-reset",
+        "takes the batch, then resets the connection before the answer",
+    ),
+    (
+        "reset-before",
+        "resets the connection at the first byte of the request",
+    ),
+    (
+        "reset-at 100",
+        "resets it after so many bytes of the request",
+    ),
+    (
+        "reset-after",
+        "reads the request, then resets the connection",
+    ),
+    (
+        "close",
+        "reads the request, then closes the connection without an answer",
+    ),
+    ("hang", "reads the request and keeps silent"),
+    (
+        "delay 2s",
+        "takes the batch and answers only after this time",
+    ),
+    (
+        "drip 50ms",
+        "takes the batch and sends the answer byte by byte",
+    ),
+    ("truncate", "takes the batch and sends half of the answer"),
+    (
+        "flood 1000000",
+        "takes the batch and answers with so many bytes",
+    ),
+    ("garbage", "answers with bytes that are not HTTP"),
+    (
+        "refuse 5s",
+        "drops every connection and refuses new ones for this long",
+    ),
+];
+
 /// Why a text is not a script. It names the line and what is wrong in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("script is not usable: {reason}. line=`{line}`")]
@@ -54,10 +120,8 @@ pub struct ScriptError {
 /// assert_eq!(script[3], Fault::AcceptThenReset);
 ///
 /// let error = parse_script("ok\nexplode\n").unwrap_err();
-/// assert_eq!(
-///     error.to_string(),
-///     "script is not usable: there is no fault `explode`. line=`2`"
-/// );
+/// assert_eq!(error.line, 2);
+/// assert!(error.reason.starts_with("there is no fault `explode`; there are `ok`, `503`, "));
 /// # Ok::<(), everpost::sandbox::ScriptError>(())
 /// ```
 ///
@@ -195,12 +259,17 @@ fn parse_fault(words: &[Word]) -> Result<Fault, String> {
         name if name.starts_with(|c: char| c.is_ascii_digit()) => {
             return reply(name, rest).map(Fault::Answer);
         }
-        name => return Err(format!("there is no fault `{name}`")),
+        name => return Err(no_such_fault(name)),
     };
     match rest.first() {
         None => Ok(simple),
         Some(word) => Err(format!("`{}` cannot follow `{}`", word.name, first.name)),
     }
+}
+
+fn no_such_fault(name: &str) -> String {
+    let known: Vec<String> = FAULTS.iter().map(|(form, _)| format!("`{form}`")).collect();
+    format!("there is no fault `{name}`; there are {}", known.join(", "))
 }
 
 /// The one argument of a fault that needs one.
@@ -374,11 +443,33 @@ mod tests {
         assert_eq!(url, Reply::status(302).header("location", "/#top").into());
     }
 
+    /// `--help` and the error named a few of them; the others were in the source alone.
+    #[test]
+    fn every_fault_is_listed_as_it_is_written() {
+        let mut kinds = std::collections::HashSet::new();
+        for (form, what) in FAULTS {
+            let fault: Fault = form
+                .parse()
+                .unwrap_or_else(|error| panic!("{form}: {error}"));
+            kinds.insert(std::mem::discriminant(&fault));
+            assert!(!what.is_empty() && what.len() < 70, "{what}");
+        }
+        // A fault that is added shows here whether it was listed.
+        assert_eq!(kinds.len(), 15);
+        let told = reason("explode");
+        assert!(
+            told.starts_with("there is no fault `explode`; there are `ok`, `503`, "),
+            "{told}"
+        );
+        for (form, _) in FAULTS {
+            assert!(told.contains(&format!("`{form}`")), "{told}");
+        }
+    }
+
     #[test]
     fn what_is_not_a_script_is_refused_with_its_line_and_reason() {
         assert_eq!(parse_script("ok\n\nno").unwrap_err().line, 3);
         for (text, expected) in [
-            ("explode", "there is no fault `explode`"),
             ("x3", "there is no fault in it"),
             ("ok xx", "`xx` is not a repetition such as `x3`"),
             ("ok ok", "`ok` cannot follow `ok`"),

@@ -1,8 +1,8 @@
 //! What the handle, the listener and the connections of one sandbox have in common.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fmt, io};
 
 use bytes::Bytes;
 use hyper::http::request;
@@ -18,17 +18,30 @@ use crate::clock::Clock;
 /// A rule of the user's: the error text for a message that is to be refused.
 pub(super) type RejectRule = Arc<dyn Fn(&Value) -> Option<String> + Send + Sync>;
 
+/// Where accepted events are put before they count as accepted.
+#[derive(Clone)]
+pub(super) struct Store(pub(super) Arc<Keep>);
+
+type Keep = dyn Fn(&[Accepted]) -> io::Result<()> + Send + Sync;
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store(..)")
+    }
+}
+
 /// Headers that carry credentials and are therefore not recorded.
 const SECRET_HEADERS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 
 /// What the builder settles once and for all.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) channel: String,
     pub(super) id_pointer: String,
     pub(super) max_body_bytes: usize,
     pub(super) max_events: usize,
     pub(super) keep_bodies: bool,
+    pub(super) store: Option<Store>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -55,6 +68,21 @@ pub(super) struct News {
 pub(super) struct Turn {
     pub(super) number: u64,
     pub(super) fault: Fault,
+    /// Notes the end of the request, however it comes.
+    pub(super) ending: Ending,
+}
+
+/// A request that has not ended yet.
+#[derive(Debug)]
+pub(super) struct Ending {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.shared.change(|state| state.record.end(self.number));
+    }
 }
 
 pub(super) struct Shared {
@@ -102,16 +130,22 @@ impl Shared {
     }
 
     /// A request begins: it gets its number and its fault.
-    pub(super) fn begin(&self) -> Turn {
-        self.change(|state| {
+    pub(super) fn begin(self: &Arc<Self>) -> Turn {
+        let (number, fault) = self.change(|state| {
             let fault = state
                 .script
                 .pop_front()
                 .or_else(|| state.sticky.clone())
                 .unwrap_or(Fault::None);
             let number = state.record.begin(fault.clone());
-            Turn { number, fault }
-        })
+            (number, fault)
+        });
+        let shared = Arc::clone(self);
+        Turn {
+            number,
+            fault,
+            ending: Ending { shared, number },
+        }
     }
 
     /// Notes the head of a request.
@@ -125,7 +159,7 @@ impl Shared {
                 (name.as_str().to_owned(), value.into_owned())
             })
             .collect();
-        let authorized = self.admits(head);
+        let authorized = self.admits(head).is_ok();
         if let Some(exchange) = self.state().record.exchange(number) {
             exchange.method = head.method.to_string();
             exchange.path = head.uri.to_string();
@@ -144,15 +178,31 @@ impl Shared {
         }
     }
 
-    /// Whether the request carries a key that is accepted now.
-    pub(super) fn admits(&self, head: &request::Parts) -> bool {
+    /// Whether the request carries a key that is accepted now, or why it does not.
+    pub(super) fn admits(&self, head: &request::Parts) -> Result<(), String> {
         let header = head.headers.get(hyper::header::AUTHORIZATION);
         let header = header.and_then(|value| value.to_str().ok());
         self.state().keys.admit(header, self.rules.clock.wall())
     }
 
-    pub(super) fn accept(&self, number: u64, events: Vec<Accepted>) {
-        self.change(|state| state.record.accept(number, events));
+    /// Takes a batch: first stores it, if it is to be stored. One lock is held over both, so that
+    /// what is stored is in the order of acceptance.
+    ///
+    /// # Errors
+    /// If it could not be stored. Nothing of it is taken then.
+    pub(super) fn accept(&self, number: u64, events: Vec<Accepted>) -> io::Result<()> {
+        self.change(|state| {
+            if let Some(Store(store)) = &self.rules.store {
+                store(&events)?;
+            }
+            state.record.accept(number, events);
+            Ok(())
+        })
+    }
+
+    /// Notes why a request is refused.
+    pub(super) fn refuse(&self, number: u64, reason: impl Into<String>) {
+        self.state().record.refuse(number, reason.into());
     }
 
     pub(super) fn answer(&self, number: u64, status: u16) {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::schema::{ENVELOPE, Field, INNER, Kind, Need, Shape};
 
 /// The channel whose messages are documented field by field.
-const UNIVERSAL: &str = "universal";
+pub(super) const UNIVERSAL: &str = "universal";
 
 /// Checks one message: field by field for the channel `universal`, and only for being an object
 /// for any other.

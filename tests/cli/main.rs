@@ -14,6 +14,7 @@ mod live;
 mod looking;
 mod opening;
 mod output;
+mod sandbox;
 mod secrets;
 mod service;
 mod set_up;

@@ -68,7 +68,7 @@ async fn events_are_kept_to_the_byte() {
 async fn other_paths_and_methods_are_refused() {
     let sandbox = Sandbox::start().await.unwrap();
     let mut client = Client::connect(&sandbox).await;
-    for path in ["/", "/messages", "/v2", "/v2/messages/", "/v2/v2/messages"] {
+    for path in ["/", "/message", "/v2", "/v2/messages/1", "/v2/v2/messages"] {
         let request = post(&sandbox, &batch(&["a"])).replacen("/v2/messages", path, 1);
         let response = client.ask(request).await;
         assert_eq!(response.status, 404, "{path}");
@@ -165,6 +165,122 @@ async fn one_bad_message_refuses_its_whole_batch_in_both_nestings() {
     let nested = json!({"messages": [{"message": {"id": "n", "message": {"timestamp": 1}}}]});
     assert_eq!(send(&sandbox, &nested.to_string()).await.status, 200);
     assert_eq!(sandbox.ids(), ["n"]);
+}
+
+/// What the official clients were seen to send: the Python one drops the version from a base URL
+/// without a final `/` and does not wrap Universal messages.
+#[tokio::test]
+async fn what_the_official_clients_send_is_taken() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let mut client = Client::connect(&sandbox).await;
+    for path in ["/v2/messages", "/v2/messages/", "/messages", "/messages/"] {
+        let request = post(&sandbox, &batch(&[path])).replacen("/v2/messages", path, 1);
+        assert_eq!(client.ask(request).await.status, 200, "{path}");
+    }
+    sandbox.forget();
+    let bare = json!({"messages": [
+        {"id": "flat", "timestamp": 1},
+        {"id": "nested", "message": {"timestamp": 1, "content": {"texts": [{"text": "hi"}]}}},
+        {"message": {"id": "wrapped", "message": {"timestamp": 1}}},
+        {"timestamp": 1},
+    ]});
+    assert_eq!(send(&sandbox, &bare.to_string()).await.status, 200);
+    assert_eq!(sandbox.ids(), ["flat", "nested", "wrapped"]);
+    let flat = r#"{"id":"flat","timestamp":1}"#;
+    assert_eq!(sandbox.accepted()[0].json(), Some(flat.as_bytes()));
+    assert_eq!(sandbox.requests()[0].events, 4);
+
+    let bad = json!({"messages": [{"id": "a", "timestamp": "noon"}, {"timestamp": 1}]});
+    let response = send(&sandbox, &bad.to_string()).await;
+    let text = "message.timestamp must be a number of milliseconds that is not negative";
+    assert_eq!(
+        (response.status, response.errors()),
+        (400, vec![text.to_owned()])
+    );
+    let why = sandbox.requests()[1].reason.clone();
+    assert_eq!(why, Some(format!("number 1: {text}")));
+
+    // The clients of the other channels wrap, so what is not wrapped is no message of theirs.
+    let sandbox = Sandbox::builder().channel("rasa").start().await.unwrap();
+    let bare = json!({"messages": [{"event": "user", "timestamp": 1}]});
+    assert_eq!(send(&sandbox, &bare.to_string()).await.status, 400);
+    let wrapped = json!({"messages": [{"message": {"event": "user", "timestamp": 1}, "id": "x"}]});
+    assert_eq!(send(&sandbox, &wrapped.to_string()).await.status, 200);
+    let event = sandbox.accepted()[0].json().unwrap().to_vec();
+    assert_eq!(event, br#"{"event":"user","timestamp":1}"#);
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_reason() {
+    let sandbox = Sandbox::builder()
+        .max_body_bytes(1000)
+        .start()
+        .await
+        .unwrap();
+    let good = batch(&["a"]);
+    let of = |text: &str| text.to_owned();
+    for (request, reason) in [
+        (
+            post(&sandbox, &good).replacen("/v2/m", "/m/m", 1),
+            "the only path is /v2/messages",
+        ),
+        (
+            post(&sandbox, &good).replacen("POST", "GET", 1),
+            "the only method is POST",
+        ),
+        (
+            post_with("k", "application/json", &good),
+            "the key is none that is accepted here",
+        ),
+        (
+            post(&sandbox, &good).replacen("Bearer", "Token", 1),
+            "the Authorization header is not `Bearer` and a key",
+        ),
+        (
+            post_with(sandbox.key(), "text/plain", &good),
+            "the Content-Type is not application/json",
+        ),
+        (post(&sandbox, "{"), "not JSON at line 1, column 1"),
+        (
+            post(&sandbox, &" ".repeat(1001)),
+            "Request has more than 1000 bytes.",
+        ),
+        (post(&sandbox, &good), ""),
+    ] {
+        let mut client = Client::connect(&sandbox).await;
+        client.ask(request).await;
+        let exchange = sandbox.requests().pop().unwrap();
+        assert_eq!(exchange.reason.unwrap_or_default(), of(reason));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_is_not_accepted() {
+    use std::io;
+    use std::sync::Mutex;
+    let stored = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let into = std::sync::Arc::clone(&stored);
+    let builder = Sandbox::builder().store(move |events| {
+        if events.len() > 1 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let ids = events.iter().map(|event| event.id().unwrap().to_owned());
+        into.lock().unwrap().extend(ids);
+        Ok(())
+    });
+    let sandbox = builder.start().await.unwrap();
+    for (ids, status) in [
+        (&["a"][..], 200),
+        (&["b", "c"], 500),
+        (&["d"], 200),
+        (&["a"], 200),
+    ] {
+        assert_eq!(send(&sandbox, &batch(ids)).await.status, status, "{ids:?}");
+    }
+    assert_eq!(*stored.lock().unwrap(), ["a", "d", "a"]);
+    assert_eq!(sandbox.ids(), ["a", "d"]);
+    let why = sandbox.requests()[1].reason.clone().unwrap();
+    assert!(why.starts_with("it could not be stored: "), "{why}");
 }
 
 #[tokio::test]

@@ -156,8 +156,10 @@ pub(crate) enum Command {
 
     /// Runs a local stand-in for the API, for tests.
     ///
-    /// Prints the variables to set for `drain` and `run`, then one line for each request.
-    Sandbox(Sandbox),
+    /// Prints the variables to set for whatever is to send to it, then one line for each request, and
+    /// at its end, on Ctrl-C, what it has seen in all.
+    #[command(after_long_help = crate::sandbox::args::help())]
+    Sandbox(crate::sandbox::args::Sandbox),
 
     /// Prints a completion script for a shell.
     Completions {
@@ -393,18 +395,6 @@ pub(crate) struct Repair {
     /// saved, what is gone is counted as lost.
     #[arg(long)]
     pub(crate) apply: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Sandbox {
-    /// The port on 127.0.0.1; any free one by default.
-    #[arg(long, value_name = "P", default_value_t = 0)]
-    pub(crate) port: u16,
-
-    /// A file with faults, one per line, each met by one request: `503 retry-after=2`, `hang`,
-    /// `accept-reset`, `ok x3` and more.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) script: Option<PathBuf>,
 }
 
 #[cfg(test)]

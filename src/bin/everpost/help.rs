@@ -70,7 +70,10 @@ const EXAMPLES: &[(&[&str], &[&str])] = &[
         &["everpost incidents", "everpost incidents --acknowledge 1 2"],
     ),
     (&["repair"], &["everpost repair", "everpost repair --apply"]),
-    (&["sandbox"], &["everpost sandbox --port 8080"]),
+    (
+        &["sandbox"],
+        &["everpost sandbox", "everpost sandbox --show"],
+    ),
     (
         &["completions"],
         &["everpost completions bash > /etc/bash_completion.d/everpost"],
