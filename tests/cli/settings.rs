@@ -392,6 +392,10 @@ fn init_that_fails_leaves_nothing() {
         (&["--max-bytes", "much"], "--max-bytes cannot be \"much\""),
         (&["--listen", "here"], "--listen cannot be \"here\""),
         (&["--max-age", "soon"], "--max-age cannot be \"soon\""),
+        (
+            &["--base-url", "localhost:9999"],
+            "`base_url` cannot be \"localhost:9999\"",
+        ),
         (&["--durability", "perhaps"], "write `synced`"),
         (&["--set", "nothing=1"], "NAME=VALUE"),
         (&["--set", "delivery.batch_events=0"], "`batch_events` is 0"),
@@ -424,6 +428,30 @@ fn init_that_fails_leaves_nothing() {
         "{}",
         refused.err
     );
+}
+
+/// Four of eight `init` at once said that they had made the spool, each with other settings.
+#[test]
+fn of_several_init_at_once_only_the_one_whose_settings_stay_says_so() {
+    let place = Place::new();
+    let start = |mib: u64| {
+        let max_bytes = format!("{mib}MiB");
+        place.start(&["init", "--json", "--max-bytes", &max_bytes])
+    };
+    let running: Vec<_> = (1..=8).map(start).collect();
+    let ended = running.into_iter().map(crate::set_up::Running::end);
+    let (done, refused): (Vec<_>, Vec<_>) = ended.partition(|ended| ended.code == 0);
+    assert_eq!(done.len(), 1, "{done:?}");
+    let wished = done[0].json()["settings"]["max_bytes"].clone();
+    assert_eq!(
+        says(&place),
+        format!("max_bytes = {wished}\n[delivery]\n[service]\n")
+    );
+    for ended in refused {
+        let codes = [exit::USAGE, exit::IN_USE].map(i32::from);
+        assert!(codes.contains(&ended.code), "{ended:?}");
+    }
+    assert!(!place.spool().join("settings.toml.new").exists());
 }
 
 /// With `RLIMIT_FSIZE` of one block the spool cannot be made; what was written before goes too.

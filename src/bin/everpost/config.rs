@@ -1,7 +1,6 @@
 //! `config`: every setting in effect, and who said so.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use everpost::{botanalytics, inspect};
 use serde::Serialize;
@@ -25,7 +24,7 @@ pub(crate) fn config(cli: &Cli, out: Out) -> Result<(), Fault> {
     let report = Report {
         spool: place.map(|place| Spool {
             exists: inspect::exists(&place.path).unwrap_or(false),
-            path: place.path,
+            path: place.path.display().to_string(),
             by: place.by,
         }),
         key: Key::of(&effective),
@@ -45,7 +44,7 @@ struct Report {
 
 #[derive(Serialize)]
 struct Spool {
-    path: PathBuf,
+    path: String,
     by: &'static str,
     exists: bool,
 }
@@ -160,10 +159,7 @@ impl Report {
                 } else {
                     "; there is none yet"
                 };
-                (
-                    format!("{}{missing}", spool.path.display()),
-                    spool.by.to_owned(),
-                )
+                (format!("{}{missing}", spool.path), spool.by.to_owned())
             }
             None => ("none; add --spool DIR".to_owned(), String::new()),
         };

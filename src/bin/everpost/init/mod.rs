@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use everpost::botanalytics::{Botanalytics, KeySource, Proxy};
 use everpost::control::Client;
 use everpost::{Error, Queue, Settings, inspect};
 use serde::Serialize;
@@ -21,7 +22,7 @@ use crate::fault::Fault;
 use crate::out::Out;
 use crate::overrides::{Rule, Word, size, written};
 use crate::place::Place;
-use crate::settings::{self, Effective, Layer, NAME};
+use crate::settings::{self, Effective, Layer, NAME, Pen};
 use crate::text::plain;
 
 #[derive(Clone, Debug, Args)]
@@ -147,30 +148,51 @@ fn absolute(path: &Path) -> Result<Value, Fault> {
 
 pub(crate) async fn init(cli: &Cli, init: &Init, out: Out) -> Result<(), Fault> {
     let place = Place::of(cli)?;
-    let plan = Plan::make(&place.path, environment::named(cli), init)?;
-    let spool = place.path.clone();
-    let is_there = blocking(move || inspect::exists(&spool)).await?;
-    if is_there || plan.had_file {
-        plan.may_change(init.force)?;
-    }
-    let mut made = Made::before(&place.path);
-    if plan.is_change() {
-        made.write(&plan.page())?;
-    }
-    if !is_there && let Err(error) = open(&place.path, plan.settings()).await {
-        made.undo();
-        return Err(error);
-    }
-    let has_owner = Client::new(&place.path).status().await.is_ok();
+    let spool = place.path.as_path();
+    let file = environment::named(cli);
+    // What is wrong with the words or the place is told before anything is made.
+    exists(spool).await?;
+    Plan::make(spool, file, init)?;
+    let (mut made, pen) = Made::begin(spool)?;
+    let done = async {
+        // From here on no other `init` changes what is found.
+        let is_new = !exists(spool).await?;
+        let plan = Plan::make(spool, file, init)?;
+        if !is_new || plan.had_file {
+            plan.may_change(init.force)?;
+        }
+        if plan.is_change() {
+            made.wrote = !plan.had_file;
+            pen.write(&plan.page())?;
+        } else {
+            drop(pen);
+        }
+        if is_new {
+            open(spool, plan.settings()).await?;
+        }
+        Ok((plan, is_new))
+    };
+    let (plan, is_new) = match done.await {
+        Ok(done) => done,
+        Err(fault) => {
+            made.undo();
+            return Err(fault);
+        }
+    };
     let report = Report {
-        made: !is_there,
+        made: is_new,
         wrote: plan.is_change(),
-        file: place.path.join(NAME),
-        settings: plan.chosen.clone(),
-        has_owner,
-        spool: place.path.clone(),
+        file: plan.file.display().to_string(),
+        has_owner: Client::new(spool).status().await.is_ok(),
+        spool: spool.display().to_string(),
+        settings: plan.chosen,
     };
     out.show(&report, || report.for_people(&place))
+}
+
+async fn exists(spool: &Path) -> Result<bool, Fault> {
+    let spool = spool.to_owned();
+    blocking(move || inspect::exists(&spool)).await
 }
 
 /// Makes the spool, or finds that an owner was faster.
@@ -229,12 +251,16 @@ impl Plan {
         let said = said.flat_map(Layer::into_said);
         let chosen = said.map(|(name, said)| (name, said.value)).collect();
         layers.extend(new);
+        let after = Effective::of(layers)?;
+        if let Some(base_url) = after.service().base_url.as_deref() {
+            check_address(base_url)?;
+        }
         Ok(Self {
             file: spool.join(NAME),
             had_file,
             chosen,
             before,
-            after: Effective::of(layers)?,
+            after,
             typed,
         })
     }
@@ -286,32 +312,48 @@ impl Plan {
     }
 }
 
+/// Refuses an address that is none. The key, which may come later, is not looked for.
+fn check_address(base_url: &str) -> Result<(), Fault> {
+    let sink = Botanalytics::builder(KeySource::value(""));
+    match sink.base_url(base_url).proxy(Proxy::None).build() {
+        Err(Error::Sink { reason }) => Err(Fault::usage(format!(
+            "`base_url` cannot be \"{base_url}\": {reason}"
+        ))
+        .hint("write it with https:// in front, up to and including the version")),
+        _ => Ok(()),
+    }
+}
+
 /// What was made so far, for the case that the rest fails.
 struct Made<'a> {
     spool: &'a Path,
-    had_file: bool,
     /// The innermost first.
     dirs: Vec<PathBuf>,
+    /// Whether the settings are there only since then.
+    wrote: bool,
 }
 
 impl<'a> Made<'a> {
-    fn before(spool: &'a Path) -> Self {
-        Self {
+    /// Makes the directory. The settings are there before the spool is, so that its first owner has
+    /// them.
+    fn begin(spool: &'a Path) -> Result<(Self, Pen), Fault> {
+        let made = Self {
             spool,
-            had_file: spool.join(NAME).symlink_metadata().is_ok(),
-            dirs: Vec::new(),
+            dirs: settings::make_dir(spool)?,
+            wrote: false,
+        };
+        let pen = settings::may_write(spool).and_then(|()| Pen::take(spool));
+        match pen {
+            Ok(pen) => Ok((made, pen)),
+            Err(fault) => {
+                made.undo();
+                Err(fault)
+            }
         }
     }
 
-    /// Writes the settings; they are there before the spool is, so that its first owner has them.
-    fn write(&mut self, text: &str) -> Result<(), Fault> {
-        self.dirs = settings::make_dir(self.spool)?;
-        settings::may_write(self.spool)?;
-        settings::write(self.spool, text).inspect_err(|_| self.undo())
-    }
-
     fn undo(&self) {
-        if !self.had_file {
+        if self.wrote {
             let _ = std::fs::remove_file(self.spool.join(NAME));
         }
         // Only those in which nothing else is.
@@ -321,12 +363,12 @@ impl<'a> Made<'a> {
 
 #[derive(Serialize)]
 struct Report {
-    spool: PathBuf,
+    spool: String,
     /// Whether there was no spool before.
     made: bool,
     /// Whether the file was written.
     wrote: bool,
-    file: PathBuf,
+    file: String,
     /// What the file says.
     settings: BTreeMap<&'static str, Value>,
     /// Whether an owner runs, which takes the settings when it starts next.
@@ -335,7 +377,7 @@ struct Report {
 
 impl Report {
     fn for_people(&self, place: &Place) -> String {
-        let (spool, file) = (self.spool.display(), self.file.display());
+        let (spool, file) = (&self.spool, &self.file);
         let mut text = match (self.made, self.wrote) {
             (true, _) => format!("made a spool at {spool}\nits settings are in {file}\n"),
             (false, true) => format!("the settings of the spool at {spool} are in {file}\n"),

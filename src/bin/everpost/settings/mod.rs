@@ -24,7 +24,7 @@ pub(crate) use self::layer::{Layer, Origin, Spot};
 pub(crate) use self::names::Kind;
 pub(crate) use self::names::{NAMES, TABLES, find};
 pub(crate) use self::service::{LogFormat, Service};
-pub(crate) use self::write::write;
+pub(crate) use self::write::Pen;
 
 /// A value and who said so.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use everpost::exit;
 
@@ -13,29 +13,69 @@ use crate::fault::Fault;
 /// What is about to take the name.
 const NEW: &str = "settings.toml.new";
 
-/// Replaces the settings of a spool, durably: a crash leaves the old ones or the new ones. Only
-/// the owner of the spool can read them.
-pub(crate) fn write(spool: &Path, text: &str) -> Result<(), Fault> {
-    let new = spool.join(NEW);
-    let failed = |source: io::Error| {
-        let code = match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => exit::FULL,
-            io::ErrorKind::WouldBlock => exit::IN_USE,
-            _ => exit::UNEXPECTED,
-        };
-        let text = format!("failed to write {}: {source}", new.display());
-        Fault::new(code, text).hint("the settings are as they were; mend that and type it again")
-    };
-    let mut file = alone(&new).map_err(failed)?;
-    let written = file
-        .set_len(0)
-        .and_then(|()| file.write_all(text.as_bytes()))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&new, spool.join(NAME)));
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
+/// The right to write the settings of one spool: no other `init` has it meanwhile.
+#[derive(Debug)]
+pub(crate) struct Pen {
+    spool: PathBuf,
+    /// The new file, empty until it is written, and locked.
+    file: File,
+    is_used: bool,
+}
+
+impl Pen {
+    /// Takes the pen of this spool. Until it is used nothing but an empty file is new.
+    ///
+    /// # Errors
+    /// A fault with [`exit::IN_USE`] if another `init` has it.
+    pub(crate) fn take(spool: &Path) -> Result<Self, Fault> {
+        let file = alone(&spool.join(NEW)).map_err(|source| failed(spool, &source))?;
+        Ok(Self {
+            spool: spool.to_owned(),
+            file,
+            is_used: false,
+        })
     }
-    written.and_then(|()| sync_dir(spool)).map_err(failed)
+
+    /// Replaces the settings, durably: a crash leaves the old ones or the new ones. Only the owner
+    /// of the spool can read them.
+    pub(crate) fn write(mut self, text: &str) -> Result<(), Fault> {
+        self.replace(text)
+            .map_err(|source| failed(&self.spool, &source))
+    }
+
+    fn replace(&mut self, text: &str) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.write_all(text.as_bytes())?;
+        self.file.sync_all()?;
+        fs::rename(self.spool.join(NEW), self.spool.join(NAME))?;
+        self.is_used = true;
+        sync_dir(&self.spool)
+    }
+}
+
+impl Drop for Pen {
+    fn drop(&mut self) {
+        let new = self.spool.join(NEW);
+        if !self.is_used && is_at(&self.file, &new).unwrap_or(false) {
+            let _ = fs::remove_file(new);
+        }
+    }
+}
+
+fn failed(spool: &Path, source: &io::Error) -> Fault {
+    let (code, hint) = match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            (exit::FULL, "the settings are as they were; make room")
+        }
+        io::ErrorKind::WouldBlock => (exit::IN_USE, "type it again once that one has ended"),
+        _ => (exit::UNEXPECTED, "the settings are as they were; mend that"),
+    };
+    let path = spool.join(NEW);
+    Fault::new(
+        code,
+        format!("failed to write {}: {source}", path.display()),
+    )
+    .hint(hint)
 }
 
 /// The new file, which no other `init` is writing.
@@ -87,6 +127,10 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+    fn write(spool: &Path, text: &str) -> Result<(), Fault> {
+        Pen::take(spool)?.write(text)
+    }
+
     #[test]
     fn settings_are_replaced_as_a_whole_and_only_for_their_owner() {
         let dir = tempfile::tempdir().unwrap();
@@ -103,6 +147,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
     }
 
+    /// Four of eight `init` at once said that they had made the spool, each with other settings.
     #[test]
     fn a_link_is_not_followed_and_two_writers_do_not_mix() {
         let dir = tempfile::tempdir().unwrap();
@@ -112,9 +157,10 @@ mod tests {
         assert_eq!(write(dir.path(), "a").unwrap_err().code, exit::UNEXPECTED);
         assert_eq!(fs::read_to_string(&other).unwrap(), "other");
         fs::remove_file(&new).unwrap();
-        let first = alone(&new).unwrap();
+        let first = Pen::take(dir.path()).unwrap();
         assert_eq!(write(dir.path(), "a").unwrap_err().code, exit::IN_USE);
         drop(first);
+        assert!(!new.exists());
         write(dir.path(), "a").unwrap();
     }
 }
