@@ -71,7 +71,7 @@ impl Transcript {
 fn masked(text: &str) -> String {
     let mut masked = String::new();
     // How many lines of progress there are is a matter of moments.
-    for line in text.lines().filter(|line| !line.starts_with("! 0 of ")) {
+    for line in text.lines().filter(|line| !is_progress(line)) {
         let line = match line.split_once("; took ") {
             Some((before, _)) => format!("{before}; took TIME"),
             None => line.to_owned(),
@@ -81,6 +81,17 @@ fn masked(text: &str) -> String {
         masked.push('\n');
     }
     masked
+}
+
+/// `0 of 2: sending`.
+fn is_progress(line: &str) -> bool {
+    let numbers = line
+        .strip_prefix("! ")
+        .and_then(|line| line.split_once(": "));
+    numbers.is_some_and(|(numbers, _)| {
+        let both = numbers.split_once(" of ");
+        both.is_some_and(|(gone, all)| gone.parse::<u64>().is_ok() && all.parse::<u64>().is_ok())
+    })
 }
 
 fn mask(word: &str) -> String {

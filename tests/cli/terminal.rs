@@ -1,7 +1,7 @@
 //! What a person at a terminal sees: on a real one, a pty.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::process::{Child, Stdio};
 
 use everpost::exit;
@@ -23,6 +23,11 @@ struct Terminal {
 impl Terminal {
     /// Starts a command whose standard input, output and error are one terminal.
     fn start(place: &Place, args: &[&str]) -> Self {
+        Self::start_with(place, args, None)
+    }
+
+    /// As [`start`](Self::start), but for the standard input if another is given.
+    fn start_with(place: &Place, args: &[&str], stdin: Option<Stdio>) -> Self {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&ours).unwrap();
         unlockpt(&ours).unwrap();
@@ -39,7 +44,7 @@ impl Terminal {
         let mut command = place.command(args);
         command
             .env("TERM", "xterm")
-            .stdin(side())
+            .stdin(stdin.unwrap_or_else(side))
             .stdout(side())
             .stderr(side());
         let child = command.spawn().unwrap();
@@ -133,11 +138,35 @@ fn a_person_is_told_that_it_is_their_turn() {
     let place = Place::new();
     let mut terminal = Terminal::start(&place, &["append"]);
     terminal.read_until("everpost: reading events from the terminal");
-    use std::io::Write as _;
     write!(terminal.screen, "{}\u{4}", message(1)).unwrap();
     let (seen, code) = terminal.end();
     assert_eq!(code, i32::from(exit::DONE), "{seen:?}");
     assert!(seen.contains("appended 1 event, seq 1 to 1"), "{seen:?}");
+}
+
+/// 20,000 lines were taken in without a word.
+#[test]
+fn an_input_that_takes_a_while_shows_how_it_goes() {
+    let place = Place::new();
+    let mut terminal = Terminal::start_with(&place, &["append"], Some(Stdio::piped()));
+    let mut stdin = terminal.child.stdin.take().unwrap();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let writer = std::thread::spawn(move || {
+        let mut n = 0;
+        // Until the bar has been seen.
+        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            stdin.write_all(message(n).as_bytes()).unwrap();
+            n += 1;
+        }
+        n
+    });
+    terminal.read_until(" events appended, ");
+    drop(stop);
+    let written = writer.join().unwrap();
+    let (seen, code) = terminal.end();
+    assert_eq!(code, i32::from(exit::DONE), "{seen:?}");
+    let last = format!("appended {written} events, seq 1 to {written}");
+    assert!(seen.contains(&last), "{last} {seen:?}");
 }
 
 #[test]

@@ -284,14 +284,14 @@ impl Progress {
         self.now = status.clone();
         self.pace.note(status);
         self.draw();
-        if status.flusher == FlusherState::Idle {
+        if status.flusher == FlusherState::Idle || status.pending == 0 {
             // It has not begun, or has ended, and the report says so.
             return;
         }
         let (now, kind) = (Instant::now(), std::mem::discriminant(&status.flusher));
         let news = self
             .told
-            .is_none_or(|(at, told)| now >= at + PACE || (told != kind && status.pending > 0));
+            .is_none_or(|(at, told)| now >= at + PACE || told != kind);
         if self.lines && news {
             self.told = Some((now, kind));
             let (gone, all) = self.gone();

@@ -41,6 +41,10 @@ const EXAMPLES: &[(&[&str], &[&str])] = &[
         &["everpost --spool /mnt/new import backlog.jsonl"],
     ),
     (
+        &["dead"],
+        &["everpost dead list", "everpost dead retry --all --yes"],
+    ),
+    (
         &["dead", "list"],
         &["everpost dead list", "everpost dead list --status 400"],
     ),
@@ -134,6 +138,20 @@ mod tests {
             .skip_while(|word| *word != "everpost")
             .take_while(|word| !["|", ">"].contains(word))
             .collect()
+    }
+
+    fn without_examples(command: &Command) -> Vec<&str> {
+        let parts = command.get_subcommands().filter(|part| !part.is_hide_set());
+        let mut without: Vec<&str> = parts.flat_map(without_examples).collect();
+        if command.get_after_help().is_none() {
+            without.push(command.get_name());
+        }
+        without
+    }
+
+    #[test]
+    fn every_command_shows_what_to_type() {
+        assert_eq!(without_examples(&command()), [""; 0]);
     }
 
     #[test]

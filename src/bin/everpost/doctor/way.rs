@@ -180,6 +180,15 @@ fn unusable(error: Error) -> Finding {
 async fn name(base: &str, patience: Duration) -> Option<Finding> {
     let rest = base.split_once("://")?.1;
     let host = rest.split('/').next()?.to_owned();
+    let is_number = host.parse::<std::net::SocketAddr>().is_ok()
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok();
+    if is_number {
+        // There is nothing to look up.
+        return None;
+    }
     let has_port = host
         .rsplit_once(':')
         .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
