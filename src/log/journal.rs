@@ -24,7 +24,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::disk::{Disk, create_private_dir};
-use super::frame::{Frame, FrameWriter, HEADER_BYTES, Kind, LetterNote, Place, Scan};
+use super::frame::{Frame, FrameWriter, Gone, HEADER_BYTES, Kind, LetterNote, Place, Scan};
 use crate::error::Error;
 use crate::event::Seq;
 use crate::ledger::Ledger;
@@ -82,7 +82,8 @@ pub(crate) struct Journal {
     /// The end of what is synced in it.
     synced: u64,
     generation_max: u64,
-    /// The books of dead letters, as they follow the books at the beginning of a file.
+    /// The books of dead letters, as they follow the books at the beginning of a file, and the letter
+    /// that is still to be removed.
     letters: LetterNote,
     witness: WitnessFile,
     /// Numbers that were set aside since the journal was opened.
@@ -203,8 +204,12 @@ impl Journal {
     /// Gathers the books that a use of a file begins with.
     fn push_books(&mut self, ledger: Ledger) {
         self.writer.books(self.place(), Kind::Checkpoint, ledger);
+        // The event of one that was retried is no longer just before the note.
+        let gone = self.letters.gone.map(|gone| match gone {
+            Gone::Retried(seq) | Gone::Discarded(seq) => Gone::Discarded(seq),
+        });
         let letters = LetterNote {
-            gone: None,
+            gone,
             ..self.letters
         };
         self.writer.letters(self.place(), &letters);

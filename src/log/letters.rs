@@ -82,6 +82,8 @@ pub(crate) struct Letters {
     store: Option<Store>,
     held: BTreeMap<Seq, Place>,
     removed: BTreeMap<Seq, Marks>,
+    /// The letter that left and whose mark could not be written yet.
+    leaving: Option<(Seq, Name)>,
     /// The scan of the volume that was read last.
     scan: Option<(u32, Scan)>,
     compact_bytes: u64,
@@ -104,6 +106,7 @@ impl Letters {
             store: None,
             held: BTreeMap::new(),
             removed: BTreeMap::new(),
+            leaving: None,
             scan: None,
             compact_bytes: compact_bytes(Layout::Large),
             leftovers,
@@ -248,6 +251,8 @@ impl Letters {
     /// the cursor must not have passed it yet.
     pub(crate) fn put(&mut self, letter: &DeadLetter) -> Result<(), Error> {
         let seq = letter.seq;
+        // Its mark must not name the new one.
+        self.finish_leaving()?;
         let mut copy = self.copies(seq);
         if let Some(place) = self.held.get(&seq) {
             if Some(place.whole) == letter::encode(letter, copy).as_deref().map(Whole::of) {
@@ -273,16 +278,35 @@ impl Letters {
     }
 
     /// Removes a dead letter, durably. Gives whether there was one.
+    ///
+    /// If this fails for that letter, it is not shown any more, and
+    /// [`finish_leaving`](Self::finish_leaving) goes on.
     pub(crate) fn remove(&mut self, seq: Seq) -> Result<bool, Error> {
-        let Some(place) = self.held.get(&seq).copied() else {
+        self.finish_leaving()?;
+        let Some(place) = self.held.remove(&seq) else {
             return Ok(false);
         };
+        self.leaving = Some((seq, place.whole.to_bytes()));
+        self.finish_leaving()?;
+        Ok(true)
+    }
+
+    /// Whether a letter left whose mark could not be written.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// Writes the mark of the letter that left, durably, if it could not be written before.
+    pub(crate) fn finish_leaving(&mut self) -> Result<(), Error> {
+        let Some((seq, name)) = self.leaving else {
+            return Ok(());
+        };
         let mut names = self.removed.get(&seq).cloned().unwrap_or_default().names;
-        names.push(place.whole.to_bytes());
+        names.push(name);
         let volume = self.write(Key::new(REMOVED, seq), &names.concat())?;
         self.removed.insert(seq, Marks { names, volume });
-        self.held.remove(&seq);
-        Ok(true)
+        self.leaving = None;
+        Ok(())
     }
 
     /// Writes a value, durably. Gives the volume it is in.

@@ -144,6 +144,7 @@ impl Replay {
                     Some(Gone::Discarded(letter)) => (0, Some(letter)),
                     None => (0, None),
                 };
+                self.take_back(&note);
                 self.letters.push((event, Some(note), gone));
             }
             None => self.notes.push(format!(
@@ -151,6 +152,20 @@ impl Replay {
                 frame.offset
             )),
         }
+    }
+
+    /// Forgets the letters that left only in a file that failed, which books written later do not
+    /// count, or count for another letter.
+    fn take_back(&mut self, later: &LetterNote) {
+        let left = |note: &LetterNote| note.retried.saturating_add(note.discarded);
+        let counts = |note: &LetterNote| match later.gone {
+            Some(_) => left(note) < left(later),
+            None => left(note) <= left(later),
+        };
+        let stands = |(_, note, gone): &(Seq, Option<LetterNote>, Option<Seq>)| {
+            gone.is_none() || note.as_ref().is_none_or(counts)
+        };
+        self.letters.retain(stands);
     }
 
     fn book(&mut self, ledger: Ledger) {
@@ -281,8 +296,10 @@ mod tests {
         Events(Seq, u64),
         Books(u64, u64),
         Retried(Seq),
+        /// So many letters were discarded, this one with it.
+        Discarded(u64, Option<Seq>),
     }
-    use Step::{Books, Events, Retried};
+    use Step::{Books, Discarded, Events, Retried};
 
     fn run(steps: &[Step], sealed: Option<(Seq, Seq)>) -> Recovered {
         let mut writer = FrameWriter::new(QUEUE);
@@ -308,6 +325,14 @@ mod tests {
                     writer.books(place, Kind::Ack, ledger);
                 }
                 Retried(seq) => writer.retried(place, seq),
+                Discarded(discarded, letter) => {
+                    let note = LetterNote {
+                        discarded,
+                        gone: letter.map(Gone::Discarded),
+                        ..LetterNote::default()
+                    };
+                    writer.letters(place, &note);
+                }
             }
         }
         let frames = scan(&Bytes::copy_from_slice(writer.bytes()), QUEUE).frames;
@@ -407,6 +432,21 @@ mod tests {
         let found = run(&[Events(1, 3), Retried(1), Books(2, 1)], None);
         assert_eq!(found.ledger.appended, 2);
         assert!(found.gone.is_empty(), "{:?}", found.gone);
+    }
+
+    /// A discard whose sync failed was answered with an error, and the file replaced by one with the
+    /// books as they were. The next opening believed the note in the failed file: it removed the
+    /// letter, and then missed it.
+    #[test]
+    fn a_discard_that_was_taken_back_keeps_its_letter() {
+        let taken_back = run(&[Discarded(1, Some(7)), Discarded(0, None)], None);
+        assert!(taken_back.gone.is_empty(), "{:?}", taken_back.gone);
+        let by_another = run(&[Discarded(1, Some(7)), Discarded(1, Some(8))], None);
+        assert_eq!(by_another.gone, [8]);
+        let stands = run(&[Discarded(1, Some(7)), Discarded(1, None)], None);
+        assert_eq!(stands.gone, [7]);
+        let both = run(&[Discarded(1, Some(7)), Discarded(2, Some(8))], None);
+        assert_eq!(both.gone, [7, 8]);
     }
 
     #[test]

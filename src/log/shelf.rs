@@ -238,6 +238,20 @@ impl Shelf {
             .extend(self.last.as_ref().map(Segment::first_seq));
     }
 
+    /// Keeps the files of segments that are on record as damaged, by the place that the record has,
+    /// when they are settled: an earlier process found that, and this one may never read them.
+    pub(crate) fn keep_named<'a>(&mut self, places: impl Iterator<Item = &'a str>) {
+        for place in places {
+            let name = place.strip_prefix("segments/");
+            let first = name.and_then(|name| name.parse().ok());
+            let is_here = |first: &Seq| {
+                let is_last = self.last.as_ref().map(Segment::first_seq) == Some(*first);
+                is_last || self.older.contains_key(first)
+            };
+            self.damaged.extend(first.filter(is_here));
+        }
+    }
+
     /// Bytes on disk, without what is in quarantine.
     pub(crate) fn bytes(&self) -> u64 {
         let last = self.last.as_ref().map_or(0, Segment::disk_bytes);

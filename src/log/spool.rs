@@ -289,6 +289,34 @@ impl SpoolLog {
         LetterNote { gone, ..books }
     }
 
+    /// Removes a letter that has left: the note of that is durable in the journal, with the event if it
+    /// was appended again, and the spool is ours (I14). So this is done even if the disk refuses to
+    /// take the letter away: each file of the journal begins with the note until this process or the
+    /// next opening has removed it.
+    fn leave(&mut self, note: LetterNote, seq: Seq) {
+        self.letter_books = LetterNote { gone: None, ..note };
+        self.journal.note_letters(note);
+        match self.letters.remove(seq) {
+            Ok(_) => self.journal.letter_has_left(),
+            Err(error) => drop(self.note_fault::<()>(Err(error))),
+        }
+        self.letters_changed();
+    }
+
+    /// Removes the letter that the disk refused to take away before. No other leaves until then.
+    fn finish_leaving(&mut self) -> Result<(), Error> {
+        if !self.letters.is_leaving() {
+            return Ok(());
+        }
+        self.dir.guard().check()?;
+        let finished = self.letters.finish_leaving();
+        if finished.is_ok() {
+            self.journal.letter_has_left();
+            self.letters_changed();
+        }
+        self.note_fault(finished)
+    }
+
     fn note_fault<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         match &result {
             Ok(_) => self.news |= self.fault.take().is_some(),
@@ -452,22 +480,20 @@ impl Log for SpoolLog {
 
     fn retry(&mut self, seq: Seq) -> Result<Receipt, Error> {
         self.check_owner()?;
+        self.finish_leaving()?;
         let letter = self.letter(seq)?.ok_or(Error::NoSuchLetter { seq })?;
         let id = letter.event.id();
         let first = self.stage(std::slice::from_ref(&letter.event.sent_again()))?;
         let note = self.note_gone(Gone::Retried(seq));
         self.staged.note = Some(note);
         self.commit(true)?;
-        // The event is durably in the queue again, and the spool is ours (I14). If this fails, or the process dies here, the
-        // next opening finds the note in the journal and removes the letter then.
-        self.letter_books = LetterNote { gone: None, ..note };
-        let removed = self.letters.remove(seq);
-        self.letters_changed();
-        removed.map(|_| Receipt::new(first, id))
+        self.leave(note, seq);
+        Ok(Receipt::new(first, id))
     }
 
     fn discard(&mut self, seq: Seq) -> Result<(), Error> {
         self.check_owner()?;
+        self.finish_leaving()?;
         if self.letters.seqs(seq - 1, 1) != [seq] {
             return Err(Error::NoSuchLetter { seq });
         }
@@ -477,10 +503,8 @@ impl Log for SpoolLog {
         self.journal.write()?;
         self.journal.sync()?;
         self.note_synced();
-        self.letter_books = LetterNote { gone: None, ..note };
-        let removed = self.letters.remove(seq);
-        self.letters_changed();
-        removed.map(drop)
+        self.leave(note, seq);
+        Ok(())
     }
 
     fn incidents(&mut self) -> Vec<Incident> {
@@ -557,6 +581,8 @@ impl Log for SpoolLog {
         }
         // What was being sealed is in the journal, whatever became of it.
         let _ = self.finish_sealing(true);
+        // The note of it is in the journal, and the next opening tries again.
+        let _ = self.finish_leaving();
         self.remove_settled()?;
         self.finish_removing(true)
     }

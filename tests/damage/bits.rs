@@ -5,6 +5,7 @@
 //! `DAMAGE_BITS` says how many places are tried (60 otherwise, `all` for every one), `DAMAGE_SEED`
 //! which; the bit follows from the seed and the place.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,27 +45,20 @@ fn places(spool: &Path) -> Vec<Place> {
 
 /// So many of the places, as many of each kind of file.
 fn sample(dice: &mut Dice, spool: &Path, count: usize) -> Vec<Place> {
-    let all = places(spool);
-    let mut classes: Vec<String> = all.iter().map(|(file, _)| class(file)).collect();
-    classes.dedup();
-    classes.sort();
-    classes.dedup();
-    let turns = classes.iter().cycle().take(count);
+    let mut classes: BTreeMap<String, [Vec<Place>; 2]> = BTreeMap::new();
+    for place in places(spool) {
+        let [of_class, heads] = classes.entry(class(&place.0)).or_default();
+        if place.1 % LOG_SEGMENT < SEGMENT_HEAD {
+            heads.push(place.clone());
+        }
+        of_class.push(place);
+    }
+    let turns = classes.values().cycle().take(count);
     turns
-        .map(|wanted| {
-            let of_class: Vec<&Place> = all.iter().filter(|(f, _)| class(f) == *wanted).collect();
+        .map(|[of_class, heads]| {
             // Every second one where sled has its own.
-            let heads: Vec<&Place> = of_class
-                .iter()
-                .copied()
-                .filter(|(_, at)| at % LOG_SEGMENT < SEGMENT_HEAD)
-                .collect();
-            let from = if dice.below(2) == 0 {
-                &heads
-            } else {
-                &of_class
-            };
-            (*dice.pick(from)).clone()
+            let from = if dice.below(2) == 0 { heads } else { of_class };
+            dice.pick(from).clone()
         })
         .collect()
 }
@@ -83,15 +77,16 @@ pub(crate) async fn try_all(
     };
     let spool = dir.join("bits");
     let (mut done, mut broken) = (0, Vec::new());
-    for (file, at) in chosen {
+    for (file, at) in &chosen {
+        let at = *at;
         let bit = Dice::new(seed ^ (at as u64) << 8).below(8);
-        if done % 1_000 == 0 {
-            println!("\nPROGRESS {done} flipped bits");
+        if done % 100 == 0 {
+            println!("\nPROGRESS {done} of {} flipped bits", chosen.len());
         }
         copy_old(&base.path, &spool);
         forget_owner(&spool);
         make_old(&spool.join("lock"));
-        let path = spool.join(&file);
+        let path = spool.join(file);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[at] ^= 1 << bit;
         std::fs::write(&path, bytes).unwrap();

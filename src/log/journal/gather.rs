@@ -34,10 +34,20 @@ impl Journal {
         self.writer.books(place, Kind::Ack, ledger);
     }
 
-    /// Gathers the books of dead letters with the one that leaves, and begins files with them.
+    /// Gathers the books of dead letters with the one that leaves.
     pub(crate) fn push_letters(&mut self, note: LetterNote) {
         let place = self.place();
         self.writer.letters(place, &note);
+    }
+
+    /// Begins files with these books of dead letters, now that they are durable, and with the letter
+    /// that leaves until it [has left](Self::letter_has_left).
+    pub(crate) fn note_letters(&mut self, note: LetterNote) {
         self.letters = note;
+    }
+
+    /// The letter that leaves is removed, durably: no file needs to tell of it any more.
+    pub(crate) fn letter_has_left(&mut self) {
+        self.letters.gone = None;
     }
 }

@@ -108,6 +108,7 @@ impl SpoolLog {
         row.put_in_order()?;
         letters.own(Layout::of_segments(settings.segment_bytes))?;
         let mut shelf = row.into_shelf(settings.segment_bytes);
+        shelf.keep_named(record.all().iter().map(|incident| incident.place.as_str()));
         if !missing.is_empty() {
             // What is gone may be behind the last readable chunk: its file is kept for people.
             shelf.keep_last();

@@ -331,6 +331,10 @@ impl SpoolLog {
         if !std::mem::take(&mut self.letters_to_tidy) {
             return Ok(());
         }
+        if self.finish_leaving().is_err() {
+            // The status has it; nothing waits for this.
+            return Ok(());
+        }
         self.dir.guard().check()?;
         if self.letters.tidy()? {
             self.news = true;

@@ -101,6 +101,106 @@ fn i5_the_cursor_does_not_pass_an_event_whose_letter_the_disk_refuses() {
     assert_eq!(read_all(&mut log).len(), 2);
 }
 
+/// A disk that refused to take a letter away left it there after the journal file with the note had
+/// been used again: the next opening said that a letter was there again, and the caller of the retry
+/// had an error for an event that was in the queue. Found by `cargo xtask prove --long`.
+#[test]
+fn a_letter_that_the_disk_refuses_to_take_away_has_left_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), tight());
+    append(&mut log, 1..=2, 100);
+    for seq in 1..=2 {
+        let bury = log.bury(&letter(seq, event(seq, 100)), Settled::Dead);
+        bury.unwrap();
+    }
+    // What was read can be read again, although the file is out of reach.
+    assert!(log.letter(1).unwrap().is_some());
+    log.letters.fail_for_test();
+    assert_eq!(log.retry(1).unwrap().seq, 3);
+    assert!(log.position().fault.is_some());
+    assert_eq!(log.letters.seqs(0, 9), [2]);
+    // More than the three journal files hold: the one with the note is used again.
+    for n in 4..=200 {
+        append(&mut log, n..=n, 500);
+        log.settle(n - 1, Settled::Delivered).unwrap();
+    }
+    assert!(log.letters.is_leaving());
+    let letters = dir.path().join("letters");
+    std::fs::remove_file(&letters).unwrap();
+    std::fs::rename(dir.path().join("away"), &letters).unwrap();
+    // As after a kill.
+    drop(log);
+    let mut log = open(dir.path(), tight());
+    let books = log.position().letters;
+    assert_eq!((books.held, books.retried, books.returned), (1, 1, 0));
+    assert_eq!(log.letters.seqs(0, 9), [2]);
+    log.discard(2).unwrap();
+    drop(log);
+    let log = open(dir.path(), tight());
+    assert_eq!(log.position().letters.buried(), 2);
+    assert!(log.position().incidents.is_none());
+}
+
+/// Until the disk takes letters again no other leaves, and then the one goes that left meanwhile.
+#[test]
+fn a_letter_that_is_due_to_leave_goes_when_the_disk_takes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), tight());
+    append(&mut log, 1..=2, 100);
+    for seq in 1..=2 {
+        let bury = log.bury(&letter(seq, event(seq, 100)), Settled::Dead);
+        bury.unwrap();
+    }
+    log.letters.fail_for_test();
+    log.discard(1).unwrap();
+    log.discard(2).unwrap_err();
+    log.retry(2).unwrap_err();
+    let books = log.position().letters;
+    assert_eq!((books.held, books.discarded, books.retried), (1, 1, 0));
+    let letters = dir.path().join("letters");
+    std::fs::remove_file(&letters).unwrap();
+    std::fs::rename(dir.path().join("away"), &letters).unwrap();
+    while log.tidy().unwrap() {}
+    assert!(!log.letters.is_leaving());
+    assert_eq!(log.position().fault, None);
+}
+
+/// A segment that one opening had named as altered was deleted in a later process, which settled its
+/// events from memory and never read it: its original should have gone to quarantine. Found by
+/// `cargo xtask prove --long`.
+#[test]
+fn i13_a_segment_on_record_as_damaged_is_kept_by_a_process_that_never_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), tight());
+    append(&mut log, 1..=40, 500);
+    log.close().unwrap();
+    drop(log);
+    let segment = std::fs::read_dir(dir.path().join("segments")).unwrap();
+    let segment = segment.map(|entry| entry.unwrap().path()).max().unwrap();
+    let mut altered = std::fs::read(segment.join("db")).unwrap();
+    altered.extend([7; 99]);
+    std::fs::write(segment.join("db"), &altered).unwrap();
+
+    let mut log = open(dir.path(), tight());
+    let incidents = log.incidents();
+    let name = segment.strip_prefix(dir.path()).unwrap();
+    assert_eq!(std::path::Path::new(&incidents[0].place), name);
+    // Another segment begins, and that one is among the older ones from here on.
+    append(&mut log, 41..=80, 500);
+    log.close().unwrap();
+    drop(log);
+    let mut log = open(dir.path(), tight());
+    log.settle(80, Settled::Delivered).unwrap();
+    log.close().unwrap();
+    drop(log);
+    assert!(!segment.exists());
+    let kept = dir.path().join("quarantine").join(format!(
+        "{}-1",
+        segment.file_name().unwrap().to_str().unwrap()
+    ));
+    assert!(std::fs::read(kept.join("db")).unwrap() == altered);
+}
+
 /// A process that dies between burying and settling leaves the letter and the event. The event is
 /// sent again, so the letter goes; otherwise a later refusal would find it there.
 #[test]

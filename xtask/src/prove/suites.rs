@@ -71,6 +71,11 @@ pub(crate) const SUITES: [Suite; 13] = [
         how: How::Function(power::missing, power::run),
     },
     Suite {
+        name: "mutations",
+        what: "The code is broken on purpose, in one place at a time, and a test must notice.",
+        how: How::Function(|| None, |_| mutate::suite(&[])),
+    },
+    Suite {
         name: "kills",
         what: "A program that appends and delivers dies of SIGKILL, at random moments and at chosen \
                system calls. Everything acknowledged arrives in order and to the byte; only the \
@@ -164,11 +169,6 @@ pub(crate) const SUITES: [Suite; 13] = [
         what: "A fuzzer changes the inputs of the suite `fuzz` and keeps what reaches new code.",
         how: How::Function(fuzz::missing, fuzz::run),
     },
-    Suite {
-        name: "mutations",
-        what: "The code is broken on purpose, in one place at a time, and a test must notice.",
-        how: How::Function(|| None, |_| mutate::suite(&[])),
-    },
 ];
 
 /// Half of the random kills meet the program waiting for a disk, half at work in memory.
@@ -193,7 +193,7 @@ fn damage(plan: &Plan) -> Vec<Run> {
     let bits = |n| {
         Run::of("damage")
             .only("i11_")
-            .with("DAMAGE_BITS", plan.either(400, 6_000))
+            .with("DAMAGE_BITS", plan.either(400, 2_000))
             .with("DAMAGE_SEED", plan.seed + n)
     };
     let parts = plan.either(1, 4);
