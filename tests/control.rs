@@ -229,17 +229,54 @@ async fn a_queue_serves_one_socket() {
     owner.close().await;
 }
 
+/// There was no socket for it, and the owner could not be reached.
+#[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_path_too_long_for_a_socket_is_an_error_that_names_the_limit() {
+async fn a_path_too_long_for_a_socket_is_reached_through_its_directory() {
     let dir = tempfile::tempdir().unwrap();
     let spool = dir.path().join("x".repeat(120));
     let queue = Queue::builder(&spool).open().await.unwrap();
-    let error = control::serve(&queue).await.unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains("107") || text.contains("103"), "{text}");
-    queue.append(message(1)).await.unwrap();
-    let error = Client::new(&spool).status().await.unwrap_err();
-    assert!(matches!(error, ClientError::Connect { .. }), "{error:?}");
+    let control = control::serve(&queue).await.unwrap();
+    let client = Client::new(&spool);
+    client.append(&[message(1)]).await.unwrap();
+    assert_eq!(client.status().await.unwrap().pending, 1);
+    assert_eq!(mode(control.path()), 0o600);
+    queue.close(Duration::ZERO).await.unwrap();
+    assert!(!control.path().exists());
+    let error = client.status().await.unwrap_err();
+    assert!(matches!(error, ClientError::NoOwner { .. }), "{error:?}");
+}
+
+/// A request on a connection that the owner had let in, but asked as it closed, was cut off: it
+/// could have been done or not.
+#[tokio::test]
+async fn what_is_asked_of_an_owner_that_closes_is_refused_for_certain() {
+    let owner = Owner::start().await;
+    let mut stream = owner.connect().await;
+    let hello = "GET /status HTTP/1.1\r\nhost: x\r\n\r\n";
+    stream.write_all(hello.as_bytes()).await.unwrap();
+    let mut begin = [0; 12];
+    stream.read_exact(&mut begin).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200");
+    let path = owner.control.path().to_owned();
+    let spool = owner.spool();
+    let mut closing = Box::pin(owner.queue.close(Duration::ZERO));
+    while path.exists() {
+        tokio::select! {
+            biased;
+            _ = &mut closing => panic!("a client was let in and says nothing yet"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    let append = "POST /events HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n1";
+    stream.write_all(append.as_bytes()).await.unwrap();
+    let (answer, closed) = tokio::join!(rest(&mut stream), closing);
+    closed.unwrap();
+    let answer = &answer[answer.find("HTTP/1.1 503").expect("it is refused")..];
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+    assert!(answer.contains("\"kind\":\"closed\""), "{answer}");
+    let next = Queue::builder(spool).open().await.unwrap();
+    assert_eq!(next.status().last_seq, 0, "and not done");
 }
 
 #[tokio::test]

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use hyper::body::Incoming;
-use hyper::{Method, Response};
+use hyper::Method;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
+use super::dial::{Address, Trust, exchange};
 use super::lines::{self, LINE_BYTES_MAX, Lines};
 use super::wire::{Acknowledged, DrainLine, Entry, ErrorBody, EventLine, LetterLine, Readiness};
 use super::{REQUEST_BYTES_MAX, SOCKET};
@@ -33,7 +33,8 @@ pub enum ClientError {
         path: PathBuf,
     },
 
-    /// The socket cannot be reached: not ours, its path is too long, or no Unix sockets here.
+    /// The socket cannot be reached: it is not for us, its path is too long for this system, or
+    /// there are no Unix sockets here.
     #[error("failed to connect to the control socket. path=`{}`", path.display())]
     Connect {
         /// The socket.
@@ -43,8 +44,9 @@ pub enum ClientError {
         source: io::Error,
     },
 
-    /// The socket is served by a user who has no business with the spool. Nothing was sent.
-    #[error("control socket is served by user {uid}, to whom the spool does not belong. path=`{}`", path.display())]
+    /// The socket is served by a user who has no business with the spool, or, for a socket that
+    /// is reached by its own path, with the socket's directory. Nothing was sent.
+    #[error("control socket is served by user {uid}, to whom its directory does not belong. path=`{}`", path.display())]
     Stranger {
         /// The socket.
         path: PathBuf,
@@ -96,7 +98,8 @@ impl ClientError {
         match self {
             Self::NoOwner { .. } => "use the spool directly, or start its owner with live control",
             Self::Connect { .. } => {
-                "see the cause; the socket belongs to the user that runs the owner"
+                "see the cause; the socket is for the user that runs the owner, or for the group \
+                 that it names"
             }
             Self::Stranger { .. } => {
                 "see whose the directory is, and use one that only the owner of the spool may \
@@ -126,24 +129,46 @@ impl ClientError {
 ///
 /// Every method fails with the [`ClientError`] that tells what happened; where nothing else is
 /// said, the owner has 30 seconds to answer.
+///
+/// What changes something is only asked of an owner that has just answered on the same connection.
+/// So [`ClientError::NoOwner`] means for certain that nothing was done, as the kinds `busy` and
+/// `closed` of [`ClientError::Refused`] do: try again.
+/// [`ClientError::Broken`] is left for an owner that died in the midst of the request.
 #[derive(Clone, Debug)]
 pub struct Client {
-    path: PathBuf,
+    address: Address,
 }
 
 impl Client {
-    /// The client of whoever owns the spool in this directory. Connects to nothing yet.
+    /// The client of the process that owns the spool in this directory. Connects to nothing yet.
+    ///
+    /// It speaks only to a process of root's, or of the user whom the spool belongs to.
     #[must_use]
     pub fn new(spool: impl AsRef<Path>) -> Self {
-        Self {
-            path: spool.as_ref().join(SOCKET),
-        }
+        let path = spool.as_ref().join(SOCKET);
+        let trust = Trust::Spool;
+        let address = Address { path, trust };
+        Self { address }
+    }
+
+    /// The client of the process that serves this socket, such as one for a
+    /// [group](super::GroupSocket) whose members cannot see the spool. Connects to nothing yet.
+    ///
+    /// It speaks only to a process of root's, or of the user whom the directory of the socket
+    /// belongs to, if no other user may write to that directory: name only sockets in a directory
+    /// that was made for the service.
+    #[must_use]
+    pub fn at(socket: impl Into<PathBuf>) -> Self {
+        let path = socket.into();
+        let trust = Trust::Directory;
+        let address = Address { path, trust };
+        Self { address }
     }
 
     /// The socket.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.address.path
     }
 
     /// The state of the queue.
@@ -400,7 +425,7 @@ impl Client {
 
     /// Sends a request and gives the answer if it is a success.
     async fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Asked, ClientError> {
-        let (response, connection) = exchange(&self.path, method, path, body).await?;
+        let (response, connection) = exchange(&self.address, method, path, body).await?;
         let status = response.status();
         let asked = Asked {
             body: Body::new(response.into_body()),
@@ -463,80 +488,4 @@ fn entries(events: &[Event]) -> Result<Vec<u8>, ClientError> {
         body.push(b'\n');
     }
     Ok(body)
-}
-
-/// One request on one connection, which lives until the set is dropped.
-#[cfg(unix)]
-async fn exchange(
-    socket: &Path,
-    method: Method,
-    path: &str,
-    body: Vec<u8>,
-) -> Result<(Response<Incoming>, JoinSet<()>), ClientError> {
-    use hyper::client::conn::http1;
-    use hyper_util::rt::TokioIo;
-
-    let stream = tokio::net::UnixStream::connect(socket)
-        .await
-        .map_err(|error| unreachable_socket(socket, error))?;
-    check_peer(socket, &stream)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(ClientError::broken)?;
-    let mut driver = JoinSet::new();
-    driver.spawn(async move {
-        // What goes wrong is told to whoever waits for the answer.
-        let _ = connection.await;
-    });
-    let request = hyper::Request::builder()
-        .method(method)
-        .uri(path)
-        .header(hyper::header::HOST, "everpost")
-        .body(Body::from(body))
-        .map_err(|error| ClientError::protocol(error.to_string()))?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(ClientError::broken)?;
-    Ok((response, driver))
-}
-
-/// The process that serves the socket gets to read events: it must be root's, or that of the user
-/// whom the spool belongs to, and for an ordinary user there is no other spool than the own.
-#[cfg(unix)]
-fn check_peer(socket: &Path, stream: &tokio::net::UnixStream) -> Result<(), ClientError> {
-    let failed = |source| unreachable_socket(socket, source);
-    let uid = stream.peer_cred().map_err(failed)?.uid();
-    let us = rustix::process::geteuid().as_raw();
-    let spool = socket.parent().unwrap_or(socket);
-    let belongs = crate::log::dir::belongs_to(spool).map_err(failed)?;
-    if uid == 0 || (uid == belongs && (us == 0 || us == uid)) {
-        return Ok(());
-    }
-    let path = socket.to_owned();
-    Err(ClientError::Stranger { path, uid })
-}
-
-#[cfg(unix)]
-fn unreachable_socket(socket: &Path, source: io::Error) -> ClientError {
-    let path = socket.to_owned();
-    match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoOwner { path },
-        _ => ClientError::Connect { path, source },
-    }
-}
-
-#[cfg(not(unix))]
-async fn exchange(
-    socket: &Path,
-    _method: Method,
-    _path: &str,
-    _body: Vec<u8>,
-) -> Result<(Response<Incoming>, JoinSet<()>), ClientError> {
-    let source = io::Error::new(
-        io::ErrorKind::Unsupported,
-        "this system has no Unix sockets",
-    );
-    let path = socket.to_owned();
-    Err(ClientError::Connect { path, source })
 }

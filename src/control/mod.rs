@@ -86,6 +86,7 @@
 //! |---|---|---|
 //! | 400 | `bad_request` | the path, the query or the body is not as documented |
 //! | 400 | `invalid_event` | an event is not one JSON value; the line is named; nothing was appended |
+//! | 403 | `forbidden` | asked by a member of the socket's group; see [`GroupSocket`] |
 //! | 404 | `no_such_letter`, `no_such_incident`, `no_such_endpoint` | |
 //! | 405 | `method_not_allowed` | |
 //! | 408 | `too_slow` | the body did not come within [`BODY_TIME`] |
@@ -96,7 +97,7 @@
 //! | 413 | `too_large` | one event, or all together, are larger than the owner's settings allow |
 //! | 500 | `storage`, `damaged`, `not_owner`, `panicked`, `unexpected` | as the [`Error`](crate::Error) of that name |
 //! | 503 | `busy` | [`APPENDS_MAX`] appends are under way, or too many connections are open |
-//! | 503 | `closed` | the queue is closing |
+//! | 503 | `closed` | the queue is closing, or its socket; nothing was done |
 //! | 507 | `full` | the spool or the disk is full; nothing was appended |
 //!
 //! What is not HTTP, or has a head that is too large, is answered before there is a request, by
@@ -113,9 +114,15 @@ mod answer;
 mod client;
 #[cfg(unix)]
 mod connection;
+mod dial;
+#[cfg(unix)]
+mod doors;
 mod follow;
+mod group;
 mod health;
 mod lines;
+#[cfg(unix)]
+mod place;
 mod router;
 mod serve;
 #[cfg(unix)]
@@ -126,9 +133,10 @@ pub mod wire;
 use std::time::Duration;
 
 pub use client::{Client, ClientError};
+pub use group::GroupSocket;
 pub use lines::Lines;
 pub use router::router;
-pub use serve::{Control, serve};
+pub use serve::{Control, serve, serve_group};
 pub use tcp::{Listening, listen};
 
 /// The name of the socket in the directory of the spool.

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::AbortHandle;
 
-use super::SOCKET;
+use super::{GroupSocket, SOCKET};
 use crate::ending::TaskEnd;
 use crate::error::Error;
 use crate::log::guard::Process;
@@ -26,6 +27,7 @@ pub struct Control {
 /// The task that serves. The queue waits for its end too.
 #[derive(Debug)]
 struct Task {
+    count: Arc<AtomicU64>,
     end: Arc<TaskEnd>,
     abort: AbortHandle,
     process: Process,
@@ -53,24 +55,49 @@ impl Drop for Stay {
 ///
 /// The directory is made private if it is not (mode 0700) and the socket belongs to its owner
 /// alone (0600); that is all there is to authentication. A directory that belongs to root and is
-/// lent to a group stays as it is, as long as not every user may write to it. A socket left over by an owner that died
-/// is replaced. It is served until the [`Control`] is dropped or closed, or the queue is closed;
-/// while [`Queue::close`] drains it is still served, and it is gone before the spool is free. What
-/// is left of the connections then has a second to end, and `Queue::close` waits for that.
+/// lent to a group stays as it is, as long as not every user may write to it. A socket left over
+/// by an owner that died is replaced; a file that is no socket is left alone. If the socket is
+/// removed while it is served, it is bound again within a few seconds, as long as nothing else has
+/// its name. Its path may be longer than the system allows for sockets where it can be reached
+/// through `/proc/self/fd`.
+///
+/// It is served until the [`Control`] is dropped or closed, or the queue is closed;
+/// while [`Queue::close`] drains it is still served, and it is gone before the spool is free. Then
+/// what is under way is answered, what is asked on a connection that was let in is refused with
+/// `closed`, clients that are silent have a second to end, and `Queue::close` waits for that.
 ///
 /// Slow, silent and malformed clients are cut off (see [the limits](super#limits)), and none of
 /// them holds up the queue.
 ///
 /// # Errors
 /// [`Error::Control`] if the path of the socket is too long for the system (more than 107 bytes
-/// on Linux), if this queue serves one already, if there is no tokio runtime, on a system without
-/// Unix sockets, or if the system refuses. [`Error::Closed`]. The queue goes on in each case.
+/// on Linux without `/proc`), if this queue serves one already, if there is no tokio runtime, on a
+/// system without Unix sockets, or if the system refuses. [`Error::Closed`]. The queue goes on in
+/// each case.
 ///
 /// # Cancel safety
 /// If the future is dropped, nothing is served and no socket stays.
 pub async fn serve(queue: &Queue) -> Result<Control, Error> {
+    served(queue, None).await
+}
+
+/// As [`serve`], and on a second socket too, for the members of a group.
+///
+/// What they may do is said at [`GroupSocket`].
+///
+/// # Errors
+/// As [`serve`], for either of the sockets; and if the directory of the second is not as
+/// [`GroupSocket`] says, or another process serves that socket. Then neither is served.
+///
+/// # Cancel safety
+/// If the future is dropped, nothing is served and no socket stays.
+pub async fn serve_group(queue: &Queue, group: GroupSocket) -> Result<Control, Error> {
+    served(queue, Some(group)).await
+}
+
+async fn served(queue: &Queue, group: Option<GroupSocket>) -> Result<Control, Error> {
     let path = queue.spool().join(SOCKET);
-    let (stay, task) = start(queue).await?;
+    let (stay, task) = start(queue, group).await?;
     Ok(Control { path, stay, task })
 }
 
@@ -82,8 +109,8 @@ fn refused(queue: &Queue, reason: impl Into<String>) -> Error {
 }
 
 #[cfg(unix)]
-async fn start(queue: &Queue) -> Result<(Stay, Task), Error> {
-    use super::socket;
+async fn start(queue: &Queue, group: Option<GroupSocket>) -> Result<(Stay, Task), Error> {
+    use super::{doors, socket};
     use crate::room::Guest;
 
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
@@ -93,31 +120,30 @@ async fn start(queue: &Queue) -> Result<(Stay, Task), Error> {
     // Not on a thread of the runtime: it touches the directory (I9).
     let lodging = runtime.spawn_blocking(move || {
         let lodged = host.room().lodge(|| {
-            let (file, listener, stop) = socket::bind(host.spool())?;
-            Ok((Box::new(file) as Box<dyn Guest>, (listener, stop)))
+            let (files, doors) = socket::bind(host.spool(), group.as_ref())?;
+            Ok((Box::new(files) as Box<dyn Guest>, doors))
         });
         lodged.map(|lodged| {
-            lodged.map(|(number, (listener, stop))| {
+            lodged.map(|(number, doors)| {
                 let process = Process::this();
                 let stay = Stay {
                     host,
                     number,
                     process,
                 };
-                (stay, listener, stop)
+                (stay, doors)
             })
         })
     });
     let lodged = lodging
         .await
         .map_err(|error| refused(queue, error.to_string()))?;
-    let Some((stay, listener, stop)) = lodged? else {
+    let Some((stay, doors)) = lodged? else {
         return Err(refused(queue, "this queue serves one already"));
     };
-    let listener = tokio::net::UnixListener::from_std(listener)
-        .map_err(|error| refused(queue, error.to_string()))?;
     let router = super::router(queue.clone());
-    let task = runtime.spawn(socket::listen(listener, router, stop));
+    let count = doors.count();
+    let task = runtime.spawn(doors::listen(doors, router));
     let abort = task.abort_handle();
     let end = Arc::new(TaskEnd::new(task));
     if !queue.room().note_task(&end) {
@@ -129,6 +155,7 @@ async fn start(queue: &Queue) -> Result<(Stay, Task), Error> {
     Ok((
         stay,
         Task {
+            count,
             end,
             abort,
             process,
@@ -137,7 +164,7 @@ async fn start(queue: &Queue) -> Result<(Stay, Task), Error> {
 }
 
 #[cfg(not(unix))]
-async fn start(queue: &Queue) -> Result<(Stay, Task), Error> {
+async fn start(queue: &Queue, _: Option<GroupSocket>) -> Result<(Stay, Task), Error> {
     Err(refused(queue, "this system has no Unix sockets"))
 }
 
@@ -148,8 +175,15 @@ impl Control {
         &self.path
     }
 
-    /// Removes the socket and waits until answers under way are out; those that take longer than
-    /// a second, such as of watchers, are cut off. The queue goes on.
+    /// How many connections were let in so far. One that closes soon after may wait for those to
+    /// be done, instead of refusing what is asked on them.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.task.count.load(Ordering::Relaxed)
+    }
+
+    /// Removes the socket and waits until answers under way are out: 30 seconds at the most, and
+    /// watchers are cut off after one. The queue goes on.
     ///
     /// # Errors
     /// [`Error::Panicked`] if serving had ended by a panic.

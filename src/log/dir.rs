@@ -19,7 +19,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::disk::{create_private_dir, make_own, open_own, sync_dir, take_back};
-use super::guard::Guard;
+use super::guard::{Guard, in_use, is_locked};
 use super::marker::{self, COPY, FORMAT, Identity, MARKER, Marker};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -61,7 +61,12 @@ impl SpoolDir {
         // The working directory may change while the spool is open.
         let path = &std::path::absolute(path).map_err(Error::storage("find the spool", path))?;
         let dirs = find_or_make(path)?;
-        let guard = Guard::lock(path).inspect_err(|_| take_back(&dirs))?;
+        let guard = Guard::lock(path).inspect_err(|error| {
+            // Another process has it already.
+            if !matches!(error, Error::InUse { .. }) {
+                take_back(&dirs);
+            }
+        })?;
         let mut dir = Self {
             path: path.clone(),
             queue: Uuid::nil(),
@@ -205,7 +210,12 @@ pub(crate) fn belongs_to(dir: &Path) -> std::io::Result<u32> {
 /// of one leaves when it is interrupted.
 fn find_or_make(path: &Path) -> Result<Vec<PathBuf>, Error> {
     if path.exists() {
-        return marker::identify(path).map(|_| Vec::new());
+        // Another process may be making it, and have come further by the second look.
+        let identity = marker::identify(path).or_else(|_| match is_locked(path) {
+            true => Err(in_use(path)),
+            false => marker::identify(path),
+        });
+        return identity.map(|_| Vec::new());
     }
     let made =
         create_private_dir(path).map_err(Error::storage("make the spool directory", path))?;

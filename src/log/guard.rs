@@ -317,7 +317,7 @@ fn lock_file(dir: &Path, path: &Path) -> Result<File, Error> {
 }
 
 /// Whether the lock file of a spool is locked.
-fn is_locked(dir: &Path) -> bool {
+pub(super) fn is_locked(dir: &Path) -> bool {
     let locked = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
     open_to_look(&dir.join("lock")).is_ok_and(locked)
 }

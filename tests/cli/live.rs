@@ -43,10 +43,10 @@ async fn every_command_works_on_a_running_service() {
         .unwrap();
 
     let level = place
-        .feed(&["append", "--level", "written"], "1\n")
-        .expect(exit::USAGE);
+        .feed(&["append", "--level", "written", "--wait", "0"], "1\n")
+        .expect(exit::IN_USE);
     assert!(level.err.contains("its owner decides"), "{}", level.err);
-    let second = place.run(&["run"]).expect(exit::IN_USE);
+    let second = place.run(&["run", "--wait", "0"]).expect(exit::IN_USE);
     assert!(
         second.err.contains("in use by another process"),
         "{}",
@@ -78,7 +78,8 @@ async fn a_watcher_sees_the_service_work_and_stop() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beside_an_owner_that_does_not_answer_looking_works_and_the_rest_names_its_pid() {
-    let place = Place::new();
+    let mut place = Place::new();
+    place.set_env("EVERPOST_WAIT", "0");
     let queue = Queue::builder(place.spool()).open().await.unwrap();
     queue.append(Event::json("1").unwrap()).await.unwrap();
     let pid = format!("pid=`{}`", std::process::id());

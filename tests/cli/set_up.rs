@@ -188,6 +188,8 @@ pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) stdout: BufReader<ChildStdout>,
+    /// What was read by `try_read_line`.
+    heard: String,
 }
 
 impl Running {
@@ -198,6 +200,7 @@ impl Running {
             child,
             stdin,
             stdout,
+            heard: String::new(),
         }
     }
 
@@ -218,6 +221,22 @@ impl Running {
         }
     }
 
+    /// Reads the next line, if it has not ended before that.
+    pub(crate) fn try_read_line(&mut self) {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        self.heard.push_str(&line);
+    }
+
+    /// As [`end`](Self::end); gives also how many lines said `ACK`, with those read before.
+    pub(crate) fn end_with_acks(mut self) -> (Ended, u64) {
+        let heard = std::mem::take(&mut self.heard);
+        let ended = self.end();
+        let lines = heard.lines().chain(ended.out.lines());
+        let acks = lines.filter(|line| line.starts_with("ACK ")).count();
+        (ended, acks as u64)
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let killed = Command::new("kill").args([name, &pid]).status().unwrap();
@@ -229,6 +248,7 @@ impl Running {
         let mut out = String::new();
         self.stdout.read_to_string(&mut out).unwrap();
         let mut err = String::new();
+        // A test that follows it has it.
         if let Some(mut stderr) = self.child.stderr.take() {
             stderr.read_to_string(&mut err).unwrap();
         }

@@ -12,6 +12,7 @@ fn head(mut running: Running) {
         mut child,
         stdin: _stdin,
         stdout,
+        ..
     } = running;
     drop(stdout);
     assert_eq!(child.wait().unwrap().code(), Some(i32::from(exit::DONE)));

@@ -11,6 +11,7 @@
 
 mod certain;
 mod fork;
+mod group;
 mod making;
 mod planted;
 mod set_up;

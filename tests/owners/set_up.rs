@@ -76,6 +76,7 @@ impl Place {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("EVERPOST_SPOOL", self.spool())
+            .env("EVERPOST_WAIT", "0")
             .env("EVERPOST_LOG", "off");
     }
 

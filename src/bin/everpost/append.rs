@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use everpost::control::wire::Entry;
-use everpost::{Error, Event, Receipt, Seq, Settings, exit};
+use everpost::{Error, Event, Seq, Settings, exit};
 use serde::Serialize;
 
 use crate::args::{Append, Cli, Input, Intake};
@@ -32,14 +33,22 @@ pub(crate) async fn append(cli: &Cli, append: &Append, out: Out) -> Result<(), F
     let mut signals = Signals::catch()?;
     let lines = open_lines(&append.files, &settings)?;
     invite(&append.files, out);
-    let opening = Target::open(cli, settings.clone(), true);
+    let opening = async {
+        match append.level {
+            None => Target::open(cli, settings.clone(), true).await,
+            // Another owner decides on the level, and cannot be asked for one.
+            Some(_) => {
+                let opened = Target::open_alone(cli, settings.clone()).await;
+                opened.map_err(|fault| match fault.code {
+                    exit::IN_USE => fault.hint(
+                        "leave --level out, or wait for longer: its owner decides on the level",
+                    ),
+                    _ => fault,
+                })
+            }
+        }
+    };
     let target = in_time(opening, &mut signals, exit::UNEXPECTED, None).await?;
-    if target.is_live() && append.level.is_some() {
-        return Err(
-            Fault::usage("the spool is in use, and its owner decides on the level")
-                .hint("leave --level out, or stop the owner first"),
-        );
-    }
     let feed = Feed::new(&target, &settings, append.intake, Form::Event, acks);
     let feed = feed.by_hand(&append.files, out);
     let fed = feed.run(lines, &mut signals).await;
@@ -116,11 +125,10 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    fn note(&mut self, receipts: &[Receipt]) {
-        self.appended += receipts.len() as u64;
-        let seqs = || receipts.iter().map(|receipt| receipt.seq);
-        self.first_seq = self.first_seq.or(seqs().next());
-        self.last_seq = seqs().next_back().or(self.last_seq);
+    fn note(&mut self, seqs: &[Seq]) {
+        self.appended += seqs.len() as u64;
+        self.first_seq = self.first_seq.or(seqs.first().copied());
+        self.last_seq = seqs.last().copied().or(self.last_seq);
     }
 
     fn for_people(&self) -> String {
@@ -245,6 +253,10 @@ impl<'a> Feed<'a> {
                         .extend(block.map_err(|source| not_read(&source))?);
                 }
             }
+            if self.tally.interrupted {
+                // The signal may have come while events were being appended.
+                lines.stop();
+            }
             let block = tokio::select! {
                 biased;
                 () = signals.next(), if !self.tally.interrupted => {
@@ -350,12 +362,12 @@ impl<'a> Feed<'a> {
         let first = first.clone();
         let (places, events): (Vec<Place>, Vec<Event>) = events.into_iter().unzip();
         match self.append(&events, &first, signals).await {
-            Ok(receipts) => self.acknowledge(&receipts)?,
+            Ok(seqs) => self.acknowledge(&seqs)?,
             Err(fault) if fault.code == exit::REFUSED => {
                 // One of them is too large, or all are together: alone, each gets its answer.
                 for (place, event) in places.into_iter().zip(events) {
                     match self.append(&[event], &place, signals).await {
-                        Ok(receipts) => self.acknowledge(&receipts)?,
+                        Ok(seqs) => self.acknowledge(&seqs)?,
                         Err(fault) if fault.code == exit::REFUSED => {
                             self.refuse(&place, &fault.text, false);
                             if self.intake.strict {
@@ -371,16 +383,29 @@ impl<'a> Feed<'a> {
         Ok(())
     }
 
-    /// Appends; waits for room if this feed is patient, until a signal.
+    /// Appends; waits for an owner, and for room if this feed is patient, until a signal.
     async fn append(
         &mut self,
         events: &[Event],
         place: &Place,
         signals: &mut Signals,
-    ) -> Result<Vec<Receipt>, Fault> {
+    ) -> Result<Vec<Seq>, Fault> {
         let mut waits = false;
         loop {
-            match self.target.append(events).await {
+            let appended = {
+                let mut appending = pin!(self.target.append(events));
+                loop {
+                    tokio::select! {
+                        biased;
+                        appended = &mut appending => break appended,
+                        () = signals.next(), if !self.tally.interrupted => {
+                            self.tally.interrupted = true;
+                            self.target.stop_waiting();
+                        }
+                    }
+                }
+            };
+            match appended {
                 Err(fault) if self.patient && fault.code == exit::FULL => {
                     if self.tally.interrupted {
                         return Err(fault);
@@ -399,10 +424,10 @@ impl<'a> Feed<'a> {
         }
     }
 
-    fn acknowledge(&mut self, receipts: &[Receipt]) -> Result<(), Fault> {
-        self.tally.note(receipts);
+    fn acknowledge(&mut self, seqs: &[Seq]) -> Result<(), Fault> {
+        self.tally.note(seqs);
         let Some(next) = self.acks else { return Ok(()) };
-        let end = next + receipts.len() as u64;
+        let end = next + seqs.len() as u64;
         let text: String = (next..end).map(|n| format!("ACK {n}\n")).collect();
         self.acks = Some(end);
         let told = Out { json: false }.text(&text);

@@ -68,6 +68,9 @@ pub(crate) struct Cli {
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
 
+    #[command(flatten)]
+    pub(crate) owners: crate::owner::Owners,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }

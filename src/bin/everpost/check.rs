@@ -1,6 +1,6 @@
 //! `verify` and `repair`.
 
-use std::time::Duration;
+use std::path::Path;
 
 use everpost::inspect::{self, Flaw, Report};
 use everpost::{Error, Incident, IncidentKind, Queue, Recovery, exit};
@@ -12,6 +12,7 @@ use crate::eyes::DISTURBED;
 use crate::fault::Fault;
 use crate::incidents;
 use crate::out::{Out, remark};
+use crate::owner::{Way, opened, own};
 use crate::text::{bytes, count, plain};
 use crate::view::range;
 
@@ -153,15 +154,18 @@ pub(crate) async fn repair(cli: &Cli, args: &args::Repair, out: Out) -> Result<(
 /// reads every pending event, since an opening does not, so that all that is damaged is on record.
 async fn apply(cli: &Cli, before: &Report) -> Result<(Recovery, Vec<Incident>), Fault> {
     let told = incidents::last(&before.incidents);
-    let queue = Queue::builder(environment::spool(cli)?)
-        .settings(environment::settings(cli)?)
-        .open()
-        .await?;
+    let settings = environment::settings(cli)?;
+    let open = async |spool: &Path| {
+        let builder = Queue::builder(spool).settings(settings.clone());
+        opened(builder.open().await)
+    };
+    let owned = own(&Way::to_own(cli)?, cli.owners.wait, open).await?;
+    let queue = owned.queue();
     environment::tell_overrides(cli);
-    let read = read_all(&queue).await;
+    let read = read_all(queue).await;
     let mut incidents = queue.incidents().list().await?;
     let recovery = queue.recovery().clone();
-    queue.close(Duration::ZERO).await?;
+    owned.hand_over().await?;
     read?;
     let is_old =
         |incident: &Incident| incident.number <= told || incident.acknowledged_ms.is_some();

@@ -26,8 +26,14 @@ pub(crate) fn main() -> u8 {
 }
 
 fn run(cli: &Cli) -> Result<(), Fault> {
-    // One thread is enough: whatever waits for a disk has its own.
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    // Where the system gives no thread, tokio would panic.
+    std::thread::Builder::new()
+        .spawn(|| {})
+        .map_err(|source| Fault::io("start a thread", &source))?;
+    // One thread beside this one: it serves other commands and delivers, also while this command
+    // waits for its terminal. Whatever waits for a disk has a thread of its own.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|source| Fault::io("start the runtime", &source))?;

@@ -1,30 +1,34 @@
 //! `drain`: deliver what is pending, then end.
 
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use everpost::clock::{Clock as _, SystemClock};
 use everpost::control::Lines;
 use everpost::control::wire::DrainLine;
-use everpost::{
-    Error, FlusherState, Ledger, PauseReason, Queue, Settings, Status, StatusWatch, exit,
-};
+use everpost::{FlusherState, Ledger, PauseReason, Queue, Settings, Status, StatusWatch, exit};
 use serde::Serialize;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 
 use crate::args::{Cli, Deadline};
 use crate::environment;
 use crate::fault::Fault;
+use crate::gate::Gated;
 use crate::incidents;
 use crate::logging;
 use crate::out::{Out, remark};
+use crate::owner::{Found, Opened, Undone, Way, delivers, opened};
 use crate::screen::{Bar, grouped};
 use crate::signals::Signals;
 use crate::status::Pace;
-use crate::target::{connect, in_time, must_exist, why_not_live};
+use crate::target::{in_time, must_exist};
 use crate::text::{count, cut, duration};
 use crate::view;
+use crate::waiting::Patience;
 
 /// A drain without a deadline.
 const FOR_EVER: Duration = everpost::control::DRAIN_MAX;
@@ -43,7 +47,7 @@ const TICK: Duration = Duration::from_millis(250);
 const SAID: usize = 200;
 
 pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<(), Fault> {
-    let spool = environment::spool(cli)?;
+    let way = Way::of(cli)?;
     let settings = environment::settings(cli)?;
     let began = Instant::now();
     let by = began + deadline.deadline.unwrap_or(FOR_EVER).min(FOR_EVER);
@@ -57,62 +61,84 @@ pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<()
     // Variables that say nothing usable do no harm where another process delivers.
     let service = environment::service(cli).ok();
     logging::begin(level, service.and_then(|service| service.log_format));
-    let opening = here(cli, &spool, settings);
+    let gate = Arc::new(Semaphore::new(0));
+    let open = async |spool: &Path| here(cli, spool, settings.clone(), &gate).await;
     let open_by = Some(by.max(began + OPENING));
-    match in_time(opening, &mut signals, exit::PENDING, open_by).await? {
-        Ok(queue) => {
-            let source = Source::Here {
-                watch: queue.watch(),
-                queue: queue.clone(),
-                begun: false,
-            };
-            let before = queue.status();
-            incidents::tell(&before.incidents);
-            let told = incidents::last(&before.incidents);
-            let progress = Progress::new(before, out);
-            let outcome = follow(source, progress, by, &mut signals).await;
-            let closed = queue.close(Duration::ZERO).await?;
-            incidents::tell_since(told, &closed.status.incidents);
-            outcome?.report(out)
-        }
-        Err(in_use) => {
-            let (client, before) = match connect(&spool).await {
-                Ok(reached) => reached,
-                Err(why) => return Err(why_not_live(in_use, &why)),
-            };
-            incidents::tell(&before.incidents);
-            let lines = client.drain(by - Instant::now()).await?;
-            let progress = Progress::new(before, out);
-            follow(Source::There(lines), progress, by, &mut signals)
-                .await?
-                .report(out)
+    let mut progress: Option<Progress> = None;
+    loop {
+        let mut patience = Patience::new(cli.owners.wait, &Arc::new(Notify::new()));
+        let finding = way.find(&open, delivers, &mut patience);
+        match in_time(finding, &mut signals, exit::PENDING, open_by).await? {
+            Found::Own(owned) => {
+                let queue = owned.queue().clone();
+                let (watch, before) = (queue.watch(), queue.status());
+                gate.add_permits(1);
+                let requests = before.requests;
+                incidents::tell(&before.incidents);
+                let told = incidents::last(&before.incidents);
+                let begun = false;
+                let source = Source::Here {
+                    queue,
+                    watch,
+                    begun,
+                };
+                let mut progress = progress.unwrap_or_else(|| Progress::new(before, out));
+                // Others may append meanwhile: it goes on until nothing at all is pending.
+                let end = follow(source, &mut progress, requests, by, &mut signals).await;
+                let closed = owned.close(Duration::ZERO).await?;
+                incidents::tell_since(told, &closed.status.incidents);
+                return progress.end(end?).report(out);
+            }
+            Found::Live(client, before) => {
+                if progress.is_none() {
+                    incidents::tell(&before.incidents);
+                }
+                let requests = before.requests;
+                let mut now = progress.unwrap_or_else(|| Progress::new(*before, out));
+                let left = by.saturating_duration_since(Instant::now());
+                match client.drain(left).await {
+                    Ok(lines) => {
+                        let source = Source::There(lines);
+                        match follow(source, &mut now, requests, by, &mut signals).await? {
+                            // It may have been a command that is done.
+                            End::Gone => {}
+                            end => return now.end(end).report(out),
+                        }
+                    }
+                    Err(error) if Undone::of(&error).is_some() => {
+                        patience.rest(error.into()).await?;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                progress = Some(now);
+            }
         }
     }
 }
 
-/// Opens the spool to deliver from it; if somebody else owns it, says who.
+/// Opens the spool to deliver from it; if another process owns it, says which.
 async fn here(
     cli: &Cli,
-    spool: &std::path::Path,
+    spool: &Path,
     settings: Settings,
-) -> Result<Result<Queue, Error>, Fault> {
+    gate: &Arc<Semaphore>,
+) -> Result<Opened, Fault> {
     must_exist(spool).await?;
     // An owner that runs has a sink of its own, so that one of ours is not needed for it.
     let sink = environment::sink(cli);
     let builder = Queue::builder(spool).settings(settings);
     let (opened, sink) = match sink {
-        Ok(sink) => (builder.sink(sink).open().await, Ok(())),
-        Err(fault) => (builder.open().await, Err(fault)),
-    };
-    match opened {
-        Ok(queue) => {
-            sink?;
-            environment::tell_overrides(cli);
-            Ok(Ok(queue))
+        Ok(sink) => {
+            let gated = Gated::new(sink, gate);
+            (opened(builder.sink(gated).open().await)?, Ok(()))
         }
-        Err(error @ Error::InUse { .. }) => Ok(Err(error)),
-        Err(error) => Err(error.into()),
+        Err(fault) => (opened(builder.open().await)?, Err(fault)),
+    };
+    if opened.is_ok() {
+        sink?;
+        environment::tell_overrides(cli);
     }
+    Ok(opened)
 }
 
 /// Where the status comes from, change by change.
@@ -139,7 +165,8 @@ impl Source {
                 Ok(None)
             }
             Self::There(lines) => {
-                let line = lines.next().await?;
+                // One that was killed is gone, as one that has ended is.
+                let line = lines.next().await.ok().flatten();
                 Ok(line.map(|line| (line.status, line.done && line.drained)))
             }
         }
@@ -158,6 +185,9 @@ impl Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum End {
+    /// It has not: the owner that it followed has.
+    #[serde(skip)]
+    Gone,
     Drained,
     Paused,
     Deadline,
@@ -165,13 +195,14 @@ enum End {
     Failed,
 }
 
+/// Follows it to its end. `requests` is how many the owner had made before.
 async fn follow(
     mut source: Source,
-    mut progress: Progress,
+    progress: &mut Progress,
+    requests: u64,
     by: Instant,
     signals: &mut Signals,
-) -> Result<Outcome, Fault> {
-    let requests = progress.before.requests;
+) -> Result<End, Fault> {
     let mut tick = tokio::time::interval(TICK);
     // When the next probe was due before this drain has asked for one at once. What keeps delivery
     // from sending anything costs no request, and is told by a probe that is due anew.
@@ -192,10 +223,10 @@ async fn follow(
         };
         let Some((status, done)) = next else {
             // An owner that ends with its last word at the deadline, or goes away.
-            break if progress.now.pending == 0 {
-                End::Drained
-            } else {
-                End::Deadline
+            break match &source {
+                _ if progress.now.pending == 0 => End::Drained,
+                Source::There(_) if Instant::now() < by => End::Gone,
+                _ => End::Deadline,
             };
         };
         if done || status.pending == 0 {
@@ -203,6 +234,7 @@ async fn follow(
             break End::Drained;
         }
         match &status.flusher {
+            FlusherState::Closed if matches!(source, Source::There(_)) => break End::Gone,
             FlusherState::Failed { .. } | FlusherState::Closed => {
                 progress.show(&status);
                 break End::Failed;
@@ -236,7 +268,7 @@ async fn follow(
     if end == End::Deadline && progress.now.pending == 0 {
         end = End::Drained;
     }
-    Ok(progress.end(end))
+    Ok(end)
 }
 
 /// When delivery that is paused tries next.
@@ -276,7 +308,8 @@ impl Progress {
 
     /// Events that have left the queue since the beginning, and those that are still to leave.
     fn gone(&self) -> (u64, u64) {
-        let gone = self.now.ledger.settled() - self.before.ledger.settled();
+        let settled = self.now.ledger.settled();
+        let gone = settled.saturating_sub(self.before.ledger.settled());
         (gone, gone + self.now.pending)
     }
 

@@ -45,10 +45,14 @@ pub(crate) async fn export(cli: &Cli, export: &Export, out: Out) -> Result<(), F
     }
 }
 
+/// Those that are pending now: what is appended meanwhile may never end, as when it is what this
+/// writes.
 async fn export_pending(eyes: &Eyes, out: Out) -> Result<(), Fault> {
+    let end = eyes.status().await?.last_seq;
     let mut after = 0;
     loop {
-        let page = eyes.peek(after, PAGE).await?;
+        let mut page = eyes.peek(after, PAGE).await?;
+        page.retain(|line| line.seq <= end);
         let Some(last) = page.last() else {
             return Ok(());
         };

@@ -2,7 +2,7 @@
 //!
 //! It never makes, locks, opens or changes a spool, and keeps no owner out.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use everpost::control::wire::{EventLine, LetterLine};
@@ -12,17 +12,16 @@ use everpost::{Error, Incident, Seq, Status, exit};
 use tokio::sync::OnceCell;
 
 use crate::args::Cli;
-use crate::environment;
 use crate::fault::Fault;
 use crate::incidents;
 use crate::out::remark;
-use crate::target::connect;
+use crate::owner::{Way, is_gone};
 use crate::text::plain;
 
 /// The eyes on one spool.
 #[derive(Debug)]
 pub(crate) struct Eyes {
-    spool: PathBuf,
+    way: Way,
     /// The owner, if one answered.
     owner: Option<Client>,
     /// The files as they were at one moment, once they were looked at: with no owner, or after it
@@ -32,10 +31,13 @@ pub(crate) struct Eyes {
 
 impl Eyes {
     /// Reaches the owner if one answers, otherwise looks at the files.
-    pub(crate) async fn open(spool: &Path) -> Result<Self, Fault> {
-        let owner = match connect(spool).await {
-            Ok((client, _)) => Some(client),
-            Err(ClientError::NoOwner { .. }) => None,
+    pub(crate) async fn open(cli: &Cli) -> Result<Self, Fault> {
+        let way = Way::of(cli)?;
+        let client = way.client();
+        let owner = match client.status().await {
+            Ok(_) => Some(client),
+            Err(why) if way.spool().is_none() => return Err(why.into()),
+            Err(why) if is_gone(&why) => None,
             Err(why) => {
                 let text = plain(&why.to_string());
                 remark(&format!("everpost: {text}; looking at the files instead"));
@@ -43,7 +45,7 @@ impl Eyes {
             }
         };
         let eyes = Self {
-            spool: spool.to_owned(),
+            way,
             owner,
             still: OnceCell::new(),
         };
@@ -55,8 +57,7 @@ impl Eyes {
 
     /// As [`open`](Self::open); tells on standard error what no person has acknowledged yet.
     pub(crate) async fn open_and_tell(cli: &Cli) -> Result<Self, Fault> {
-        let spool = environment::spool(cli)?;
-        let eyes = Self::open(&spool).await?;
+        let eyes = Self::open(cli).await?;
         incidents::tell(&eyes.status().await?.incidents);
         Ok(eyes)
     }
@@ -96,6 +97,20 @@ impl Eyes {
             found.iter().map(EventLine::new).collect()
         })
         .await
+    }
+
+    /// The oldest pending events, as far as they are this user's to read.
+    pub(crate) async fn glimpse(&self, max: usize) -> Result<Vec<EventLine>, Fault> {
+        let Some(client) = self.owner() else {
+            return self.peek(0, max).await;
+        };
+        match client.peek(0, max).await {
+            Err(ClientError::Refused { kind, .. }) if kind == "forbidden" => Ok(Vec::new()),
+            answer => match unless_gone(answer)? {
+                Some(lines) => Ok(lines),
+                None => self.peek(0, max).await,
+            },
+        }
     }
 
     /// Dead letters after `after`; none is the end.
@@ -141,7 +156,10 @@ impl Eyes {
     /// The files as they are when this is called first.
     async fn still(&self) -> Result<&Arc<Mutex<Look>>, Fault> {
         let first = || async {
-            let spool = self.spool.clone();
+            let Some(spool) = self.way.spool().map(Path::to_owned) else {
+                let path = self.way.client().path().to_owned();
+                return Err(ClientError::NoOwner { path }.into());
+            };
             let look = blocking(move || inspect::look(&spool)).await?;
             if look.is_disturbed() {
                 remark(DISTURBED);
@@ -165,8 +183,7 @@ impl Eyes {
 fn unless_gone<T>(answer: Result<T, ClientError>) -> Result<Option<T>, Fault> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(ClientError::NoOwner { .. } | ClientError::Broken { .. }) => Ok(None),
-        Err(ClientError::Refused { kind, .. }) if kind == "closed" => Ok(None),
+        Err(error) if is_gone(&error) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

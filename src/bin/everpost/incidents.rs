@@ -28,7 +28,7 @@ pub(crate) async fn incidents(cli: &Cli, args: &args::Incidents, out: Out) -> Re
             return Err(Fault::usage("either numbers or all are acknowledged").hint(hint));
         }
     }
-    let eyes = Eyes::open(&environment::spool(cli)?).await?;
+    let eyes = Eyes::open(cli).await?;
     let all = eyes.incidents().await?;
     if all.is_empty() && !out.json {
         return out.text("nothing was found wrong with the spool\n");

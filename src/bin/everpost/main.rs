@@ -13,6 +13,8 @@ mod environment;
 mod events;
 mod eyes;
 mod fault;
+mod gate;
+mod group;
 mod help;
 mod incidents;
 mod init;
@@ -26,6 +28,7 @@ mod notify;
 mod orders;
 mod out;
 mod overrides;
+mod owner;
 mod patience;
 mod place;
 mod refusal;
@@ -43,6 +46,7 @@ mod times;
 mod usage;
 mod validate;
 mod view;
+mod waiting;
 
 use std::process::ExitCode;
 

@@ -3,18 +3,22 @@
 //! A pause outlives its owner, so it can be asked for and ended while nobody owns the spool too.
 //! The flusher keeps the note of it; it is run for that, with a sink that takes nothing.
 
-use std::time::Duration;
+use std::path::Path;
+use std::sync::Arc;
 
-use everpost::control::ClientError;
+use everpost::control::{Client, ClientError};
 use everpost::{Answer, Batch, Error, Outcome, Queue, Sink, Verdict};
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use crate::args::Cli;
 use crate::environment;
 use crate::fault::Fault;
 use crate::incidents;
 use crate::out::Out;
-use crate::target::{Target, connect, must_exist, why_not_live};
+use crate::owner::{Found, Undone, Way, delivers, is_gone, opened};
+use crate::target::must_exist;
+use crate::waiting::Patience;
 
 /// What was done.
 #[derive(Serialize)]
@@ -37,16 +41,7 @@ impl Sink for NoSink {
 }
 
 pub(crate) async fn pause(cli: &Cli, out: Out) -> Result<(), Fault> {
-    let live = match open(cli).await? {
-        Target::Live(client) => {
-            client.pause().await?;
-            true
-        }
-        Target::Offline(queue) => {
-            closed(&queue, queue.pause().await).await?;
-            false
-        }
-    };
+    let live = order(cli, Queue::pause, Client::pause).await?;
     let order = "pause";
     out.show(&Done { order, live }, || {
         "delivery is paused until `everpost resume`, also across restarts\n".to_owned()
@@ -54,16 +49,7 @@ pub(crate) async fn pause(cli: &Cli, out: Out) -> Result<(), Fault> {
 }
 
 pub(crate) async fn resume(cli: &Cli, out: Out) -> Result<(), Fault> {
-    let live = match open(cli).await? {
-        Target::Live(client) => {
-            client.resume().await?;
-            true
-        }
-        Target::Offline(queue) => {
-            closed(&queue, queue.resume().await).await?;
-            false
-        }
-    };
+    let live = order(cli, Queue::resume, Client::resume).await?;
     let order = "resume";
     out.show(&Done { order, live }, || {
         if live {
@@ -74,26 +60,22 @@ pub(crate) async fn resume(cli: &Cli, out: Out) -> Result<(), Fault> {
     })
 }
 
-/// Closes the queue, whatever came of the order.
-async fn closed(queue: &Queue, ordered: Result<(), Error>) -> Result<(), Fault> {
-    let closed = queue.close(Duration::ZERO).await;
-    ordered?;
-    closed?;
-    Ok(())
-}
-
 pub(crate) async fn wake(cli: &Cli, out: Out) -> Result<(), Fault> {
-    let spool = environment::spool(cli)?;
-    must_exist(&spool).await?;
+    let way = Way::of(cli)?;
+    if let Some(spool) = way.spool() {
+        must_exist(spool).await?;
+    }
     let order = "wake";
+    let client = way.client();
     // A spool is not opened for this: with no owner there is no delivery to wake.
-    let live = match connect(&spool).await {
-        Ok((client, status)) => {
-            incidents::tell(&status.incidents);
-            client.wake().await?;
-            true
-        }
-        Err(ClientError::NoOwner { .. }) => false,
+    let woken = async {
+        let status = client.status().await?;
+        incidents::tell(&status.incidents);
+        client.wake().await
+    };
+    let live = match woken.await {
+        Ok(()) => true,
+        Err(error) if is_gone(&error) => false,
         Err(why) => return Err(why.into()),
     };
     out.show(&Done { order, live }, || {
@@ -105,25 +87,46 @@ pub(crate) async fn wake(cli: &Cli, out: Out) -> Result<(), Fault> {
     })
 }
 
-/// Opens the spool with a sink that takes nothing, or reaches its owner.
-async fn open(cli: &Cli) -> Result<Target, Fault> {
-    let spool = environment::spool(cli)?;
-    must_exist(&spool).await?;
+/// Has it done by the owner of the spool if that one delivers, otherwise as its owner, with a sink
+/// that takes nothing. Gives whether it was passed on.
+async fn order(
+    cli: &Cli,
+    own: impl AsyncFn(&Queue) -> Result<(), Error>,
+    live: impl AsyncFn(&Client) -> Result<(), ClientError>,
+) -> Result<bool, Fault> {
+    let way = Way::of(cli)?;
+    if let Some(spool) = way.spool() {
+        must_exist(spool).await?;
+    }
     let settings = environment::settings(cli)?;
-    let builder = Queue::builder(&spool).settings(settings).sink(NoSink);
-    match builder.open().await {
-        Ok(queue) => {
-            environment::tell_overrides(cli);
-            incidents::tell(&queue.status().incidents);
-            Ok(Target::Offline(queue))
-        }
-        Err(error @ Error::InUse { .. }) => match connect(&spool).await {
-            Ok((client, status)) => {
-                incidents::tell(&status.incidents);
-                Ok(Target::Live(client))
+    let open = async |spool: &Path| {
+        let builder = Queue::builder(spool).settings(settings.clone());
+        opened(builder.sink(NoSink).open().await)
+    };
+    let mut patience = Patience::new(cli.owners.wait, &Arc::new(Notify::new()));
+    loop {
+        let error = match way.find(&open, delivers, &mut patience).await? {
+            Found::Own(owned) => {
+                environment::tell_overrides(cli);
+                incidents::tell(&owned.queue().status().incidents);
+                let ordered = own(owned.queue()).await;
+                let closed = owned.hand_over().await;
+                ordered?;
+                closed?;
+                return Ok(false);
             }
-            Err(why) => Err(why_not_live(error, &why)),
-        },
-        Err(error) => Err(error.into()),
+            Found::Live(client, status) => {
+                incidents::tell(&status.incidents);
+                match live(&client).await {
+                    Ok(()) => return Ok(true),
+                    Err(error) => error,
+                }
+            }
+        };
+        // Twice does no harm.
+        if Undone::of(&error).is_none() {
+            return Err(error.into());
+        }
+        patience.rest(error.into()).await?;
     }
 }

@@ -1,11 +1,12 @@
 //! `run`: deliver for ever, as a service.
 
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everpost::{Closed, Error, FlusherState, OnFull, Queue, control, exit};
+use everpost::{Closed, Error, FlusherState, OnFull, Queue, exit};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tracing::level_filters::LevelFilter;
@@ -21,6 +22,7 @@ use crate::logging;
 use crate::notify;
 use crate::out::Out;
 use crate::overrides::Run;
+use crate::owner::{Owned, Way, opened, own};
 use crate::settings::Effective;
 use crate::signals::{Hangup, Hangups, Signals};
 use crate::summary;
@@ -35,6 +37,7 @@ const BATCH: u32 = 256;
 
 pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     let spool = environment::spool(cli)?;
+    let way = Way::to_run(cli)?;
     let effective = environment::effective(cli, true)?;
     let settings = effective.settings().clone();
     let service = effective.service();
@@ -50,12 +53,15 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
         Some(open_lines(&[], &settings)?)
     };
     let sink = environment::sink_that_waits_for_its_key(&effective)?;
-    let builder = Queue::builder(&spool).settings(settings.clone());
-    let builder = builder.sink(sink.clone());
     let is_new = makes(cli, &spool).await?;
-    let opening = async { Ok(builder.open().await?) };
-    let queue = in_time(opening, &mut signals, exit::PENDING, None).await?;
-    tell_opened(cli, &spool, is_new);
+    let open = async |spool: &Path| {
+        let builder = Queue::builder(spool).settings(settings.clone());
+        opened(builder.sink(sink.clone()).open().await)
+    };
+    let opening = own(&way, cli.owners.wait, open);
+    let owned = in_time(opening, &mut signals, exit::PENDING, None).await?;
+    let queue = owned.queue();
+    tell_opened(cli, &spool, is_new && owned.is_made_here());
     for note in &queue.recovery().notes {
         tracing::warn!("found while opening: {note}");
     }
@@ -65,15 +71,7 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
             incidents::line(incident)
         );
     }
-    let control = match control::serve(&queue).await {
-        Ok(control) => Some(control),
-        Err(error) => {
-            // Delivery matters more than being asked about it.
-            tracing::error!(%error, hint = error.hint(), "nobody can reach this owner");
-            None
-        }
-    };
-    let ports = run.listen.serve(&queue, ports)?;
+    let ports = run.listen.serve(queue, ports)?;
     let care = KeyCare::new(sink, environment::key_file(&effective));
     let channel = care.look().await;
     let pending = queue.status().pending;
@@ -87,17 +85,14 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
         care,
         hangups,
     };
-    let served = serve(&queue, input, reading, &mut signals).await;
+    let served = serve(&owned, input, reading, &mut signals).await;
     notify::say("STOPPING=1");
     let deadline = deadline.unwrap_or(DEADLINE);
     tracing::info!(?deadline, pending = queue.status().pending, "closing");
-    let closed = close(&queue, deadline, signals.next()).await;
+    let closed = close(queue, deadline, signals.next()).await;
     summary.abort();
     watchdog.abort();
     let closed = closed?;
-    if let Some(control) = control {
-        control.close().await?;
-    }
     for port in ports {
         port.close().await?;
     }
@@ -159,11 +154,12 @@ impl Reading<'_> {
 /// Waits for what ends the service, and takes the input in meanwhile. What was read when that came
 /// is taken in before this returns.
 async fn serve(
-    queue: &Queue,
+    owned: &Owned,
     input: Option<Lines>,
     mut reading: Reading<'_>,
     signals: &mut Signals,
 ) -> (Tally, Result<(), Fault>) {
+    let queue = owned.queue();
     let settings = reading.in_effect.settings();
     // Whatever ends the service ends its input too.
     let word = Arc::new(Notify::new());
@@ -175,7 +171,7 @@ async fn serve(
             FlusherState::Failed { .. } | FlusherState::Closed
         )
     });
-    let target = Target::Offline(queue.clone());
+    let target = Target::of(owned.clone(), queue.spool(), settings);
     let feed = async {
         let Some(lines) = input else {
             return (Tally::default(), Ok(()));

@@ -1,7 +1,6 @@
 //! `status`: what the queue is doing, why, and what waits.
 
 use std::collections::VecDeque;
-use std::path::Path;
 use std::time::Duration;
 
 use everpost::control::Client;
@@ -10,12 +9,11 @@ use tokio::time::Instant;
 
 use crate::alarm;
 use crate::args::{self, Cli};
-use crate::environment;
 use crate::eyes::Eyes;
 use crate::fault::Fault;
 use crate::out::Out;
+use crate::owner::Way;
 use crate::signals::Signals;
-use crate::target::connect;
 use crate::view::{Sample, View};
 
 /// Events whose size is looked at.
@@ -52,7 +50,7 @@ fn show(view: &View, out: Out) -> Result<(), Fault> {
 
 /// Asks the owner, or looks at the files.
 async fn look(cli: &Cli) -> Result<(Eyes, View), Fault> {
-    let eyes = Eyes::open(&environment::spool(cli)?).await?;
+    let eyes = Eyes::open(cli).await?;
     let status = eyes.status().await?;
     let sample = sample(&eyes, &status).await?;
     let mut view = View::new(status, eyes.owner().is_some(), sample);
@@ -64,7 +62,7 @@ async fn sample(eyes: &Eyes, status: &Status) -> Result<Sample, Fault> {
     if status.pending == 0 {
         return Ok(Sample::default());
     }
-    let events = eyes.peek(0, SAMPLE).await?;
+    let events = eyes.glimpse(SAMPLE).await?;
     Ok(Sample {
         events: events.len() as u64,
         bytes: events.iter().map(|e| e.event.as_str().len() as u64).sum(),
@@ -111,7 +109,7 @@ impl Pace {
 
 async fn watch(cli: &Cli, out: Out) -> Result<(), Fault> {
     let mut signals = Signals::catch()?;
-    let spool = environment::spool(cli)?;
+    let way = Way::of(cli)?;
     loop {
         let (eyes, view) = tokio::select! {
             looked = look(cli) => looked?,
@@ -120,7 +118,7 @@ async fn watch(cli: &Cli, out: Out) -> Result<(), Fault> {
         screen(&view, out)?;
         let ended = match eyes.owner() {
             Some(client) => follow(&eyes, client, view.sample, &mut signals, out).await?,
-            None => wait_for_owner(&spool, &mut signals).await,
+            None => wait_for_owner(&way, &mut signals).await,
         };
         if ended {
             return Ok(());
@@ -172,13 +170,13 @@ async fn follow(
 }
 
 /// True if a signal came before an owner did.
-async fn wait_for_owner(spool: &Path, signals: &mut Signals) -> bool {
+async fn wait_for_owner(way: &Way, signals: &mut Signals) -> bool {
     loop {
         tokio::select! {
             () = signals.next() => return true,
             () = tokio::time::sleep(MEASURE) => {}
         }
-        if connect(spool).await.is_ok() {
+        if way.client().status().await.is_ok() {
             return false;
         }
     }

@@ -1,10 +1,16 @@
 //! The spool a command changes: opened here if no process owns it, or reached through its owner.
 
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
 use everpost::control::wire::LetterLine;
 use everpost::control::{Client, ClientError, REQUEST_BYTES_MAX};
 use everpost::{
-    Error, Event, Incident, OnFull, Queue, Receipt, Seq, Settings, Status, exit, inspect,
+    Error, Event, EventId, Incident, OnFull, Queue, Receipt, Seq, Settings, Status, exit, inspect,
 };
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::args::Cli;
@@ -14,15 +20,30 @@ use crate::fault::Fault;
 use crate::incidents;
 use crate::out::remark;
 use crate::overrides;
+use crate::owner::{Found, Opened, Owned, Undone, Way, any, none, opened};
 use crate::signals::Signals;
 use crate::text::plain;
+use crate::waiting::Patience;
 
-/// Whoever can do what is asked.
+/// Does what is asked: this command, if it owns the spool, or the process that does. If that one
+/// closes or dies, its place is taken or its successor asked.
 #[derive(Debug)]
-pub(crate) enum Target {
-    /// The spool is open in this process.
-    Offline(Queue),
-    /// Another process owns the spool.
+pub(crate) struct Target {
+    way: Way,
+    settings: Settings,
+    wait: Duration,
+    /// Whether this command must be the owner.
+    alone: bool,
+    at: RefCell<At>,
+    /// What the queue held when it was last known. What is appended from here on stands behind it.
+    last_seq: Cell<Seq>,
+    /// Ends all waiting.
+    end: Arc<Notify>,
+}
+
+#[derive(Clone, Debug)]
+enum At {
+    Own(Owned),
     Live(Client),
 }
 
@@ -30,8 +51,8 @@ impl Target {
     /// Opens the spool without a sink, or connects to its owner. A spool is made if `make` says
     /// so and there is none. Tells what no person has acknowledged yet.
     pub(crate) async fn open(cli: &Cli, settings: Settings, make: bool) -> Result<Self, Fault> {
-        let target = Self::open_quietly(cli, settings, make).await?;
-        incidents::tell(&target.status().await?.incidents);
+        let (target, status) = Self::find(cli, Way::of(cli)?, settings, make, false).await?;
+        incidents::tell(&status.incidents);
         Ok(target)
     }
 
@@ -41,108 +62,265 @@ impl Target {
         settings: Settings,
         make: bool,
     ) -> Result<Self, Fault> {
-        let spool = environment::spool(cli)?;
-        let makes = if make {
-            makes(cli, &spool).await?
-        } else {
-            must_exist(&spool).await?;
-            false
+        let found = Self::find(cli, Way::of(cli)?, settings, make, false).await;
+        found.map(|(target, _)| target)
+    }
+
+    /// As [`open`](Self::open) with `make`, but only as the owner of the spool.
+    pub(crate) async fn open_alone(cli: &Cli, settings: Settings) -> Result<Self, Fault> {
+        let (target, status) = Self::find(cli, Way::to_own(cli)?, settings, true, true).await?;
+        incidents::tell(&status.incidents);
+        Ok(target)
+    }
+
+    async fn find(
+        cli: &Cli,
+        way: Way,
+        mut settings: Settings,
+        make: bool,
+        alone: bool,
+    ) -> Result<(Self, Status), Fault> {
+        let is_new = match way.spool() {
+            Some(spool) if make => makes(cli, spool).await?,
+            Some(spool) => must_exist(spool).await.map(|()| false)?,
+            None => false,
         };
-        let mut settings = settings;
         if settings.on_full == OnFull::Block {
             // Nobody delivers here, so there would never be room again.
             settings.on_full = OnFull::Reject;
         }
-        match Queue::builder(&spool).settings(settings).open().await {
-            Ok(queue) => {
-                tell_opened(cli, &spool, makes);
-                Ok(Self::Offline(queue))
-            }
-            Err(error @ Error::InUse { .. }) => match connect(&spool).await {
-                Ok((client, _)) => Ok(Self::Live(client)),
-                Err(why) => Err(why_not_live(error, &why)),
+        let end = Arc::new(Notify::new());
+        let wait = cli.owners.wait;
+        let mut patience = Patience::new(wait, &end);
+        let (at, status) = seek(&way, &settings, alone, &mut patience).await?;
+        if let (At::Own(owned), Some(spool)) = (&at, way.spool()) {
+            tell_opened(cli, spool, is_new && owned.is_made_here());
+        }
+        let target = Self {
+            way,
+            settings,
+            wait,
+            alone,
+            at: RefCell::new(at),
+            last_seq: Cell::new(status.last_seq),
+            end,
+        };
+        Ok((target, status))
+    }
+
+    /// A spool that this command owns already.
+    pub(crate) fn of(owned: Owned, path: &Path, settings: &Settings) -> Self {
+        let last_seq = owned.queue().status().last_seq;
+        Self {
+            way: Way::Spool {
+                path: path.to_owned(),
+                group: None,
             },
-            Err(error) => Err(error.into()),
+            settings: settings.clone(),
+            wait: Duration::ZERO,
+            alone: true,
+            at: RefCell::new(At::Own(owned)),
+            last_seq: Cell::new(last_seq),
+            end: Arc::new(Notify::new()),
         }
     }
 
-    pub(crate) fn is_live(&self) -> bool {
-        matches!(self, Self::Live(_))
+    /// Waits for no other owner any more: what waits fails, what is being done is let finish.
+    pub(crate) fn stop_waiting(&self) {
+        self.end.notify_one();
     }
 
-    pub(crate) async fn status(&self) -> Result<Status, Fault> {
-        Ok(match self {
-            Self::Offline(queue) => queue.status(),
-            Self::Live(client) => client.status().await?,
-        })
+    fn at(&self) -> At {
+        self.at.borrow().clone()
+    }
+
+    /// Takes the owner's place or finds its successor, after it did not do what was asked for this
+    /// reason.
+    async fn find_again(&self, why: ClientError, patience: &mut Patience) -> Result<(), Fault> {
+        patience.rest(why.into()).await?;
+        let (at, status) = seek(&self.way, &self.settings, self.alone, patience).await?;
+        self.at.replace(at);
+        self.last_seq.set(status.last_seq);
+        Ok(())
+    }
+
+    /// Asks one that can do it. With `is_harmless`, also where it may have been done already.
+    async fn ask<T>(
+        &self,
+        is_harmless: bool,
+        own: impl AsyncFn(&Queue) -> Result<T, Error>,
+        live: impl AsyncFn(&Client) -> Result<T, ClientError>,
+    ) -> Result<T, Fault> {
+        let mut patience = Patience::new(self.wait, &self.end);
+        loop {
+            let error = match self.at() {
+                At::Own(owned) => return Ok(own(owned.queue()).await?),
+                At::Live(client) => match live(&client).await {
+                    Ok(done) => return Ok(done),
+                    Err(error) => error,
+                },
+            };
+            match Undone::of(&error) {
+                Some(Undone::Certainly) => {}
+                Some(Undone::Perhaps) if is_harmless => {}
+                _ => return Err(error.into()),
+            }
+            self.find_again(error, &mut patience).await?;
+        }
     }
 
     /// Dead letters after `after`; none is the end.
     pub(crate) async fn letters(&self, after: Seq, max: usize) -> Result<Vec<LetterLine>, Fault> {
-        match self {
-            Self::Offline(queue) => {
-                let found = queue.dead_letters().list(after, max).await?;
-                let lines: Result<_, Error> = found.iter().map(LetterLine::new).collect();
-                Ok(lines?)
-            }
-            Self::Live(client) => Ok(client.dead_letters(after, max).await?),
-        }
+        let own = async |queue: &Queue| {
+            let found = queue.dead_letters().list(after, max).await?;
+            found.iter().map(LetterLine::new).collect()
+        };
+        let live = async |client: &Client| client.dead_letters(after, max).await;
+        self.ask(true, own, live).await
     }
 
     /// All incidents on record.
     pub(crate) async fn incidents(&self) -> Result<Vec<Incident>, Fault> {
-        match self {
-            Self::Offline(queue) => Ok(queue.incidents().list().await?),
-            Self::Live(client) => Ok(client.incidents().await?),
-        }
+        let own = async |queue: &Queue| queue.incidents().list().await;
+        self.ask(true, own, Client::incidents).await
     }
 
     /// Gives 0 if it was acknowledged before.
     pub(crate) async fn acknowledge(&self, number: u64) -> Result<u64, Fault> {
-        match self {
-            Self::Offline(queue) => Ok(queue.incidents().acknowledge(Some(number)).await?),
-            Self::Live(client) => Ok(client.acknowledge(Some(number)).await?),
-        }
+        let own = async |queue: &Queue| queue.incidents().acknowledge(Some(number)).await;
+        let live = async |client: &Client| client.acknowledge(Some(number)).await;
+        self.ask(true, own, live).await
     }
 
     pub(crate) async fn retry(&self, seq: Seq) -> Result<Receipt, Fault> {
-        match self {
-            Self::Offline(queue) => Ok(queue.dead_letters().retry(seq).await?),
-            Self::Live(client) => Ok(client.retry(seq).await?),
-        }
+        let own = async |queue: &Queue| queue.dead_letters().retry(seq).await;
+        let live = async |client: &Client| client.retry(seq).await;
+        self.ask(false, own, live).await
     }
 
     pub(crate) async fn discard(&self, seq: Seq) -> Result<(), Fault> {
-        match self {
-            Self::Offline(queue) => Ok(queue.dead_letters().discard(seq).await?),
-            Self::Live(client) => Ok(client.discard(seq).await?),
+        let own = async |queue: &Queue| queue.dead_letters().discard(seq).await;
+        let live = async |client: &Client| client.discard(seq).await;
+        self.ask(false, own, live).await
+    }
+
+    /// Places and ids of pending events after `after`; none is the end.
+    async fn ids(&self, after: Seq, max: usize) -> Result<Vec<(Seq, EventId)>, Fault> {
+        let own = async |queue: &Queue| {
+            let found = queue.peek(after, max).await?;
+            Ok(found.iter().map(|s| (s.seq, s.event.id())).collect())
+        };
+        let live = async |client: &Client| {
+            let found = client.peek(after, max).await?;
+            Ok(found.iter().map(|line| (line.seq, line.id)).collect())
+        };
+        self.ask(true, own, live).await
+    }
+
+    /// Appends these as one commit. Gives their places.
+    ///
+    /// If the owner dies in the midst of it, they are looked for among what is pending, and
+    /// appended again if they are not there. They are there twice, under the same ids, only if the
+    /// dead owner had taken them and they have left the queue since.
+    pub(crate) async fn append(&self, events: &[Event]) -> Result<Vec<Seq>, Fault> {
+        let mut patience = Patience::new(self.wait, &self.end);
+        let mut perhaps_after = None;
+        loop {
+            if let Some(after) = perhaps_after
+                && let Some(seqs) = self.find_appended(after, events).await?
+            {
+                return Ok(seqs);
+            }
+            let before = self.last_seq.get();
+            let error = match self.at() {
+                At::Own(owned) => {
+                    let receipts = owned.queue().append_all(events.iter().cloned()).await?;
+                    return Ok(self.noted(&receipts));
+                }
+                At::Live(client) => match client.append(events).await {
+                    Ok(receipts) => return Ok(self.noted(&receipts)),
+                    Err(error) => error,
+                },
+            };
+            match Undone::of(&error) {
+                Some(Undone::Certainly) => {}
+                // An earlier try may have been done too.
+                Some(Undone::Perhaps) => perhaps_after = perhaps_after.or(Some(before)),
+                None => return Err(error.into()),
+            }
+            self.find_again(error, &mut patience).await?;
         }
     }
 
-    /// Appends these as one commit.
-    pub(crate) async fn append(&self, events: &[Event]) -> Result<Vec<Receipt>, Fault> {
-        match self {
-            Self::Offline(queue) => Ok(queue.append_all(events.iter().cloned()).await?),
-            Self::Live(client) => Ok(client.append(events).await?),
+    fn noted(&self, receipts: &[Receipt]) -> Vec<Seq> {
+        let seqs: Vec<Seq> = receipts.iter().map(|receipt| receipt.seq).collect();
+        self.last_seq.set(seqs.last().copied().unwrap_or_default());
+        seqs
+    }
+
+    /// The places of these events, if they are pending after `after`. They are one commit: where
+    /// the first is, the others follow.
+    async fn find_appended(&self, after: Seq, events: &[Event]) -> Result<Option<Vec<Seq>>, Fault> {
+        let Some(first) = events.first() else {
+            return Ok(None);
+        };
+        let mut after = after;
+        loop {
+            let page = self.ids(after, PAGE).await?;
+            let Some((last, _)) = page.last() else {
+                return Ok(None);
+            };
+            after = *last;
+            if let Some((seq, _)) = page.iter().find(|(_, id)| *id == first.id()) {
+                return Ok(Some((*seq..).take(events.len()).collect()));
+            }
         }
     }
 
-    /// Bytes of JSON that are well within one commit.
+    /// Bytes of JSON that are well within one commit, whoever makes it.
     pub(crate) fn commit_bytes(&self, settings: &Settings) -> usize {
-        match self {
-            // Half a journal file is the limit, with what each event takes beside its JSON.
-            Self::Offline(_) => usize::try_from(settings.journal_bytes / 4).unwrap_or(usize::MAX),
-            Self::Live(_) => REQUEST_BYTES_MAX / 4,
+        // Half a journal file is the limit, with what each event takes beside its JSON.
+        let own = usize::try_from(settings.journal_bytes / 4).unwrap_or(usize::MAX);
+        match self.at() {
+            At::Own(_) => own,
+            At::Live(_) => REQUEST_BYTES_MAX / 4,
         }
     }
 
     /// Gives the spool back, with everything durable.
     pub(crate) async fn close(self) -> Result<(), Fault> {
-        if let Self::Offline(queue) = self {
-            queue.close(std::time::Duration::ZERO).await?;
+        if let At::Own(owned) = self.at.into_inner() {
+            owned.hand_over().await?;
         }
         Ok(())
     }
+}
+
+/// Events looked through at a time.
+const PAGE: usize = 256;
+
+async fn seek(
+    way: &Way,
+    settings: &Settings,
+    alone: bool,
+    patience: &mut Patience,
+) -> Result<(At, Status), Fault> {
+    let open = async |spool: &Path| -> Result<Opened, Fault> {
+        opened(
+            Queue::builder(spool)
+                .settings(settings.clone())
+                .open()
+                .await,
+        )
+    };
+    let suits = if alone { none } else { any };
+    Ok(match way.find(open, suits, patience).await? {
+        Found::Own(owned) => {
+            let status = owned.queue().status();
+            (At::Own(owned), status)
+        }
+        Found::Live(client, status) => (At::Live(client), *status),
+    })
 }
 
 /// Waits until the spool is open, or its owner reached, but not longer than until a signal, and
@@ -208,23 +386,6 @@ pub(crate) fn tell_opened(cli: &Cli, spool: &std::path::Path, is_new: bool) {
     environment::tell_overrides(cli);
 }
 
-/// The client of the owner, if one answers, and what it says of its queue.
-pub(crate) async fn connect(spool: &std::path::Path) -> Result<(Client, Status), ClientError> {
-    let client = Client::new(spool);
-    let status = client.status().await?;
-    Ok((client, status))
-}
-
-/// The spool is in use and its owner cannot be asked.
-pub(crate) fn why_not_live(in_use: Error, why: &ClientError) -> Fault {
-    let mut fault = Fault::from(in_use);
-    fault.text = format!("{}; {why}", fault.text);
-    fault.hint(
-        "stop that process, or let it serve the control socket, as `everpost run` does; \
-         programs call `everpost::control::serve`",
-    )
-}
-
 impl From<ClientError> for Fault {
     fn from(error: ClientError) -> Self {
         let code = match &error {
@@ -250,8 +411,8 @@ fn code(kind: &str) -> u8 {
         "invalid_event" | "too_large" | "request_too_large" => exit::REFUSED,
         "full" => exit::FULL,
         "damaged" => exit::DAMAGED,
-        "no_such_letter" | "no_such_incident" | "no_sink" => exit::USAGE,
-        "busy" | "not_owner" => exit::IN_USE,
+        "no_such_letter" | "no_such_incident" | "no_sink" | "forbidden" => exit::USAGE,
+        "busy" | "closed" | "not_owner" => exit::IN_USE,
         _ => exit::UNEXPECTED,
     }
 }

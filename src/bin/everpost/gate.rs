@@ -1,0 +1,42 @@
+//! A sink that waits for a word before it sends anything.
+
+use std::sync::Arc;
+
+use everpost::botanalytics::Botanalytics;
+use everpost::{Batch, Outcome, Sink};
+use tokio::sync::Semaphore;
+
+/// Sends nothing before this command has seen what was pending, so that it counts all that leaves.
+#[derive(Debug)]
+pub(crate) struct Gated {
+    sink: Botanalytics,
+    gate: Arc<Semaphore>,
+}
+
+impl Gated {
+    /// This sink behind this gate, which the first permit opens.
+    pub(crate) fn new(sink: Botanalytics, gate: &Arc<Semaphore>) -> Self {
+        let gate = Arc::clone(gate);
+        Self { sink, gate }
+    }
+}
+
+impl Sink for Gated {
+    /// # Cancel safety
+    /// As the sink itself.
+    async fn deliver(&self, batch: &Batch) -> Outcome {
+        // Never closed; the permit goes back at once.
+        drop(self.gate.acquire().await);
+        self.sink.deliver(batch).await
+    }
+
+    fn prepare(&self, batch: &Batch) {
+        self.sink.prepare(batch);
+    }
+
+    /// # Cancel safety
+    /// As the sink itself.
+    async fn changed(&self) {
+        self.sink.changed().await;
+    }
+}
