@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use everpost::exit;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
+use rand::{Rng as _, RngCore as _, SeedableRng as _};
 
 use crate::set_up::{Place, Running};
 
@@ -65,11 +65,8 @@ fn many_that_append_at_once_are_all_served_and_each_event_is_there_once() {
 fn what_was_acknowledged_is_there_whichever_owner_is_killed() {
     const HANDS: u64 = 8;
     const EVENTS: u64 = 60;
-    let seed = rand::random();
-    #[expect(clippy::print_stdout, reason = "a failure can be repeated with it")]
-    {
-        println!("seed {seed}");
-    }
+    let seed = rand::thread_rng().next_u64();
+    println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let place = Place::new();
     place.feed(&["append"], "").expect(exit::DONE);

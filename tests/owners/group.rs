@@ -49,12 +49,12 @@ fn serve(place: &Place, sandbox: &Sandbox, err: Stdio) -> Child {
         .stderr(err);
     let service = service.uid(STRANGER).gid(GROUP).spawn().unwrap();
     let mut heard = [0; 256];
-    loop {
+    let mut said = "";
+    while !said.starts_with("READY=1") {
         let n = notify.recv(&mut heard).unwrap();
-        if heard[..n].starts_with(b"READY=1") {
-            return service;
-        }
+        said = std::str::from_utf8(&heard[..n]).unwrap();
     }
+    service
 }
 
 fn stop(service: Child) -> Ended {

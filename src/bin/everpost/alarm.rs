@@ -10,12 +10,11 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::args::Cli;
-use crate::environment;
 use crate::eyes::Eyes;
 use crate::fault::Fault;
 use crate::incidents;
 use crate::out::Out;
-use crate::target::connect;
+use crate::owner::{Way, is_gone};
 use crate::text::{bytes, count, cut, duration, plain, time};
 use crate::times::span;
 use crate::view;
@@ -104,8 +103,7 @@ const WORST_FIRST: [u8; 8] = [
 ];
 
 pub(crate) async fn check(cli: &Cli, check: &Check, out: Out) -> Result<(), Fault> {
-    let spool = environment::spool(cli)?;
-    let looked = match timeout(PATIENCE, look(&spool)).await {
+    let looked = match timeout(PATIENCE, look(cli)).await {
         Ok(looked) => looked,
         Err(_) => {
             let text = format!("nothing answered. waited=`{PATIENCE:?}`");
@@ -159,13 +157,14 @@ struct Seen {
     now: SystemTime,
 }
 
-async fn look(spool: &std::path::Path) -> Result<Seen, Fault> {
-    match connect(spool).await {
-        Ok(_) | Err(ClientError::NoOwner { .. }) => {}
+async fn look(cli: &Cli) -> Result<Seen, Fault> {
+    match Way::of(cli)?.client().status().await {
+        Ok(_) => {}
+        Err(why) if is_gone(&why) => {}
         // Others would look at the files instead; here it is what is wrong.
         Err(why) => return Err(why.into()),
     }
-    let eyes = Eyes::open(spool).await?;
+    let eyes = Eyes::open(cli).await?;
     let not_ready = match eyes.owner() {
         Some(owner) => not_ready(owner.ready().await.map(drop))?,
         None => None,
@@ -174,7 +173,7 @@ async fn look(spool: &std::path::Path) -> Result<Seen, Fault> {
     let paused = eyes.paused().await?;
     let oldest = match status.oldest_pending {
         None if status.pending > 0 => {
-            let first = eyes.peek(0, 1).await?;
+            let first = eyes.glimpse(1).await?;
             let ms = first.first().map(|event| event.time_ms);
             ms.map(|ms| UNIX_EPOCH + Duration::from_millis(ms))
         }
