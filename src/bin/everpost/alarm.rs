@@ -158,13 +158,14 @@ struct Seen {
 }
 
 async fn look(cli: &Cli) -> Result<Seen, Fault> {
-    match Way::of(cli)?.client().status().await {
+    let way = Way::of(cli)?;
+    match way.client().status().await {
         Ok(_) => {}
         Err(why) if is_gone(&why) => {}
         // Others would look at the files instead; here it is what is wrong.
         Err(why) => return Err(why.into()),
     }
-    let eyes = Eyes::open(cli).await?;
+    let eyes = Eyes::open(way).await?;
     let not_ready = match eyes.owner() {
         Some(owner) => not_ready(owner.ready().await.map(drop))?,
         None => None,

@@ -31,8 +31,7 @@ pub(crate) struct Eyes {
 
 impl Eyes {
     /// Reaches the owner if one answers, otherwise looks at the files.
-    pub(crate) async fn open(cli: &Cli) -> Result<Self, Fault> {
-        let way = Way::of(cli)?;
+    pub(crate) async fn open(way: Way) -> Result<Self, Fault> {
         let client = way.client();
         let owner = match client.status().await {
             Ok(_) => Some(client),
@@ -57,7 +56,7 @@ impl Eyes {
 
     /// As [`open`](Self::open); tells on standard error what no person has acknowledged yet.
     pub(crate) async fn open_and_tell(cli: &Cli) -> Result<Self, Fault> {
-        let eyes = Self::open(cli).await?;
+        let eyes = Self::open(Way::of(cli)?).await?;
         incidents::tell(&eyes.status().await?.incidents);
         Ok(eyes)
     }

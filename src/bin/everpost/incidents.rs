@@ -9,6 +9,7 @@ use crate::environment;
 use crate::eyes::Eyes;
 use crate::fault::Fault;
 use crate::out::{Out, remark};
+use crate::owner::Way;
 use crate::target::Target;
 use crate::text::{cut, time};
 
@@ -28,7 +29,7 @@ pub(crate) async fn incidents(cli: &Cli, args: &args::Incidents, out: Out) -> Re
             return Err(Fault::usage("either numbers or all are acknowledged").hint(hint));
         }
     }
-    let eyes = Eyes::open(cli).await?;
+    let eyes = Eyes::open(Way::of(cli)?).await?;
     let all = eyes.incidents().await?;
     if all.is_empty() && !out.json {
         return out.text("nothing was found wrong with the spool\n");

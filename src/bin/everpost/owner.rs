@@ -75,6 +75,12 @@ pub(crate) enum Way {
 }
 
 impl Way {
+    /// By this directory.
+    pub(crate) fn to(spool: &Path) -> Self {
+        let path = spool.to_owned();
+        Self::Spool { path, group: None }
+    }
+
     /// As typed.
     pub(crate) fn of(cli: &Cli) -> Result<Self, Fault> {
         match (&cli.owners.socket, &cli.owners.socket_group) {

@@ -50,7 +50,7 @@ fn show(view: &View, out: Out) -> Result<(), Fault> {
 
 /// Asks the owner, or looks at the files.
 async fn look(cli: &Cli) -> Result<(Eyes, View), Fault> {
-    let eyes = Eyes::open(cli).await?;
+    let eyes = Eyes::open(Way::of(cli)?).await?;
     let status = eyes.status().await?;
     let sample = sample(&eyes, &status).await?;
     let mut view = View::new(status, eyes.owner().is_some(), sample);

@@ -112,10 +112,7 @@ impl Target {
     pub(crate) fn of(owned: Owned, path: &Path, settings: &Settings) -> Self {
         let last_seq = owned.queue().status().last_seq;
         Self {
-            way: Way::Spool {
-                path: path.to_owned(),
-                group: None,
-            },
+            way: Way::to(path),
             settings: settings.clone(),
             wait: Duration::ZERO,
             alone: true,
@@ -363,7 +360,11 @@ pub(crate) async fn must_exist(spool: &std::path::Path) -> Result<(), Fault> {
 /// [`Error::NoSpool`], with what to type, if it may not.
 pub(crate) async fn makes(cli: &Cli, spool: &std::path::Path) -> Result<bool, Fault> {
     let path = spool.to_owned();
-    if blocking(move || inspect::exists(&path)).await? {
+    // Another process may be making it; if it is damaged, the opening says so.
+    if blocking(move || inspect::exists(&path))
+        .await
+        .unwrap_or(true)
+    {
         return Ok(false);
     }
     if overrides::may_make(cli) {

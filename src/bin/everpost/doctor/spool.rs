@@ -12,7 +12,7 @@ use crate::args::Cli;
 use crate::environment;
 use crate::eyes::{Eyes, blocking};
 use crate::fault::Fault;
-use crate::target::connect;
+use crate::owner::Way;
 use crate::text::{bytes, count, time};
 
 /// Before this, 2024-01-01, no device of today has a right clock.
@@ -58,7 +58,7 @@ pub(super) async fn look(cli: &Cli, settings: &Settings) -> Vec<Finding> {
 
 /// What the queue says of itself, and the time of its newest event.
 async fn inside(path: &Path) -> Result<(Status, Option<SystemTime>), Fault> {
-    let eyes = Eyes::open(path).await?;
+    let eyes = Eyes::open(Way::to(path)).await?;
     let status = eyes.status().await?;
     let newest = match (status.pending, status.last_seq) {
         (0, _) => Vec::new(),
@@ -129,8 +129,8 @@ fn stranger(_: &Path) -> Option<Finding> {
 }
 
 async fn owner(path: &Path) -> Finding {
-    match connect(path).await {
-        Ok((_, status)) => {
+    match Way::to(path).client().status().await {
+        Ok(status) => {
             let state = crate::view::state(&status.flusher, SystemClock.wall());
             Finding::ok("owner", format!("it answers; {state}"))
         }
