@@ -135,9 +135,13 @@ mod on_unix {
     fn unreachable_socket(socket: &Path, source: io::Error) -> ClientError {
         let path = socket.to_owned();
         match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                ClientError::NoOwner { path }
-            }
+            // Also if its owner went away before it let us in. Nothing was asked yet.
+            io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected => ClientError::NoOwner { path },
             // More wait to be let in than the system keeps in line.
             io::ErrorKind::WouldBlock => ClientError::Refused {
                 status: 503,
