@@ -6,13 +6,28 @@ use std::path::PathBuf;
 use crate::sink::key::KeyError;
 
 /// Why [`Error::Full`]: the disk is too small for a new spool.
-pub(crate) const NO_ROOM_FOR_NEW: &str = "the disk has no room for a new spool: `used_bytes` is \
-    what it needs, `max_bytes` what was free; nothing of it was left";
+pub(crate) const NO_ROOM_FOR_NEW: &str = "the disk has no room for a new spool";
 
 /// Why [`Error::Full`]: files may not become as large as those of a new spool.
-pub(crate) const FILES_TOO_SMALL_FOR_NEW: &str = "files may not be as large as those of a new \
-    spool, see `ulimit -f`: `used_bytes` is what one needs, `max_bytes` the limit; nothing of it \
-    was left";
+pub(crate) const FILES_TOO_SMALL_FOR_NEW: &str =
+    "files may not be as large as those of a new spool, see `ulimit -f`";
+
+fn full(what: &str, used: u64, max: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let (needed, there) = (mib(used), mib(max));
+    match what {
+        NO_ROOM_FOR_NEW => format!(
+            "{what}: it needs {needed:.1} MiB, {there:.1} MiB are free, and nothing of it was left. \
+             needed_bytes=`{used}`, free_bytes=`{max}`"
+        ),
+        FILES_TOO_SMALL_FOR_NEW => format!(
+            "{what}: the largest needs {needed:.1} MiB, the limit is {there:.1} MiB, and nothing of \
+             it was left. needed_bytes=`{used}`, limit_bytes=`{max}`"
+        ),
+        _ => format!("spool is full ({what}). used_bytes=`{used}`, max_bytes=`{max}`"),
+    }
+}
 
 /// Every error of the public API.
 ///
@@ -42,7 +57,7 @@ pub enum Error {
 
     /// The spool has reached `max_bytes` and its rule is to reject, or the disk is full. Nothing
     /// was appended. Delivery goes on and makes room.
-    #[error("spool is full ({what}). used_bytes=`{used}`, max_bytes=`{max}`")]
+    #[error("{}", full(what, *used, *max))]
     Full {
         /// Which bound was reached.
         what: &'static str,

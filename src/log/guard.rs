@@ -308,11 +308,17 @@ fn lock_file(dir: &Path, path: &Path) -> Result<File, Error> {
         Err(TryLockError::WouldBlock) => return Err(in_use(dir)),
         Err(TryLockError::Error(source)) => return Err(failed()(source)),
     }
+    let is_new = file.metadata().map_err(failed())?.len() == 0;
     let pid = std::process::id().to_string();
-    file.set_len(0)
+    let written = file
+        .set_len(0)
         .and_then(|()| file.seek(SeekFrom::Start(0)))
-        .and_then(|_| file.write_all(pid.as_bytes()))
-        .map_err(failed())?;
+        .and_then(|_| file.write_all(pid.as_bytes()));
+    if written.is_err() && is_new {
+        // Still under the lock: nothing stays of a spool that a full disk did not let begin.
+        let _ = fs::remove_file(path);
+    }
+    written.map_err(failed())?;
     Ok(file)
 }
 

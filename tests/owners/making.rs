@@ -1,6 +1,7 @@
 //! Spools that are made under an odd umask, or where there is no room for them.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
@@ -83,6 +84,15 @@ fn a_disk_that_is_too_small_is_told_with_what_is_needed_and_left_as_it_was() {
         println!("skipped: this needs the right to mount");
         return;
     }
+    // Not one byte is free: the lock is made, and its owner's number cannot be written.
+    let mut rest = fs::File::create(disk.join("rest")).unwrap();
+    while rest.write_all(&[0; 512]).is_ok() {}
+    let mut command = place.command(&["append"]);
+    command.env("EVERPOST_SPOOL", disk.join("a/spool"));
+    let on_full = run(&mut command);
+    let left_on_full = fs::read_dir(&disk).unwrap().count();
+    drop(rest);
+    fs::remove_file(disk.join("rest")).unwrap();
     // In a directory of its own, which goes with it, and in one that was there.
     for name in ["a/spool", ""] {
         let mut command = place.command(&["append"]);
@@ -94,9 +104,17 @@ fn a_disk_that_is_too_small_is_told_with_what_is_needed_and_left_as_it_was() {
             let _ = Command::new("umount").arg("-l").arg(&disk).status();
         }
         let ended = ended.expect(8).says("no room for a new spool");
-        assert!(ended.err.contains("used_bytes=`1"), "{ended:?}");
+        assert!(
+            ended.err.contains("it needs 13.0 MiB, 4.0 MiB are free"),
+            "{ended:?}"
+        );
         assert_eq!(left, 0, "{free:?}");
     }
+    on_full.expect(8);
+    assert_eq!(
+        left_on_full, 1,
+        "the file that filled the disk, and nothing else"
+    );
     assert_eq!(
         fs::metadata(&disk).unwrap().uid(),
         fs::metadata("/proc/self").unwrap().uid()
