@@ -26,10 +26,16 @@ impl StatusWatch {
             Some(view) => (view.state, view.last_answer, view.requests),
             None => (FlusherState::Absent, None, 0),
         };
+        let pending = position.ledger.pending();
+        let flusher = match flusher {
+            // The flusher has yet to find out that this was the last.
+            FlusherState::Sending if pending == 0 => FlusherState::Idle,
+            flusher => flusher,
+        };
         Status {
             flusher,
             ledger: position.ledger,
-            pending: position.ledger.pending(),
+            pending,
             cursor: position.cursor,
             last_seq: position.last_seq,
             oldest_pending: position

@@ -67,7 +67,7 @@ async fn people_are_told_this() {
     );
     let listed = masked(&place.run(&["dead", "list"]).expect(exit::DONE).out);
     assert!(
-        listed.starts_with("2  <id>  refused: HTTP 400, "),
+        listed.starts_with("2  <time>  <id>  refused: HTTP 400, "),
         "{listed}"
     );
     let shown = masked(&place.run(&["dead", "show", "2"]).expect(exit::DONE).out);

@@ -18,11 +18,14 @@ use crate::view::range;
 
 pub(crate) fn verify(cli: &Cli, out: Out) -> Result<(), Fault> {
     let report = look(cli)?;
-    if !out.json {
+    if out.json {
+        out.line(&report)?;
+    } else if out.is_terminal() {
+        out.text(&(for_people(&report) + conclusion(&report)))?;
+    } else {
+        // A script reads the first line, or the object behind it.
         out.text(&headline(&report))?;
-    }
-    out.line(&report)?;
-    if !out.json {
+        out.line(&report)?;
         out.text(&findings(&report))?;
     }
     incidents::tell(&report.incidents);
@@ -67,6 +70,18 @@ fn for_people(report: &Report) -> String {
         text.push_str(&format!("missing: {}\n", range(*missing)));
     }
     text + &findings(report)
+}
+
+/// The last line for people. Of what is damaged the verdict tells.
+fn conclusion(report: &Report) -> &'static str {
+    match (
+        report.is_sound(),
+        report.known.is_empty() && report.missing.is_empty(),
+    ) {
+        (true, true) => "sound: every checksum and every range was checked\n",
+        (true, false) => "all that is damaged is on record, and read around\n",
+        (false, _) => "",
+    }
 }
 
 /// What is wrong, in rows.
@@ -239,5 +254,5 @@ fn done_for_people(recovery: &Recovery, incidents: &[Incident], after: &Report) 
     for note in &recovery.notes {
         text.push_str(&format!("done: {}\n", plain(note)));
     }
-    text + &for_people(after)
+    text + &for_people(after) + conclusion(after)
 }

@@ -18,6 +18,9 @@ use crate::view::said;
 /// Letters fetched at a time: each may hold as large an event as there is.
 pub(crate) const PAGE: usize = 16;
 
+/// The heading of the list; times are UTC.
+const HEADING: &str = "seq  set aside (UTC)           id                                    why";
+
 /// Characters shown of an event.
 const SHOWN: usize = 2_000;
 
@@ -156,14 +159,27 @@ fn cause(letter: &LetterLine) -> &'static str {
 
 fn line(letter: &LetterLine) -> String {
     let (seq, id, cause) = (letter.seq, letter.id, cause(letter));
-    format!("{seq}  {id}  {cause}: {}\n", said(&letter.answer))
+    let when = at(letter.last_attempt_ms);
+    format!("{seq}  {when}  {id}  {cause}: {}\n", said(&letter.answer))
+}
+
+fn at(ms: u64) -> String {
+    time(std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms))
 }
 
 async fn list(eyes: &Eyes, choice: &Choice, out: Out) -> Result<(), Fault> {
+    let mut is_any = false;
     each(eyes, choice, |letter| {
+        if !std::mem::replace(&mut is_any, true) {
+            out.heading(true, HEADING, "")?;
+        }
         out.show(&Summary::of(letter), || line(letter))
     })
-    .await
+    .await?;
+    match is_any {
+        true => Ok(()),
+        false => out.heading(false, "", "no dead letters"),
+    }
 }
 
 async fn show(eyes: &Eyes, choice: &Choice, out: Out) -> Result<(), Fault> {
@@ -176,7 +192,6 @@ async fn show(eyes: &Eyes, choice: &Choice, out: Out) -> Result<(), Fault> {
 }
 
 fn whole(letter: &LetterLine) -> String {
-    let at = |ms| time(std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms));
     format!(
         "dead letter {}\nid           {}\nhappened     {}\ncause        {}\nanswer       {}\n\
          attempts     {}, first {}, last {}\nevent        {}\n\n",

@@ -11,6 +11,9 @@ use crate::text::{cut, time};
 /// Events fetched at a time.
 pub(crate) const PAGE: usize = 256;
 
+/// The heading of `peek`; times are UTC.
+const HEADING: &str = "seq  happened (UTC)            id                                    event";
+
 /// Characters of an event shown to people.
 const SHOWN: usize = 100;
 
@@ -18,8 +21,12 @@ pub(crate) async fn peek(cli: &Cli, peek: &Peek, out: Out) -> Result<(), Fault> 
     let eyes = Eyes::open_and_tell(cli).await?;
     let mut left = usize::try_from(peek.number).unwrap_or(usize::MAX);
     let mut after = 0;
+    let mut is_first = true;
     while left > 0 {
         let page = eyes.peek(after, left.min(PAGE)).await?;
+        if std::mem::take(&mut is_first) {
+            out.heading(!page.is_empty(), HEADING, "no pending events")?;
+        }
         let Some(last) = page.last() else { break };
         after = last.seq;
         left = left.saturating_sub(page.len());

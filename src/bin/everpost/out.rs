@@ -75,6 +75,16 @@ impl Out {
             .map_err(|source| Fault::from_stdout(&source))
     }
 
+    /// For a person at a terminal: a heading above the lines of a list, or that there are none.
+    /// What goes to a pipe has one line for each thing and no other.
+    pub(crate) fn heading(self, is_any: bool, heading: &str, none: &str) -> Result<(), Fault> {
+        match (self.json || !self.is_terminal(), is_any) {
+            (true, _) => Ok(()),
+            (false, true) => self.text(&format!("{heading}\n")),
+            (false, false) => self.text(&format!("{none}\n")),
+        }
+    }
+
     pub(crate) fn is_terminal(self) -> bool {
         io::stdout().is_terminal()
     }

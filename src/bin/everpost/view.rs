@@ -118,12 +118,7 @@ impl View {
                 format!("{rate:.0} events/s{}", left.unwrap_or_default()),
             ));
         }
-        let hint = if status.dead_letters > 0 {
-            "; see `everpost dead list`"
-        } else {
-            ""
-        };
-        rows.push(("dead letters", format!("{}{hint}", status.dead_letters)));
+        rows.push(("dead letters", dead_letters(status)));
         rows.extend(letters(&status.letters).map(|books| ("letters", books)));
         let disk = format!(
             "{} of {}",
@@ -198,6 +193,25 @@ fn ledger(status: &Status) -> String {
         books.lost,
         books.pending()
     )
+}
+
+/// How many are held; and of how many, if some that were set aside are there no more.
+fn dead_letters(status: &Status) -> String {
+    let (held, books) = (status.dead_letters, &status.letters);
+    let buried = status.ledger.dead.saturating_add(status.ledger.expired);
+    let mut text = held.to_string();
+    if buried != held {
+        text.push_str(&format!(" of {buried} that were set aside"));
+        for (number, what) in [(books.retried, "retried"), (books.discarded, "discarded")] {
+            if number > 0 {
+                text.push_str(&format!(", {number} {what}"));
+            }
+        }
+    }
+    if held > 0 {
+        text.push_str("; see `everpost dead list`");
+    }
+    text
 }
 
 /// The books of dead letters, if they say that damage took some or brought some back.
