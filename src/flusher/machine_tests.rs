@@ -128,6 +128,30 @@ fn retry_after_is_a_floor_clamped_and_remembered_if_long() {
 }
 
 #[test]
+fn backing_off_says_since_when_it_has_failed() {
+    let mut rig = rig(2);
+    let since = |rig: &Rig| match rig.machine.state() {
+        FlusherState::BackingOff { since, .. } => since,
+        state => panic!("{state:?}"),
+    };
+    rig.start();
+    for _ in 0..2 {
+        rig.pass(secs(100));
+        let began = rig.now.wall;
+        for _ in 0..5 {
+            rig.answer(RETRY);
+            assert_eq!(since(&rig), began);
+            rig.elapse();
+        }
+        // A delivery begins it anew.
+        rig.answer(DELIVERED);
+        rig.log.stage(&events(2)).unwrap();
+        rig.log.commit(true).unwrap();
+        rig.step(Input::Tick);
+    }
+}
+
+#[test]
 fn retry_after_outlives_a_restart_and_a_jump_of_the_wall_clock() {
     let mut rig = rig(1);
     rig.start();
