@@ -267,27 +267,32 @@ async fn a_hangup_reads_key_and_settings_again() {
     service.stop().expect(exit::DONE);
 }
 
+/// The same command, started by a shell that does something before it.
+fn by_shell<'a>(command: &'a mut Command, script: &str) -> &'a mut Command {
+    let program = command.get_program().to_owned();
+    let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    let variables: Vec<_> = command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+        .collect();
+    *command = Command::new("/bin/sh");
+    command
+        .args(["-c", script])
+        .arg(program)
+        .args(args)
+        .env_clear()
+        .envs(variables)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+}
+
 /// What is started with `nohup`, or in the background of a script, is to live on.
 #[test]
 fn signals_that_were_ignored_at_the_start_stay_ignored() {
     let place = Place::new();
     let service = place.serve_with(&[], |command| {
-        let program = command.get_program().to_owned();
-        let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-        let variables: Vec<_> = command
-            .get_envs()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
-            .collect();
-        *command = Command::new("/bin/sh");
-        command
-            .args(["-c", "trap '' HUP INT; exec \"$0\" \"$@\""])
-            .arg(program)
-            .args(args)
-            .env_clear()
-            .envs(variables)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+        by_shell(command, "trap '' HUP INT; exec \"$0\" \"$@\"")
     });
     kill(&service, Signal::HUP);
     kill(&service, Signal::INT);
@@ -370,6 +375,13 @@ fn without_standard_output_the_exit_code_is_the_same() {
     let stdout = std::mem::replace(&mut service.running.stdout, BufReader::new(empty_stdout()));
     drop(stdout);
     service.stop().expect(exit::PENDING);
+
+    // Nothing is pending there, and a full disk takes no report.
+    let empty = Place::new();
+    let service = empty.serve_with(&[], |command| {
+        by_shell(command, "exec \"$0\" \"$@\" >/dev/full")
+    });
+    service.stop().expect(exit::DONE);
 }
 
 /// The standard output of something that has ended.

@@ -282,8 +282,12 @@ fn finish(
     });
     served?;
     tally.verdict()?;
+    if let Err(unseen) = shown {
+        // A terminal that is gone, say. Whether all is delivered is what the exit code is for.
+        tracing::warn!("{}", unseen.text);
+    }
     if closed.drained {
-        return shown;
+        return Ok(());
     }
     // The line above says how many; that is no fault worth a second one.
     Err(Fault::silent(exit::PENDING))
