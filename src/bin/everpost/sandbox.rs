@@ -65,11 +65,13 @@ pub(crate) async fn sandbox(args: &args::Sandbox, out: Out) -> Result<(), Fault>
         )
     })?;
     let mut told = 0;
+    let mut gone = std::pin::pin!(out.gone());
     loop {
         let news = sandbox.wait_for(|stats| stats.ended > told);
         let ended = tokio::select! {
             biased;
             () = signals.next() => break,
+            () = &mut gone => break,
             stats = news => stats.map_err(|error| Fault::new(exit::UNEXPECTED, error.to_string()))?,
         };
         told = ended.ended;
