@@ -42,7 +42,7 @@ use crate::log::incidents::Record;
 use crate::log::letters::Letters;
 use crate::log::look::{Pending, Picture, undisturbed};
 use crate::log::marker;
-use crate::log::spool::ledger_of;
+use crate::log::spool::leave::ledger_of;
 use crate::log::spool::space::OWN_BYTES;
 use crate::settings::Settings;
 use crate::sink::{Answer, PauseReason};

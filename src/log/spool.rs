@@ -7,6 +7,7 @@
 //!
 //! The order of the steps is what the invariants rest on, and each is named where it matters.
 
+pub(crate) mod leave;
 mod open;
 mod read;
 mod room;
@@ -20,9 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dir::SpoolDir;
-use super::frame::{Gone, LetterNote};
+use super::frame::LetterNote;
 use super::incidents::Record;
-use super::journal::{Journal, LETTERS_BYTES, Through};
+use super::journal::{Journal, Through};
 use super::letters::Letters;
 use super::memo;
 use super::shelf::keeper::{Begun, Keeper, Nudge};
@@ -105,7 +106,7 @@ impl SpoolLog {
     }
 
     fn letter_ledger(&self) -> LetterLedger {
-        ledger_of(self.letter_books, self.letters.count())
+        leave::ledger_of(self.letter_books, self.letters.count())
     }
 
     /// When the oldest pending event happened, if it is known: it was in memory, or read lately.
@@ -277,46 +278,6 @@ impl SpoolLog {
         self.news = true;
     }
 
-    /// Takes a letter away: first a note in the journal, durably, with the books, then the letter.
-    /// Should this be cut off in between, the next opening finds the note and removes the letter.
-    fn note_gone(&mut self, gone: Gone) -> LetterNote {
-        let mut books = self.letter_books;
-        match gone {
-            Gone::Retried(_) => books.retried += 1,
-            Gone::Discarded(_) => books.discarded += 1,
-        }
-        let gone = Some(gone);
-        LetterNote { gone, ..books }
-    }
-
-    /// Removes a letter that has left: the note of that is durable in the journal, with the event if it
-    /// was appended again, and the spool is ours (I14). So this is done even if the disk refuses to
-    /// take the letter away: each file of the journal begins with the note until this process or the
-    /// next opening has removed it.
-    fn leave(&mut self, note: LetterNote, seq: Seq) {
-        self.letter_books = LetterNote { gone: None, ..note };
-        self.journal.note_letters(note);
-        match self.letters.remove(seq) {
-            Ok(_) => self.journal.letter_has_left(),
-            Err(error) => drop(self.note_fault::<()>(Err(error))),
-        }
-        self.letters_changed();
-    }
-
-    /// Removes the letter that the disk refused to take away before. No other leaves until then.
-    fn finish_leaving(&mut self) -> Result<(), Error> {
-        if !self.letters.is_leaving() {
-            return Ok(());
-        }
-        self.dir.guard().check()?;
-        let finished = self.letters.finish_leaving();
-        if finished.is_ok() {
-            self.journal.letter_has_left();
-            self.letters_changed();
-        }
-        self.note_fault(finished)
-    }
-
     fn note_fault<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         match &result {
             Ok(_) => self.news |= self.fault.take().is_some(),
@@ -330,18 +291,6 @@ impl SpoolLog {
             }
         }
         result
-    }
-}
-
-/// The books of dead letters with those that are held.
-pub(crate) fn ledger_of(books: LetterNote, held: u64) -> LetterLedger {
-    LetterLedger {
-        held,
-        retried: books.retried,
-        discarded: books.discarded,
-        lost: books.lost,
-        earlier: books.earlier,
-        returned: books.returned,
     }
 }
 
@@ -479,32 +428,11 @@ impl Log for SpoolLog {
     }
 
     fn retry(&mut self, seq: Seq) -> Result<Receipt, Error> {
-        self.check_owner()?;
-        self.finish_leaving()?;
-        let letter = self.letter(seq)?.ok_or(Error::NoSuchLetter { seq })?;
-        let id = letter.event.id();
-        let first = self.stage(std::slice::from_ref(&letter.event.sent_again()))?;
-        let note = self.note_gone(Gone::Retried(seq));
-        self.staged.note = Some(note);
-        self.commit(true)?;
-        self.leave(note, seq);
-        Ok(Receipt::new(first, id))
+        self.retry_letter(seq)
     }
 
     fn discard(&mut self, seq: Seq) -> Result<(), Error> {
-        self.check_owner()?;
-        self.finish_leaving()?;
-        if self.letters.seqs(seq - 1, 1) != [seq] {
-            return Err(Error::NoSuchLetter { seq });
-        }
-        self.make_journal_room(LETTERS_BYTES)?;
-        let note = self.note_gone(Gone::Discarded(seq));
-        self.journal.push_letters(note);
-        self.journal.write()?;
-        self.journal.sync()?;
-        self.note_synced();
-        self.leave(note, seq);
-        Ok(())
+        self.discard_letter(seq)
     }
 
     fn incidents(&mut self) -> Vec<Incident> {

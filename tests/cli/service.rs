@@ -269,8 +269,10 @@ async fn a_hangup_reads_key_and_settings_again() {
 
 /// The same command, started by a shell that does something before it.
 fn by_shell<'a>(command: &'a mut Command, script: &str) -> &'a mut Command {
-    let program = command.get_program().to_owned();
-    let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    // The shell says what becomes of signals.
+    let mut args = command.get_args().map(ToOwned::to_owned).skip(1);
+    let program = args.next().unwrap();
+    let args: Vec<_> = args.collect();
     let variables: Vec<_> = command
         .get_envs()
         .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))

@@ -91,8 +91,13 @@ impl Place {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_everpost"));
+        // What a script starts in the background ignores SIGINT, and so would the command.
+        let mut command = Command::new("/usr/bin/env");
         command
+            .args([
+                "--default-signal=HUP,INT,QUIT",
+                env!("CARGO_BIN_EXE_everpost"),
+            ])
             .args(args)
             .env_clear()
             .env("EVERPOST_SPOOL", self.spool())

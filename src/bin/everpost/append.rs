@@ -245,8 +245,15 @@ impl<'a> Feed<'a> {
                 if self.intake.strict && self.tally.refused > 0 {
                     return Ok(());
                 }
+                // Input that never pauses must not keep a signal from being seen.
+                tokio::select! {
+                    biased;
+                    () = signals.next(), if !self.tally.interrupted => self.tally.interrupted = true,
+                    () = std::future::ready(()) => {}
+                }
                 // What was read meanwhile goes along with what is left.
-                while self.ahead.len() < self.intake.batch as usize
+                while !self.tally.interrupted
+                    && self.ahead.len() < self.intake.batch as usize
                     && let Some(block) = lines.try_next()
                 {
                     self.ahead
