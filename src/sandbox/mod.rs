@@ -15,6 +15,7 @@
 //! // The first request is accepted, but its answer is lost; the second one is turned away.
 //! sandbox.script([Fault::AcceptThenReset, Fault::status(503)]);
 //!
+//! # let _ = rustls::crypto::ring::default_provider().install_default();
 //! let client = reqwest::Client::builder().no_proxy().build()?;
 //! let send = || {
 //!     client

@@ -6,7 +6,7 @@ use everpost::clock::Clock;
 use everpost::sandbox::Sandbox;
 use serde_json::json;
 
-use super::raw::{Client, batch, post, post_with, send};
+use super::raw::{Client, batch, post, post_with, send, usual_client};
 
 const NOT_JSON: &str = "Request payloads must be in JSON format.";
 const NOT_ALLOWED: &str = "Request is missing a valid Authorization header.";
@@ -24,7 +24,7 @@ async fn a_good_batch_is_taken_and_answered_with_a_request_id() {
 #[tokio::test]
 async fn a_usual_client_is_served_on_a_connection_it_keeps() {
     let sandbox = Sandbox::start().await.unwrap();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = usual_client();
     for n in 1..=3 {
         let response = client
             .post(format!("{}/messages", sandbox.base_url()))

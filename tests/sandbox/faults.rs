@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use everpost::sandbox::{Fault, Reply, Sandbox};
 
-use super::raw::{Client, End, batch, post, send};
+use super::raw::{Client, End, batch, post, send, usual_client};
 
 /// Longer than any test may take: what waits for it waits for ever.
 const NEVER: Duration = Duration::from_secs(1 << 32);
@@ -260,7 +260,7 @@ async fn a_truncated_answer_promises_more_than_it_holds() {
     assert_eq!(end, End::Closed);
     assert_eq!(sandbox.ids(), ["a"]);
 
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = usual_client();
     let response = client
         .post(format!("{}/messages", sandbox.base_url()))
         .bearer_auth(sandbox.key())
@@ -307,7 +307,7 @@ async fn garbage_is_not_http_and_takes_nothing() {
     assert_eq!(text, "\u{16}\u{3}\u{1} this is not HTTP\r\n\r\n");
     assert_eq!(end, End::Closed);
 
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = usual_client();
     let url = format!("{}/messages", sandbox.base_url());
     assert!(client.post(url).send().await.is_err());
     assert_eq!(sandbox.stats().accepted, 0);

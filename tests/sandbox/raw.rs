@@ -119,3 +119,10 @@ pub(crate) async fn send(sandbox: &Sandbox, body: &str) -> Response {
     let mut client = Client::connect(sandbox).await;
     client.ask(post(sandbox, body)).await
 }
+
+/// What others use. It needs to be told whose cryptography it would use, which these tests never do.
+pub(crate) fn usual_client() -> reqwest::Client {
+    // Another test may have said it already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}

@@ -86,10 +86,11 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
         hangups,
     };
     let served = serve(&owned, input, reading, &mut signals).await;
-    notify::say("STOPPING=1");
     let deadline = deadline.unwrap_or(DEADLINE);
     tracing::info!(?deadline, pending = queue.status().pending, "closing");
-    let closed = close(queue, deadline, signals.next()).await;
+    // In this order: once systemd is told, nothing more is taken in.
+    let tell = async { notify::say("STOPPING=1") };
+    let (closed, ()) = tokio::join!(close(queue, deadline, signals.next()), tell);
     summary.abort();
     watchdog.abort();
     let closed = closed?;

@@ -72,7 +72,7 @@ impl Sent {
         poll_fn(|cx| {
             let before = bell.listen(cx.waker());
             let answer = ready!(answer.as_mut().poll(&mut Context::from_waker(&waker)));
-            let was_whole = before.or_else(|| bell.listen(cx.waker()));
+            let was_whole = bell.listen(cx.waker()).or(before);
             Poll::Ready((answer, was_whole.unwrap_or_else(|| self.is_whole())))
         })
         .await
@@ -124,7 +124,7 @@ impl Way {
 }
 
 /// Wakes the task that waits for the answer, and notes how far the request was when it was woken
-/// first.
+/// last.
 struct Bell {
     way: Arc<Way>,
     rung: Mutex<(Option<Waker>, Option<bool>)>,
@@ -141,10 +141,15 @@ impl Bell {
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        let is_whole = self.way.state().is_whole();
+        // A connection that is ready wakes it as well, and says nothing of an answer: the request may
+        // go out and be answered on another thread before this task comes to look.
+        let is_whole = {
+            let state = self.way.state();
+            state.has_begun.then(|| state.is_whole())
+        };
         let waker = {
             let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-            rung.1.get_or_insert(is_whole);
+            rung.1 = is_whole.or(rung.1);
             rung.0.clone()
         };
         if let Some(waker) = waker {
