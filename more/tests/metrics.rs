@@ -269,7 +269,7 @@ fn expressions(value: &serde_json::Value, found: &mut Vec<String>) {
 #[test]
 fn the_dashboard_names_every_metric_and_no_other() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(root.join("docs/grafana-dashboard.json")).unwrap();
+    let text = std::fs::read_to_string(root.join("../docs/grafana-dashboard.json")).unwrap();
     let mut found = Vec::new();
     expressions(&serde_json::from_str(&text).unwrap(), &mut found);
     let mut shown = BTreeSet::new();

@@ -270,7 +270,7 @@ pub struct Readiness {
     pub reason: Option<String>,
     /// If not, what to do about it, in one line.
     pub hint: Option<String>,
-    /// What the flusher is doing: `state` of a [`FlusherState`](crate::FlusherState).
+    /// What the flusher is doing: `state` of a [`FlusherState`].
     pub delivery: String,
     /// Why delivery is paused, if it is.
     pub paused: Option<PauseReason>,
