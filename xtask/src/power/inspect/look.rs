@@ -41,7 +41,7 @@ pub(super) fn alone(
     };
     let mut own = Vec::new();
     let before = hashed()?;
-    let seen = both(spool, seed, &mut own);
+    let seen = both(spool, seed, false, &mut own);
     if matches!(seen, Seen::Disturbed) {
         own.push("no owner is there, and a look was disturbed".to_owned());
     }
@@ -58,7 +58,7 @@ pub(super) fn alone(
 /// Looks beside an owner, which may be at work still: sealing, carrying, making files.
 pub(crate) fn beside(spool: &Path, seed: u64, alarms: &mut Vec<String>) -> Seen {
     let mut own = Vec::new();
-    let seen = both(spool, seed, &mut own);
+    let seen = both(spool, seed, true, &mut own);
     alarms.extend(
         own.into_iter()
             .map(|text| format!("beside an owner: {text}")),
@@ -66,12 +66,15 @@ pub(crate) fn beside(spool: &Path, seed: u64, alarms: &mut Vec<String>) -> Seen 
     seen
 }
 
-fn both(spool: &Path, seed: u64, alarms: &mut Vec<String>) -> Seen {
+fn both(spool: &Path, seed: u64, is_owned: bool, alarms: &mut Vec<String>) -> Seen {
     match (verify(spool), seen(spool, seed)) {
         (Err(Error::NoSpool { .. }), Err(Error::NoSpool { .. })) => Seen::NoSpool,
         (Ok(report), Ok((found, letters, disturbed))) => {
             check(&report, &found, alarms);
-            if disturbed || report.disturbed {
+            // Each was quiet by itself, and the owner may have gone on between the two.
+            let went_on =
+                is_owned && (found.ledger != report.ledger.into() || letters != report.letters);
+            if disturbed || report.disturbed || went_on {
                 return Seen::Disturbed;
             }
             compare_looks(&report, &found, letters, alarms);
