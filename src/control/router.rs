@@ -44,8 +44,8 @@ type Named = Result<Path<Seq>, PathRejection>;
 
 /// The router over this queue; see the [module](super) for its endpoints.
 ///
-/// It holds the queue. It knows nothing of who asks: whoever can reach it may do everything, so
-/// serve it only where that is meant. The bounds of single requests are its own; those of
+/// It holds the queue. It knows nothing of who asks: every process that can reach it may do
+/// everything, so serve it only where that is meant. The bounds of single requests are its own; those of
 /// connections (how many, how slow, how large their headers) are for the server to set, as
 /// [`serve`](super::serve) does.
 pub fn router(queue: Queue) -> Router {

@@ -1,4 +1,4 @@
-//! Health and numbers over TCP: read-only, for whoever can reach the port.
+//! Health and numbers over TCP: read-only, for every process that can reach the port.
 
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::pin::pin;

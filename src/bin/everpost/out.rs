@@ -141,8 +141,8 @@ fn json(object: &impl Serialize) -> Result<String, Fault> {
     written.map_err(|source| Fault::io("write JSON", &io::Error::other(source)))
 }
 
-/// A line for the person at the terminal, or, where a service logs JSON, one of its log. That
-/// nobody reads it changes nothing.
+/// A line for the person at the terminal, or, where a service logs JSON, one of its log. A
+/// standard error that is gone changes nothing.
 pub(crate) fn remark(text: &str) {
     let dressed = dressed(text);
     let text = dressed.as_deref().unwrap_or(text);

@@ -241,7 +241,7 @@ impl Owned {
         };
         let control = served.inspect_err(|error| {
             // What is to be done matters more than being asked about it.
-            tracing::error!(%error, hint = error.hint(), "nobody can reach this owner");
+            tracing::error!(%error, hint = error.hint(), "no other process can reach this owner");
         });
         Self {
             queue,

@@ -85,7 +85,7 @@ impl Signals {
     /// Resolves at the next signal.
     ///
     /// # Cancel safety
-    /// A signal that comes while nobody waits is seen by the next call.
+    /// A signal that comes while the command waits for none is seen by the next call.
     pub(crate) async fn next(&mut self) {
         if let Some(word) = &self.word {
             return word.notified().await;
@@ -149,7 +149,7 @@ impl Hangups {
     /// Resolves at the next SIGHUP.
     ///
     /// # Cancel safety
-    /// One that comes while nobody waits is seen by the next call.
+    /// One that comes while the service waits for none is seen by the next call.
     #[cfg(unix)]
     pub(crate) async fn next(&mut self) -> Hangup {
         match &mut self.caught {

@@ -274,7 +274,7 @@ impl Target {
         }
     }
 
-    /// Bytes of JSON that are well within one commit, whoever makes it.
+    /// Bytes of JSON that are well within one commit, in this process or in the owner.
     pub(crate) fn commit_bytes(&self, settings: &Settings) -> usize {
         // Half a journal file is the limit, with what each event takes beside its JSON.
         let own = usize::try_from(settings.journal_bytes / 4).unwrap_or(usize::MAX);

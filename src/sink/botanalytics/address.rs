@@ -61,7 +61,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Whether a host, as a URL has it, is this machine by its name alone, without asking anybody:
+/// Whether a host, as a URL has it, is this machine by its name alone, without asking a name server:
 /// RFC 6761 section 6.3 keeps `localhost` and every name below it for that.
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');

@@ -169,8 +169,8 @@ fn client(
         .timeout(limits.request)
         .connect_timeout(limits.connect)
         .read_timeout(limits.read)
-        // A redirect would take the key to an address nobody chose, and 301 and 302 turn the
-        // POST into a GET without the events.
+        // A redirect would take the key to an address that the program did not choose, and 301 and
+        // 302 turn the POST into a GET without the events.
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         // Repeating is the flusher's decision alone.

@@ -195,7 +195,7 @@ impl Body for Pieces {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         if self.way.state().is_left {
             // The connection ends with it.
-            let error = io::Error::other("nobody waits for the answer any more");
+            let error = io::Error::other("the flusher waits for the answer no more");
             return Poll::Ready(Some(Err(error)));
         }
         if self.rest.is_empty() {
@@ -254,5 +254,31 @@ impl Drop for Piece {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The task was woken when its connection was ready. Before it came to look, the request had gone
+    /// out and been answered on another thread; that it had not at that waking was believed, and a
+    /// good answer called early, so that its events were sent again.
+    #[tokio::test]
+    async fn a_waking_before_anything_went_out_says_nothing_of_the_answer() {
+        let (sent, mut pieces) = Sent::of(Bytes::from_static(b"{}"));
+        let mut is_ready = false;
+        let answer = poll_fn(|cx| {
+            if !std::mem::replace(&mut is_ready, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            // It is written as soon as it is asked for.
+            let piece = Pin::new(&mut pieces).poll_frame(cx);
+            assert!(matches!(piece, Poll::Ready(Some(Ok(_)))));
+            Poll::Ready(())
+        });
+        let ((), is_after) = sent.answered(answer).await;
+        assert!(is_after);
     }
 }
