@@ -121,7 +121,7 @@ impl SpoolLog {
 
     /// Moves the oldest part of the tail into a chunk, or waits for the one that is under way.
     /// False if the tail is empty.
-    pub(super) fn seal_oldest(&mut self) -> Result<bool, Error> {
+    pub(in crate::log) fn seal_oldest(&mut self) -> Result<bool, Error> {
         if self.sealing.is_none() && !self.begin_sealing()? {
             return Ok(false);
         }
@@ -152,7 +152,15 @@ impl SpoolLog {
         // it in a power cut would make it look damaged. That does not happen each time, but all of
         // a journal file has to be durable before the next is begun, and there a caller waits for
         // what was not synced here.
-        let sync = self.is_unsynced().then(|| self.journal.sync_later());
+        //
+        // Likewise the cursor, where the chunk does not follow what is on the shelf, since what lies
+        // between was settled: a power cut that took the cursor back would leave a hole in front of
+        // the new segment, and segments count as whole up to the name of the next (I2).
+        let follows = runs
+            .first()
+            .is_some_and(|run| run.first <= self.shelf.seen().synced_through + 1);
+        let is_ahead = !follows && self.durable_cursor < self.cursor();
+        let sync = (is_ahead || self.is_unsynced()).then(|| self.journal.sync_later());
         let sync = sync.transpose()?;
         let with_sync = (self.ledger.appended, self.cursor());
         let guard = Arc::clone(self.dir.guard());

@@ -179,6 +179,15 @@ pub(crate) const BREAKS: &[Break] = &[
         first: FAULTS,
     },
     Break {
+        what: "seals behind events whose settling is not durable",
+        violates: "I2",
+        file: SPACE,
+        find: "let is_ahead = !follows && ",
+        put: "let is_ahead = follows && ",
+        target: LIB,
+        first: FAULTS,
+    },
+    Break {
         what: "takes for sealed what did not become a chunk",
         violates: "I3",
         file: "src/log/spool/seal.rs",
