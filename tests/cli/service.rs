@@ -511,7 +511,7 @@ fn the_unit_pings_reloads_and_does_without_its_file() {
     for line in [
         "Type=notify",
         "WatchdogSec=120s",
-        "EnvironmentFile=-/etc/everpost.env",
+        "EnvironmentFile=-/etc/everpost/everpost.env",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}");
     }
