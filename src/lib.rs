@@ -40,8 +40,7 @@
 //! - `zstd` (default): the C library compresses chunks; without it a pure-Rust codec does, on the
 //!   same files.
 //! - `control`: a socket through which another process looks at a running queue and steers it.
-//! - `layer`: a `tracing` layer whose events go into a queue.
-//! - `metrics`: the numbers of a queue, for the recorder of the `metrics` crate.
+//! - `relay`: the API's own door in front of queues, for programs in any language.
 //! - `sandbox`: a local stand-in for the API, for integration tests.
 //! - `layer`: a tracing layer whose events go into a queue, without waiting.
 //! - `metrics`: the numbers of a queue, for the recorder of the `metrics` crate.
@@ -56,8 +55,12 @@ mod event;
 #[cfg(feature = "cli")]
 pub mod exit;
 mod flusher;
+#[cfg(any(feature = "control", feature = "relay"))]
+mod hosts;
 mod incident;
 pub mod inspect;
+#[cfg(feature = "sandbox")]
+mod intake;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
@@ -70,10 +73,14 @@ pub mod metrics;
 mod millis;
 mod observe;
 mod queue;
+#[cfg(feature = "relay")]
+pub mod relay;
 #[cfg(feature = "control")]
 mod room;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+#[cfg(any(feature = "control", feature = "relay"))]
+mod serving;
 mod settings;
 pub mod sink;
 mod size;

@@ -13,20 +13,17 @@ use hyper::http::request;
 use hyper::service::Service as _;
 use hyper::{HeaderMap, StatusCode};
 use hyper_util::service::TowerToHyperService;
-use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::CHANNELS;
 use super::record::Accepted;
 use super::reply::Reply;
 use super::shared::{RejectRule, Shared};
-use super::validate::{UNIVERSAL, validate};
+use super::validate::validate;
+use crate::intake::{self, NOT_A_LIST, Unread};
 
 /// The path under which the API lives; the base URL ends with it.
 pub(super) const BASE_PATH: &str = "/v2";
-
-const NOT_A_LIST: &str = "messages must be a list of objects with a message each";
 
 /// What an answer is made of.
 pub(super) type AnswerBody = Body;
@@ -226,52 +223,9 @@ impl Refusal {
     }
 }
 
-/// The wrapper of a batch. Fields beside the documented ones are accepted.
-#[derive(Deserialize)]
-struct Messages<'a> {
-    #[serde(borrow)]
-    messages: Vec<&'a RawValue>,
-}
-
-/// The wrapper of a message, or a Universal message that has none.
-#[derive(Deserialize)]
-struct Item<'a> {
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    thread: Option<&'a RawValue>,
-    #[serde(borrow)]
-    conversation: Option<&'a RawValue>,
-    #[serde(borrow)]
-    timestamp: Option<&'a RawValue>,
-}
-
-/// The message in an item of the list. The official Python client sends Universal messages without
-/// the wrapper that is documented, so that an item with a field of the message itself is one. The
-/// clients of the other documented channels always wrap.
-fn message_in<'a>(channel: &str, raw: &'a RawValue) -> Option<&'a RawValue> {
-    let item: Item<'_> = serde_json::from_str(raw.get()).ok()?;
-    let is_bare = [item.id, item.thread, item.conversation, item.timestamp]
-        .iter()
-        .any(Option::is_some);
-    match item.message {
-        Some(message) if !(is_bare && channel == UNIVERSAL) => Some(message),
-        None if !(is_bare && may_be_bare(channel)) => None,
-        _ => Some(raw),
-    }
-}
-
-fn may_be_bare(channel: &str) -> bool {
-    let wraps = CHANNELS.contains(&channel) && channel != UNIVERSAL;
-    !wraps
-}
-
 /// How many messages a body holds, if it is a batch at all.
 pub(super) fn count_messages(body: &Bytes) -> Option<usize> {
-    let batch: Messages<'_> = serde_json::from_slice(body).ok()?;
-    Some(batch.messages.len())
+    intake::messages(body).ok().map(|messages| messages.len())
 }
 
 /// Checks a whole batch before anything of it is taken: one bad message refuses all.
@@ -281,19 +235,15 @@ fn read_batch(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<Vec<Accepted>, Refusal> {
-    if !is_json(headers) {
+    if !intake::is_json(headers) {
         let reason = "the Content-Type is not application/json";
         return Err(Refusal::of(400, reason));
     }
-    let batch: Messages<'_> = serde_json::from_slice(body).map_err(|error| {
-        if error.is_data() {
-            Refusal::bad([NOT_A_LIST])
-        } else {
-            let (line, column) = (error.line(), error.column());
-            Refusal::of(400, format!("not JSON at line {line}, column {column}"))
-        }
+    let items = intake::messages(body).map_err(|unread| match unread {
+        Unread::NoList => Refusal::bad([NOT_A_LIST]),
+        Unread::NoJson { .. } => Refusal::of(400, unread.to_string()),
     })?;
-    let messages = batch.messages.len();
+    let messages = items.len();
     if messages == 0 {
         return Err(Refusal::bad(["messages must not be empty"]));
     }
@@ -307,11 +257,11 @@ fn read_batch(
     }
     let reject = shared.state().reject.clone();
     let read = |raw| {
-        let message = message_in(&shared.rules.channel, raw);
+        let message = intake::message_in(&shared.rules.channel, raw);
         let message = message.ok_or_else(|| Refusal::bad([NOT_A_LIST]))?;
         read_message(shared, reject.as_ref(), number, message, body)
     };
-    let items = batch.messages.into_iter().enumerate();
+    let items = items.into_iter().enumerate();
     items
         .map(|(index, raw)| read(raw).map_err(|refusal| refusal.at(index, messages)))
         .collect()
@@ -339,12 +289,4 @@ fn read_message(
         .keep_bodies
         .then(|| body.slice_ref(raw.get().as_bytes()));
     Ok(Accepted::new(id, json, number))
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }

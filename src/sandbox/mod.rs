@@ -139,7 +139,7 @@ use shared::Shared;
 
 /// The channels that the documentation names.
 pub const CHANNELS: [&str; 5] = [
-    validate::UNIVERSAL,
+    crate::intake::UNIVERSAL,
     "facebook-messenger",
     "amazon-alexa",
     "microsoft-bot-framework",

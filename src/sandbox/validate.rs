@@ -9,9 +9,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::schema::{ENVELOPE, Field, INNER, Kind, Need, Shape};
-
-/// The channel whose messages are documented field by field.
-pub(super) const UNIVERSAL: &str = "universal";
+use crate::intake::UNIVERSAL;
 
 /// Checks one message: field by field for the channel `universal`, and only for being an object
 /// for any other.

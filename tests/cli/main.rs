@@ -16,6 +16,7 @@ mod many;
 mod opening;
 mod output;
 mod owners;
+mod relay;
 mod sandbox;
 mod secrets;
 mod service;

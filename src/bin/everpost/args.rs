@@ -164,6 +164,17 @@ pub(crate) enum Command {
     #[command(after_long_help = crate::sandbox::args::help())]
     Sandbox(crate::sandbox::args::Sandbox),
 
+    /// Takes in what any client of the API sends to it, and delivers it: a 200 means that it is safe.
+    ///
+    /// Point a bot in any language here, with BA_BASE_URL, and change nothing else: it is answered
+    /// with 200 once its messages survive a power cut, and they are delivered in order when the
+    /// network allows. While the queue is full the request is held, and then refused with 503.
+    ///
+    /// Its queue is a spool in --dir, named by its channel: `everpost --spool DIR/CHANNEL status`
+    /// shows it. It ends as `run` does.
+    #[command(args_conflicts_with_subcommands = true)]
+    Relay(crate::relay::args::Relay),
+
     /// Prints a completion script for a shell.
     Completions {
         /// Which shell.

@@ -38,8 +38,16 @@ pub(crate) fn service(cli: &Cli) -> Result<Service, Fault> {
 /// All settings, and who said so. The variables count where something is delivered: with the
 /// others, one that is ill-formed does no harm.
 pub(crate) fn effective(cli: &Cli, delivers: bool) -> Result<Effective, Fault> {
-    let spool = spool(cli).ok();
-    let mut layers = settings::files(spool.as_deref(), named(cli))?;
+    effective_in(cli, spool(cli).ok().as_deref(), delivers)
+}
+
+/// As [`effective`], with the settings of this spool.
+pub(crate) fn effective_in(
+    cli: &Cli,
+    spool: Option<&Path>,
+    delivers: bool,
+) -> Result<Effective, Fault> {
+    let mut layers = settings::files(spool, named(cli))?;
     if delivers {
         layers.push(Layer::of_words(variables()?)?);
     }
@@ -81,7 +89,7 @@ pub(crate) fn sink_that_waits_for_its_key(effective: &Effective) -> Result<Botan
     built(sink_builder(effective).wait_for_key(), effective)
 }
 
-fn built(builder: Builder, effective: &Effective) -> Result<Botanalytics, Fault> {
+pub(crate) fn built(builder: Builder, effective: &Effective) -> Result<Botanalytics, Fault> {
     builder.build().map_err(|error| {
         let is_address = matches!(&error, Error::Sink { reason } if reason.contains("URL"));
         let mut fault = Fault::from(error);

@@ -65,7 +65,8 @@ impl Listen {
     }
 }
 
-fn refused(at: SocketAddr, error: &io::Error) -> Fault {
+/// Why an address cannot be listened on, and what to do.
+pub(crate) fn refused(at: SocketAddr, error: &io::Error) -> Fault {
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => {
             "another process has this port: choose another one, or 0 for any that is free"
@@ -78,7 +79,7 @@ fn refused(at: SocketAddr, error: &io::Error) -> Fault {
 }
 
 /// An address with a port. A name could stand for several, all but `localhost`.
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     if let Some(("localhost", port)) = text.rsplit_once(':')
         && let Ok(port) = port.parse()
     {
@@ -89,7 +90,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// A host name as a request has it, without a port.
-fn name(text: &str) -> Result<String, String> {
+pub(crate) fn name(text: &str) -> Result<String, String> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     if !text.is_empty() && text.bytes().all(is_name) {
         return Ok(text.to_owned());

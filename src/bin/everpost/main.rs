@@ -32,6 +32,7 @@ mod owner;
 mod patience;
 mod place;
 mod refusal;
+mod relay;
 mod sandbox;
 mod screen;
 mod service;

@@ -9,6 +9,9 @@ use crate::fault::Fault;
 /// The spool of the service, as the unit in `packaging/` has it.
 const OF_SERVICE: &str = "/var/lib/everpost";
 
+/// Where the relay of the machine has its spools.
+const OF_RELAY: &str = "/var/lib/everpost-relay";
+
 /// A spool and who named it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -36,6 +39,22 @@ impl Place {
         Self::unnamed(is_root(), |name| std::env::var_os(name)).ok_or_else(|| {
             Fault::usage("no spool is named, and there is no home directory to have one in")
                 .hint("add --spool DIR, or set EVERPOST_SPOOL")
+        })
+    }
+
+    /// The directory of a relay if none is named: a spool for each channel is in it.
+    ///
+    /// # Errors
+    /// A fault if there is no home directory.
+    pub(crate) fn of_relay() -> Result<PathBuf, Fault> {
+        let place = Self::unnamed(is_root(), |name| std::env::var_os(name)).ok_or_else(|| {
+            Fault::usage("no directory is named, and there is no home directory to have one in")
+                .hint("add --dir DIR")
+        })?;
+        Ok(match place.by {
+            "STATE_DIRECTORY" => place.path,
+            _ if place.path == Path::new(OF_SERVICE) => OF_RELAY.into(),
+            _ => place.path.with_file_name("relay"),
         })
     }
 
@@ -78,6 +97,22 @@ fn is_root() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The directory of a relay if none is named: a spool for each channel is in it.
+    ///
+    /// # Errors
+    /// A fault if there is no home directory.
+    pub(crate) fn of_relay() -> Result<PathBuf, Fault> {
+        let place = Self::unnamed(is_root(), |name| std::env::var_os(name)).ok_or_else(|| {
+            Fault::usage("no directory is named, and there is no home directory to have one in")
+                .hint("add --dir DIR")
+        })?;
+        Ok(match place.by {
+            "STATE_DIRECTORY" => place.path,
+            _ if place.path == Path::new(OF_SERVICE) => OF_RELAY.into(),
+            _ => place.path.with_file_name("relay"),
+        })
+    }
 
     fn unnamed(is_root: bool, variables: &[(&str, &str)]) -> Option<(String, &'static str)> {
         let variable = |name: &str| {

@@ -225,7 +225,7 @@ async fn serve(
     (tally, ended.and(fed))
 }
 
-fn delivery_ended(queue: &Queue) -> Fault {
+pub(crate) fn delivery_ended(queue: &Queue) -> Fault {
     let text = match queue.status().flusher {
         FlusherState::Failed { message } => format!("delivery ended by a panic: {message}"),
         _ => "the queue ended by itself".to_owned(),
@@ -234,7 +234,7 @@ fn delivery_ended(queue: &Queue) -> Fault {
 }
 
 /// Closes within the deadline; a second signal ends the waiting.
-async fn close(
+pub(crate) async fn close(
     queue: &Queue,
     deadline: Duration,
     signal: impl Future<Output = ()>,
@@ -266,7 +266,7 @@ struct Report {
 
 /// Reports, and gives the exit code. That the report cannot be written does not hide how the
 /// service ended.
-fn finish(
+pub(crate) fn finish(
     (tally, served): (Tally, Result<(), Fault>),
     closed: &Closed,
     out: Out,

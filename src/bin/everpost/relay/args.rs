@@ -1,0 +1,98 @@
+//! What is typed with `relay`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::args::Deadline;
+use crate::listen::{address, name};
+use crate::times::span;
+
+/// The port of a relay if none is typed.
+pub(crate) const PORT: u16 = 7679;
+
+#[derive(Debug, Args)]
+pub(crate) struct Relay {
+    #[command(subcommand)]
+    pub(crate) action: Option<Action>,
+
+    #[command(flatten)]
+    pub(crate) dir: Dir,
+
+    /// The channel that is served. Otherwise as the settings say, or as the key does.
+    #[arg(long, value_name = "CH")]
+    pub(crate) channel: Option<String>,
+
+    /// Where it listens. Can be given several times; otherwise on 127.0.0.1:7679 and [::1]:7679.
+    /// With port 0 the first line of output names the one that was picked.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    pub(crate) listen: Vec<SocketAddr>,
+
+    /// Answers requests that name this host too, besides addresses and localhost. Can be given
+    /// several times.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub(crate) listen_host: Vec<String>,
+
+    /// Allows addresses that other machines can reach, in plain HTTP: what passes on the way can be
+    /// read, keys with it. Only tokens of this relay and the very key of the API open that door.
+    #[arg(long)]
+    pub(crate) plain: bool,
+
+    /// Lets in only tokens of this relay and the very key of the API. Otherwise every key that is
+    /// made for the channel opens the door on loopback, so that a key that was replaced loses
+    /// nothing.
+    #[arg(long)]
+    pub(crate) tokens_only: bool,
+
+    /// Refuses at once, with 400, what the documentation of the channel does not allow. Otherwise it
+    /// is taken in, and becomes a dead letter.
+    #[arg(long)]
+    pub(crate) validate: bool,
+
+    /// How long a request is held while the queue can take nothing in.
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = span)]
+    pub(crate) hold: Duration,
+
+    /// Delivers to a sandbox in this process, which stands in for the API, and prints what to set for
+    /// a bot: to try it out.
+    #[arg(long)]
+    pub(crate) sandbox: bool,
+
+    #[command(flatten)]
+    pub(crate) deadline: Deadline,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dir {
+    /// The directory with the spool of each channel and the secret of the relay. Otherwise
+    /// $STATE_DIRECTORY, /var/lib/everpost-relay for root, and everpost/relay in $XDG_STATE_HOME
+    /// (~/.local/state) for others.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "EVERPOST_RELAY_DIR",
+        hide_env_values = true
+    )]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Prints a token for a bot to present instead of the key of the API.
+    ///
+    /// It is good at this relay alone, for as long as `relay.secret` in its directory stays. Each
+    /// call makes another one.
+    Token(Token),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    #[command(flatten)]
+    pub(crate) dir: Dir,
+
+    /// The channel that it is for.
+    #[arg(long, value_name = "CH", default_value = "universal")]
+    pub(crate) channel: String,
+}

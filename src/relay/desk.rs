@@ -1,0 +1,228 @@
+//! Where requests are read, let in, and put into the queue of their channel.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH};
+use hyper::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::answer::{Answer, Refusal, Taken};
+use super::{BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME, Channel, MESSAGES_MAX, Tokens};
+use crate::event::{Event, EventId};
+use crate::hosts::Hosts;
+use crate::intake::{self, NOT_A_LIST};
+use crate::sandbox::check_message;
+use crate::sink::botanalytics::Key;
+
+/// The unit in which memory for bodies is given out.
+const PERMIT_BYTES: usize = 1 << 10;
+
+/// How the relay deals with what comes.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) hosts: Hosts,
+    pub(super) any_key: bool,
+    pub(super) validate: bool,
+    pub(super) hold: Duration,
+}
+
+/// What the routes share.
+#[derive(Debug)]
+pub(super) struct Desk {
+    tokens: Tokens,
+    channels: BTreeMap<String, Channel>,
+    rules: Rules,
+    /// Memory for bodies, in units of [`PERMIT_BYTES`].
+    memory: Semaphore,
+}
+
+pub(super) fn router(desk: Arc<Desk>) -> Router {
+    let mut routes = Router::new();
+    // The Python client drops the version from a base URL without a final `/`, and both take a base
+    // URL with one.
+    for path in ["/v2/messages", "/v2/messages/", "/messages", "/messages/"] {
+        routes = routes.route(path, post(messages));
+    }
+    routes
+        .method_not_allowed_fallback(async || Refusal::no_such_method())
+        .fallback(async || Refusal::no_such_path())
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(&desk), check_host))
+        .with_state(desk)
+}
+
+async fn check_host(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
+    let hosts = &desk.rules.hosts;
+    match hosts.check(request.version(), request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(wrong) => Refusal::new(wrong.status(), wrong.to_string()).into_response(),
+    }
+}
+
+/// What a client is told for which there is no place.
+pub(super) async fn turn_away() -> Refusal {
+    Refusal::later("too many connections are open; nothing was taken")
+}
+
+async fn messages(State(desk): State<Arc<Desk>>, request: Request) -> Answer {
+    let channel = desk.admit(request.headers()).await?;
+    if !intake::is_json(request.headers()) {
+        let text = "Request payloads must be in JSON format.";
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
+    }
+    // Given back when the events are in the queue.
+    let _memory = desk.memory_for(request.headers()).await?;
+    let body = read_body(request).await?;
+    let events = desk.events(channel.name(), &body)?;
+    drop(body);
+    let request_id = events.first().map(Event::id);
+    channel.take(events, desk.rules.hold).await?;
+    // There is one: an empty list is refused.
+    request_id
+        .map(|request_id| Taken { request_id })
+        .ok_or_else(|| Refusal::bad(vec![NOT_A_LIST.to_owned()]))
+}
+
+impl Desk {
+    pub(super) fn new(tokens: Tokens, channels: BTreeMap<String, Channel>, rules: Rules) -> Self {
+        Self {
+            tokens,
+            channels,
+            rules,
+            memory: Semaphore::new(BODIES_BYTES_MAX / PERMIT_BYTES),
+        }
+    }
+
+    /// How long a request is held.
+    pub(super) fn hold(&self) -> Duration {
+        self.rules.hold
+    }
+
+    /// The channel that the key of a request is made for, if it opens the door.
+    async fn admit(&self, headers: &HeaderMap) -> Result<&Channel, Refusal> {
+        let missing = || Refusal::unauthorized("Request is missing a valid Authorization header.");
+        let mut given = headers.get_all(AUTHORIZATION).iter();
+        let (Some(header), None) = (given.next(), given.next()) else {
+            return Err(missing());
+        };
+        let header = header.to_str().map_err(|_| missing())?;
+        let text = match header.split_once(' ') {
+            Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => key,
+            _ => return Err(missing()),
+        };
+        let key = Key::parse(text).map_err(|why| Refusal::unauthorized(why.to_string()))?;
+        let Some(channel) = self.channels.get(key.channel()) else {
+            return Err(Refusal::unauthorized(
+                "The key is of a channel that this relay does not serve.",
+            ));
+        };
+        let opens = self.rules.any_key
+            || self.tokens.are_ours(&key)
+            || channel.delivers_with(&key, &self.tokens).await;
+        if opens {
+            Ok(channel)
+        } else {
+            let text = "The key is none of this relay: see `everpost relay token`.";
+            Err(Refusal::unauthorized(text))
+        }
+    }
+
+    /// Room in memory for a body, by what its request says of its length; for the longest if it says
+    /// nothing.
+    async fn memory_for(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Refusal> {
+        let said = headers.get(CONTENT_LENGTH);
+        let said = said.and_then(|length| length.to_str().ok()?.parse().ok());
+        let bytes: usize = said.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
+        let permits = u32::try_from(bytes / PERMIT_BYTES + 1).unwrap_or(u32::MAX);
+        let acquired = timeout(self.rules.hold, self.memory.acquire_many(permits)).await;
+        let busy = || Refusal::later("too many requests are under way; nothing was taken");
+        acquired.map_err(|_| busy())?.map_err(|_| busy())
+    }
+
+    /// The events of a request, all or none.
+    fn events(&self, channel: &str, body: &Bytes) -> Result<Vec<Event>, Refusal> {
+        let items = intake::messages(body).map_err(|why| Refusal::bad(vec![why.to_string()]))?;
+        if items.is_empty() {
+            return Err(Refusal::bad(vec!["messages must not be empty".to_owned()]));
+        }
+        if items.len() > MESSAGES_MAX {
+            let text = format!("Request has more than {MESSAGES_MAX} messages.");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+        }
+        let several = items.len() > 1;
+        let event = |(number, item)| {
+            let event = self.event(channel, item);
+            event.map_err(|texts| {
+                let at = |text| format!("message {number}: {text}");
+                let texts = texts.into_iter();
+                Refusal::bad(match several {
+                    true => texts.map(at).collect(),
+                    false => texts.collect(),
+                })
+            })
+        };
+        (1..).zip(items).map(event).collect()
+    }
+
+    fn event(&self, channel: &str, item: &RawValue) -> Result<Event, Vec<String>> {
+        let said = |text: &str| vec![text.to_owned()];
+        let message = intake::message_in(channel, item).ok_or_else(|| said(NOT_A_LIST))?;
+        let object: Object<'_> =
+            serde_json::from_str(message.get()).map_err(|_| said("a message must be an object"))?;
+        if self.rules.validate {
+            let value: Value = serde_json::from_str(message.get())
+                .map_err(|_| said("a number is too large, or it is nested too deeply"))?;
+            check_message(channel, &value)?;
+        }
+        // A copy, so that one event in memory does not keep the body of a whole request there.
+        let json = Bytes::copy_from_slice(message.get().as_bytes());
+        let event = Event::json(json).map_err(|error| vec![error.to_string()])?;
+        Ok(match object.id() {
+            Some(id) => event.with_id(id),
+            None => event,
+        })
+    }
+}
+
+/// What is looked at in a message.
+#[derive(Deserialize)]
+struct Object<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+}
+
+impl Object<'_> {
+    /// Its own id, if that can be the event's.
+    fn id(&self) -> Option<EventId> {
+        let text: String = serde_json::from_str(self.id?.get()).ok()?;
+        text.parse().ok()
+    }
+}
+
+async fn read_body(request: Request<Body>) -> Result<Bytes, Refusal> {
+    match timeout(BODY_TIME, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let text = format!("Request has more than {BODY_BYTES_MAX} bytes.");
+            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text))
+        }
+        Ok(Err(_)) => Err(Refusal::bad(vec!["the body cannot be read".to_owned()])),
+        Err(_) => {
+            let text = format!("the body did not come within {BODY_TIME:?}");
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, text))
+        }
+    }
+}
