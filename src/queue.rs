@@ -13,9 +13,13 @@ use crate::clock::{Clock, SystemClock};
 use crate::dead::DeadLetters;
 use crate::ending::TaskEnd;
 use crate::error::Error;
+#[cfg(feature = "control")]
+use crate::event::unix_ms;
 use crate::event::{Event, EventId, Receipt, Seq, StoredEvent};
 use crate::flusher::{self, FlusherEnd, FlusherHandle};
 use crate::incident::Incidents;
+#[cfg(feature = "control")]
+use crate::log::PausedMemo;
 use crate::log::disk::RealDisk;
 use crate::log::spool::SpoolLog;
 use crate::log::sync::block_on;
@@ -26,6 +30,8 @@ use crate::observe::{self, Place};
 use crate::room::{Guest, Room};
 use crate::settings::{Durability, OnFull, Settings};
 use crate::sink::Sink;
+#[cfg(feature = "control")]
+use crate::sink::{Answer, PauseReason};
 use crate::status::{Closed, Recovery, Status};
 use crate::watch::StatusWatch;
 
@@ -538,6 +544,26 @@ impl Queue {
     /// As [`resume`](Self::resume).
     pub fn resume_blocking(&self) -> Result<(), Error> {
         block_on(self.resume())
+    }
+
+    /// Keeps for the next owner that delivers whether it begins paused. For a queue without a sink,
+    /// which has nothing to pause itself.
+    #[cfg(feature = "control")]
+    pub(crate) async fn keep_pause(&self, is_wanted: bool) -> Result<(), Error> {
+        if self.shared.closing.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        let paused = is_wanted.then(|| PausedMemo {
+            reason: PauseReason::Requested,
+            answer: Answer::default(),
+            since_ms: unix_ms(SystemClock.wall()),
+        });
+        let keep = move |log: &mut dyn Log| {
+            let mut memo = log.memo()?;
+            memo.paused = paused;
+            log.remember(&memo)
+        };
+        self.shared.log.run(keep).await
     }
 
     fn flusher(&self) -> Result<&FlusherHandle, Error> {

@@ -410,8 +410,6 @@ async fn what_is_not_documented_is_refused_with_a_kind() {
         ("POST", "/incidents/7/acknowledge", 404, "no_such_incident"),
         ("POST", "/incidents/all/acknowledge", 400, "bad_request"),
         ("GET", "/incidents/acknowledge", 405, "method_not_allowed"),
-        ("POST", "/pause", 409, "no_sink"),
-        ("POST", "/resume", 409, "no_sink"),
         ("POST", "/wake", 409, "no_sink"),
         ("POST", "/drain", 409, "no_sink"),
         ("POST", "/drain?deadline_ms=604800001", 400, "bad_request"),
@@ -420,6 +418,21 @@ async fn what_is_not_documented_is_refused_with_a_kind() {
         let error: wire::ErrorBody = serde_json::from_str(&body).expect(path);
         assert_eq!((found, error.kind.as_str()), (code, kind), "{path}: {body}");
     }
+    owner.close().await;
+}
+
+/// An owner that only takes events in refused a pause, which is for whoever delivers after it.
+#[tokio::test]
+async fn an_owner_without_a_sink_keeps_a_pause_for_the_next_owner() {
+    let owner = Owner::start().await;
+    let spool = owner.queue.spool().to_owned();
+    owner.client().pause().await.unwrap();
+    let paused = || everpost::inspect::look(&spool).unwrap().paused();
+    let kept = paused().map(|paused| paused.reason);
+    assert_eq!(kept, Some(everpost::PauseReason::Requested));
+    assert_eq!(owner.queue.status().flusher, FlusherState::Absent);
+    owner.client().resume().await.unwrap();
+    assert!(paused().is_none());
     owner.close().await;
 }
 

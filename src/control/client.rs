@@ -369,8 +369,8 @@ impl Client {
     /// let finish.
     ///
     /// # Errors
-    /// See [`ClientError`]; the kinds `no_sink` and `failed`. `storage`, and what else a disk may
-    /// say: delivery is paused all the same, but a restart may deliver.
+    /// See [`ClientError`]; the kind `failed`. `storage`, and what else a disk may say: delivery
+    /// is paused all the same, but a restart may deliver.
     ///
     /// # Cancel safety
     /// If the future is dropped, the owner pauses or not; ask it again.

@@ -68,6 +68,9 @@
 //! A request that its client gives up is dropped: a drain stops waiting (delivery goes on), an
 //! append that was not taken up yet appends nothing. A pause and a resume are done all the same.
 //!
+//! An owner without a sink has nothing to pause. It keeps a pause, or its end, for the next owner
+//! that delivers, as it holds across restarts.
+//!
 //! If the disk refuses to keep a pause or its end, the answer is the error (500 `storage`, or as
 //! the disk says), and its hint tells what holds until the owner restarts.
 //!
@@ -90,7 +93,7 @@
 //! | 404 | `no_such_letter`, `no_such_incident`, `no_such_endpoint` | |
 //! | 405 | `method_not_allowed` | |
 //! | 408 | `too_slow` | the body did not come within [`BODY_TIME`] |
-//! | 409 | `no_sink` | the owner has no sink, so nothing can be delivered, paused or resumed |
+//! | 409 | `no_sink` | the owner has no sink, so nothing can be delivered |
 //! | 409 | `failed` | delivery has ended by a panic |
 //! | 400, 421 | `wrong_host` | over TCP: the request names no host, or one that is not served; see [`listen`] |
 //! | 413 | `request_too_large` | more than [`REQUEST_BYTES_MAX`] bytes or [`EVENTS_MAX`] events |

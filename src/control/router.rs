@@ -332,6 +332,10 @@ async fn drain(State(desk): Shared, by: Asked<DrainBy>) -> Answer {
 }
 
 async fn pause(State(desk): Shared) -> Answer {
+    if desk.is_without_sink() {
+        desk.queue.keep_pause(true).await?;
+        return accepted();
+    }
     desk.delivers()?;
     let hint = "delivery is paused, but only until the owner restarts; see that the disk is \
                 there, writable and has room, then pause again";
@@ -339,6 +343,10 @@ async fn pause(State(desk): Shared) -> Answer {
 }
 
 async fn resume(State(desk): Shared) -> Answer {
+    if desk.is_without_sink() {
+        desk.queue.keep_pause(false).await?;
+        return accepted();
+    }
     desk.delivers()?;
     let hint = "delivery goes on, but may be paused again after a restart of the owner; see that \
                 the disk is there, writable and has room, then resume again";
@@ -369,6 +377,11 @@ fn accepted() -> Answer {
 }
 
 impl Desk {
+    /// Whether this owner only takes events in. A pause is then a note for one that delivers.
+    fn is_without_sink(&self) -> bool {
+        self.queue.status().flusher == FlusherState::Absent
+    }
+
     /// Whether there is somebody who could deliver, pause, or resume.
     fn delivers(&self) -> Result<(), Refusal> {
         let (kind, error, hint) = match self.queue.status().flusher {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod append;
+mod beside;
 mod damage;
 mod dead;
 mod doctor;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use everpost::sandbox::Sandbox;
 use everpost::{Queue, exit};
 
-use crate::set_up::{Place, Running};
+use crate::set_up::{Place, Running, message};
 
 /// Reads what a command tells on standard error, up to this.
 fn hear(running: &mut Running, wanted: &str) -> BufReader<ChildStderr> {
@@ -154,10 +154,11 @@ async fn a_spool_in_use_is_waited_for_as_long_as_was_said() {
     waits.end().expect(exit::DONE);
 }
 
-/// It never ended: what was read was appended, and so read again.
+/// It never ended: what was read was appended, and so read again. Then it ended, and did not say
+/// that each event was there twice.
 #[test]
-fn an_export_into_the_same_spool_ends() {
-    let place = Place::new();
+fn an_export_into_the_same_spool_ends_and_is_told_of() {
+    let mut place = Place::new();
     place.append(1, 500);
     let mut export = place.command(&["export"]).spawn().unwrap();
     let import = place
@@ -167,8 +168,66 @@ fn an_export_into_the_same_spool_ends() {
         .unwrap();
     assert!(export.wait().unwrap().success());
     assert!(import.status.success(), "{import:?}");
+    let told = "everpost: the input begins with event 1 of this very spool: what comes from it is \
+                appended again, and is then there twice\n";
+    assert_eq!(String::from_utf8(import.stderr).unwrap(), told);
     let status = place.run(&["status", "--json"]).expect(exit::DONE).json();
     assert_eq!(status["pending"], 1_000);
+    // Into another spool, where the number is none or of another event, there is nothing to say.
+    let exported = place.run(&["export"]).expect(exit::DONE).out;
+    let other = place.path("other");
+    place.set_env("EVERPOST_SPOOL", other.to_str().unwrap());
+    place.append(1, 3);
+    let import = place.feed(&["import"], &exported).expect(exit::DONE);
+    assert_eq!(import.err, "");
+}
+
+/// An owner that is done goes on for as long as others ask it. A drain that waited for one that only
+/// appends asked all the time, kept it so for two seconds, and gave up if it had no more patience.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_an_append_to_end_does_not_keep_it_from_ending() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let place = Place::with(&sandbox);
+    let mut append = place.start(&["append", "--ack"]);
+    append.write(&message(1));
+    append.read_until(|line| line == "ACK 0");
+    let drain = place.start(&["drain", "--wait", "2s"]);
+    // Long enough for it to have asked.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    drop(append.stdin.take());
+    append.end().expect(exit::DONE);
+    drain.end().expect(exit::DONE);
+    sandbox.check_order(["1".to_owned()]).unwrap();
+}
+
+/// Beside an `append` that goes on for days a pause could not be had: it waited, and ended with 3.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_beside_an_append_that_goes_on_holds_for_who_delivers_next() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let place = Place::with(&sandbox);
+    let paused = || place.run(&["status", "--json"]).expect(exit::DONE).json()["paused"].clone();
+    for (order, is_killed) in [("pause", true), ("pause", false), ("resume", true)] {
+        let mut append = place.start(&["append", "--ack"]);
+        append.write(&message(1));
+        append.read_until(|line| line == "ACK 0");
+        let ordered = place.run(&[order, "--wait", "0"]).expect(exit::DONE);
+        let told = match order {
+            "pause" => "delivery is paused until `everpost resume`, also across restarts\n",
+            // It is not that one that goes on.
+            _ => "the pause is over; `everpost drain` or `everpost run` delivers\n",
+        };
+        assert_eq!((ordered.out.as_str(), ordered.err.as_str()), (told, ""));
+        // It is on disk, whatever becomes of the owner.
+        match is_killed {
+            true => append.signal("-KILL"),
+            false => drop(append.stdin.take()),
+        }
+        append.end();
+        assert_eq!(paused().is_null(), order == "resume");
+        let drained = place.run(&["drain"]);
+        assert_eq!(drained.code == i32::from(exit::PAUSED), order == "pause");
+    }
+    assert_eq!(sandbox.accepted().len(), 3);
 }
 
 /// One that appends from a pipe for days keeps nobody from appending, and hands the spool over.

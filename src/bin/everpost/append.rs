@@ -15,6 +15,7 @@ use crate::fault::Fault;
 use crate::lines::{self, Line, Lines, Place};
 use crate::meter::Meter;
 use crate::out::{Out, remark};
+use crate::own_export;
 use crate::refusal::Refusal;
 use crate::signals::Signals;
 use crate::target::{Target, in_time};
@@ -28,17 +29,17 @@ const ENVELOPE_BYTES: usize = 64 << 10;
 const FULL_REST: Duration = Duration::from_millis(200);
 
 pub(crate) async fn append(cli: &Cli, append: &Append, out: Out) -> Result<(), Fault> {
-    let settings = environment::settings(cli)?;
+    environment::check_words(cli)?;
     let acks = append.ack_from.or(append.ack.then_some(0));
     let mut signals = Signals::catch()?;
-    let lines = open_lines(&append.files, &settings)?;
+    let lines = lines_for(cli, &append.files)?;
     invite(&append.files, out);
     let opening = async {
         match append.level {
-            None => Target::open(cli, settings.clone(), true).await,
+            None => Target::open(cli, true).await,
             // Another owner decides on the level, and cannot be asked for one.
             Some(_) => {
-                let opened = Target::open_alone(cli, settings.clone()).await;
+                let opened = Target::open_alone(cli).await;
                 opened.map_err(|fault| match fault.code {
                     exit::IN_USE => fault.hint(
                         "leave --level out, or wait for longer: its owner decides on the level",
@@ -49,23 +50,29 @@ pub(crate) async fn append(cli: &Cli, append: &Append, out: Out) -> Result<(), F
         }
     };
     let target = in_time(opening, &mut signals, exit::UNEXPECTED, None).await?;
-    let feed = Feed::new(&target, &settings, append.intake, Form::Event, acks);
+    let feed = Feed::new(&target, append.intake, Form::Event, acks);
     let feed = feed.by_hand(&append.files, out);
     let fed = feed.run(lines, &mut signals).await;
     finish(target, fed, acks.is_none(), out).await
 }
 
 pub(crate) async fn import(cli: &Cli, input: &Input, out: Out) -> Result<(), Fault> {
-    let settings = environment::settings(cli)?;
+    environment::check_words(cli)?;
     let mut signals = Signals::catch()?;
-    let lines = open_lines(&input.files, &settings)?;
+    let lines = lines_for(cli, &input.files)?;
     invite(&input.files, out);
-    let opening = Target::open(cli, settings.clone(), true);
+    let opening = Target::open(cli, true);
     let target = in_time(opening, &mut signals, exit::UNEXPECTED, None).await?;
-    let feed = Feed::new(&target, &settings, input.intake, Form::Entry, None);
+    let feed = Feed::new(&target, input.intake, Form::Entry, None);
     let feed = feed.by_hand(&input.files, out);
     let fed = feed.run(lines, &mut signals).await;
     finish(target, fed, true, out).await
+}
+
+/// As [`open_lines`], for a command that may find an owner with other settings than its own, which
+/// need not even be right then.
+fn lines_for(cli: &Cli, files: &[PathBuf]) -> Result<Lines, Fault> {
+    open_lines(files, &environment::settings(cli).unwrap_or_default())
 }
 
 /// The lines of the input. Those that cannot be an event by their length are not kept.
@@ -85,7 +92,7 @@ fn invite(files: &[PathBuf], out: Out) {
 
 /// Closes, says what came of it, and gives the exit code.
 async fn finish(
-    target: Target,
+    target: Target<'_>,
     (tally, result): (Tally, Result<(), Fault>),
     say: bool,
     out: Out,
@@ -154,9 +161,11 @@ impl Tally {
 /// Takes lines to a queue, in order.
 #[derive(Debug)]
 pub(crate) struct Feed<'a> {
-    target: &'a Target,
+    target: &'a Target<'a>,
     intake: Intake,
     form: Form,
+    /// Whether nothing was read yet.
+    is_first: bool,
     commit_bytes: usize,
     /// The number of the next acknowledgement, if they are wanted.
     acks: Option<u64>,
@@ -174,8 +183,7 @@ pub(crate) struct Feed<'a> {
 
 impl<'a> Feed<'a> {
     pub(crate) fn new(
-        target: &'a Target,
-        settings: &Settings,
+        target: &'a Target<'a>,
         intake: Intake,
         form: Form,
         acks: Option<u64>,
@@ -184,7 +192,8 @@ impl<'a> Feed<'a> {
             target,
             intake,
             form,
-            commit_bytes: target.commit_bytes(settings),
+            is_first: true,
+            commit_bytes: target.commit_bytes(),
             acks,
             patient: false,
             ahead: VecDeque::new(),
@@ -310,6 +319,9 @@ impl<'a> Feed<'a> {
             let Some(line) = self.ahead.pop_front() else {
                 break;
             };
+            if std::mem::take(&mut self.is_first) && matches!(self.form, Form::Entry) {
+                own_export::tell(self.target, line.bytes.as_deref().unwrap_or_default()).await;
+            }
             let place = line.place.clone();
             let is_spread = line.bytes.as_deref().is_some_and(is_spread);
             match self.event(line) {

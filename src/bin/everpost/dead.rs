@@ -7,7 +7,6 @@ use everpost::control::wire::LetterLine;
 use serde::Serialize;
 
 use crate::args::{Change, Choice, Cli, Dead, Letter};
-use crate::environment;
 use crate::eyes::Eyes;
 use crate::fault::Fault;
 use crate::out::{Out, remark};
@@ -34,7 +33,7 @@ pub(crate) async fn dead(cli: &Cli, command: &Dead, out: Out) -> Result<(), Faul
 }
 
 async fn open_and_alter(cli: &Cli, change: &Change, deed: Deed, out: Out) -> Result<(), Fault> {
-    let target = Target::open(cli, environment::settings(cli)?, false).await?;
+    let target = Target::open(cli, false).await?;
     let result = alter(&target, change, deed, out).await;
     target.close().await?;
     result
@@ -52,7 +51,7 @@ impl Letters for Eyes {
     }
 }
 
-impl Letters for Target {
+impl Letters for Target<'_> {
     async fn page(&self, after: Seq) -> Result<Vec<LetterLine>, Fault> {
         self.letters(after, PAGE).await
     }
@@ -234,7 +233,7 @@ struct Done {
     new_seq: Option<Seq>,
 }
 
-async fn alter(target: &Target, change: &Change, deed: Deed, out: Out) -> Result<(), Fault> {
+async fn alter(target: &Target<'_>, change: &Change, deed: Deed, out: Out) -> Result<(), Fault> {
     if change.choice.is_empty() {
         let text = format!("nothing is chosen to {}", deed.name());
         return Err(

@@ -21,7 +21,7 @@ use crate::gate::Gated;
 use crate::incidents;
 use crate::logging;
 use crate::out::{Out, remark};
-use crate::owner::{Found, Opened, Undone, Way, delivers, opened};
+use crate::owner::{Found, Opened, Undone, Way, delivers, opened, with_settings};
 use crate::screen::{Bar, grouped};
 use crate::signals::Signals;
 use crate::status::Pace;
@@ -48,7 +48,6 @@ const SAID: usize = 200;
 
 pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<(), Fault> {
     let way = Way::of(cli)?;
-    let settings = environment::settings(cli)?;
     let began = Instant::now();
     let by = began + deadline.deadline.unwrap_or(FOR_EVER).min(FOR_EVER);
     let mut signals = Signals::catch()?;
@@ -62,7 +61,13 @@ pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<()
     let service = environment::service(cli).ok();
     logging::begin(level, service.and_then(|service| service.log_format));
     let gate = Arc::new(Semaphore::new(0));
-    let open = async |spool: &Path| here(cli, spool, settings.clone(), &gate).await;
+    let open = async |spool: &Path| {
+        must_exist(spool).await?;
+        with_settings(cli, async |settings| {
+            here(cli, spool, settings, &gate).await
+        })
+        .await
+    };
     let open_by = Some(by.max(began + OPENING));
     let mut progress: Option<Progress> = None;
     loop {
@@ -91,6 +96,7 @@ pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<()
             }
             Found::Live(client, before) => {
                 if progress.is_none() {
+                    environment::tell_unfollowed(cli);
                     incidents::tell(&before.incidents);
                 }
                 let requests = before.requests;
@@ -123,7 +129,6 @@ async fn here(
     settings: Settings,
     gate: &Arc<Semaphore>,
 ) -> Result<Opened, Fault> {
-    must_exist(spool).await?;
     // An owner that runs has a sink of its own, so that one of ours is not needed for it.
     let sink = environment::sink(cli);
     let builder = Queue::builder(spool).settings(settings);

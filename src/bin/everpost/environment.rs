@@ -25,7 +25,8 @@ pub(crate) fn spool(cli: &Cli) -> Result<PathBuf, Fault> {
     Ok(Place::of(cli)?.path)
 }
 
-/// The settings of the queue, for a command that may own it. A look has no use for them.
+/// The settings of the queue, for a command that is about to open it. Who looks, or asks the owner,
+/// has no use for them: they need not be right then, so that they are not read before.
 pub(crate) fn settings(cli: &Cli) -> Result<Settings, Fault> {
     Ok(effective(cli, false)?.settings().clone())
 }
@@ -55,6 +56,11 @@ pub(crate) fn effective_in(
     Effective::of(layers)
 }
 
+/// Refuses what was typed and is no value of its setting, also where an owner has its own.
+pub(crate) fn check_words(cli: &Cli) -> Result<(), Fault> {
+    Layer::of_words(overrides::words(cli)).map(drop)
+}
+
 /// The settings file that is named, and whether a variable names it.
 pub(crate) fn named(cli: &Cli) -> Option<(&Path, bool)> {
     let path = cli.settings.as_deref()?;
@@ -76,6 +82,43 @@ pub(crate) fn tell_overrides(cli: &Cli) {
     if let Some(text) = told.and_then(|effective| effective.overrides(delivers)) {
         remark(&format!("everpost: {}", plain(&text)));
     }
+}
+
+/// Says on standard error which settings were typed in vain, since another process owns the spool.
+/// A variable may be meant for other commands, and says nothing here.
+pub(crate) fn tell_unfollowed(cli: &Cli) {
+    if let Some(text) = unfollowed(&unfollowed_words(cli)) {
+        remark(&format!("everpost: {text}"));
+    }
+}
+
+/// What was typed about how a spool is owned.
+fn unfollowed_words(cli: &Cli) -> Vec<&'static str> {
+    // What is set for the command itself, such as the form of its log, holds beside an owner too.
+    let words = overrides::words(cli).into_iter();
+    let of_queue = words.filter(|(_, name, _)| !name.starts_with(settings::SERVICE));
+    let mut typed: Vec<&str> = of_queue.map(|(word, ..)| word).collect();
+    if matches!(named(cli), Some((_, false))) {
+        typed.push("--settings");
+    }
+    if cli.owners.socket_group.is_some() {
+        typed.push("--socket-group");
+    }
+    typed
+}
+
+fn unfollowed(typed: &[&str]) -> Option<String> {
+    let has = match typed {
+        [] => return None,
+        [_] => "has",
+        _ => "have",
+    };
+    let names = typed.join(" and ");
+    let values: String = typed.iter().map(|word| format!(" {word} ...")).collect();
+    Some(format!(
+        "{names} {has} no effect: another process owns the spool, and its settings hold; for its \
+         next start: `everpost init --force{values}`"
+    ))
 }
 
 /// The API, as the settings and the variables say.

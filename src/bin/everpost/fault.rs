@@ -11,7 +11,7 @@ use crate::out::{remark, remark_json};
 use crate::text::plain;
 
 /// An expected end of a command that is not success. A bug panics instead.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Fault {
     pub(crate) code: u8,
     /// Completes "everpost: ". Empty if everything has been said.

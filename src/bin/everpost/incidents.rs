@@ -5,7 +5,6 @@ use std::time::{Duration, UNIX_EPOCH};
 use everpost::{Incident, IncidentKind};
 
 use crate::args::{self, Cli};
-use crate::environment;
 use crate::eyes::Eyes;
 use crate::fault::Fault;
 use crate::out::{Out, remark};
@@ -126,7 +125,7 @@ pub(crate) fn last(incidents: &[Incident]) -> u64 {
 
 /// Acknowledges those with these numbers, or all.
 async fn acknowledge(cli: &Cli, numbers: Option<&[u64]>, out: Out) -> Result<(), Fault> {
-    let target = Target::open_quietly(cli, environment::settings(cli)?, false).await?;
+    let target = Target::open_quietly(cli, false).await?;
     let done = acknowledge_at(&target, numbers).await;
     target.close().await?;
     let acknowledged = done?;
@@ -139,7 +138,10 @@ async fn acknowledge(cli: &Cli, numbers: Option<&[u64]>, out: Out) -> Result<(),
 
 /// Acknowledges what was named, or all, and gives those that were not acknowledged before. Nothing
 /// is acknowledged if one of the numbers is wrong.
-async fn acknowledge_at(target: &Target, numbers: Option<&[u64]>) -> Result<Vec<Incident>, Fault> {
+async fn acknowledge_at(
+    target: &Target<'_>,
+    numbers: Option<&[u64]>,
+) -> Result<Vec<Incident>, Fault> {
     let known = target.incidents().await?;
     let is_known = |number: &u64| known.iter().any(|incident| incident.number == *number);
     if let Some(number) = numbers

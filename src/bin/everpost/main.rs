@@ -28,6 +28,7 @@ mod notify;
 mod orders;
 mod out;
 mod overrides;
+mod own_export;
 mod owner;
 mod patience;
 mod place;

@@ -16,9 +16,20 @@ use crate::environment;
 use crate::fault::Fault;
 use crate::incidents;
 use crate::out::Out;
-use crate::owner::{Found, Undone, Way, delivers, is_gone, opened};
+use crate::owner::{Found, Undone, Way, any, delivers, is_gone, opened, with_settings};
 use crate::target::must_exist;
 use crate::waiting::Patience;
+
+/// Who took an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taker {
+    /// The owner of the spool, which delivers.
+    Delivers,
+    /// The owner of the spool, which only takes events in: it keeps the order for the next one.
+    Keeps,
+    /// This command.
+    Own,
+}
 
 /// What was done.
 #[derive(Serialize)]
@@ -41,7 +52,7 @@ impl Sink for NoSink {
 }
 
 pub(crate) async fn pause(cli: &Cli, out: Out) -> Result<(), Fault> {
-    let live = order(cli, Queue::pause, Client::pause).await?;
+    let live = order(cli, Queue::pause, Client::pause).await? != Taker::Own;
     let order = "pause";
     out.show(&Done { order, live }, || {
         "delivery is paused until `everpost resume`, also across restarts\n".to_owned()
@@ -49,10 +60,10 @@ pub(crate) async fn pause(cli: &Cli, out: Out) -> Result<(), Fault> {
 }
 
 pub(crate) async fn resume(cli: &Cli, out: Out) -> Result<(), Fault> {
-    let live = order(cli, Queue::resume, Client::resume).await?;
-    let order = "resume";
+    let taker = order(cli, Queue::resume, Client::resume).await?;
+    let (order, live) = ("resume", taker != Taker::Own);
     out.show(&Done { order, live }, || {
-        if live {
+        if taker == Taker::Delivers {
             "delivery goes on\n".to_owned()
         } else {
             "the pause is over; `everpost drain` or `everpost run` delivers\n".to_owned()
@@ -87,25 +98,27 @@ pub(crate) async fn wake(cli: &Cli, out: Out) -> Result<(), Fault> {
     })
 }
 
-/// Has it done by the owner of the spool if that one delivers, otherwise as its owner, with a sink
-/// that takes nothing. Gives whether it was passed on.
+/// Has it done by the owner of the spool, otherwise as its owner, with a sink that takes nothing.
 async fn order(
     cli: &Cli,
     own: impl AsyncFn(&Queue) -> Result<(), Error>,
     live: impl AsyncFn(&Client) -> Result<(), ClientError>,
-) -> Result<bool, Fault> {
+) -> Result<Taker, Fault> {
     let way = Way::of(cli)?;
     if let Some(spool) = way.spool() {
         must_exist(spool).await?;
     }
-    let settings = environment::settings(cli)?;
     let open = async |spool: &Path| {
-        let builder = Queue::builder(spool).settings(settings.clone());
-        opened(builder.sink(NoSink).open().await)
+        let open = async |settings| {
+            let builder = Queue::builder(spool).settings(settings);
+            opened(builder.sink(NoSink).open().await)
+        };
+        with_settings(cli, open).await
     };
+    let mut is_told = false;
     let mut patience = Patience::new(cli.owners.wait, &Arc::new(Notify::new()));
     loop {
-        let error = match way.find(&open, delivers, &mut patience).await? {
+        let error = match way.find(&open, any, &mut patience).await? {
             Found::Own(owned) => {
                 environment::tell_overrides(cli);
                 incidents::tell(&owned.queue().status().incidents);
@@ -113,12 +126,16 @@ async fn order(
                 let closed = owned.hand_over().await;
                 ordered?;
                 closed?;
-                return Ok(false);
+                return Ok(Taker::Own);
             }
             Found::Live(client, status) => {
-                incidents::tell(&status.incidents);
+                if !std::mem::replace(&mut is_told, true) {
+                    environment::tell_unfollowed(cli);
+                    incidents::tell(&status.incidents);
+                }
                 match live(&client).await {
-                    Ok(()) => return Ok(true),
+                    Ok(()) if delivers(&status).is_ok() => return Ok(Taker::Delivers),
+                    Ok(()) => return Ok(Taker::Keeps),
                     Err(error) => error,
                 }
             }

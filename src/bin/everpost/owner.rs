@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use everpost::control::{self, Client, ClientError, Control, GroupSocket};
-use everpost::{Closed, Error, FlusherState, Queue, Status, exit};
+use everpost::{Closed, Error, FlusherState, Queue, Settings, Status, exit};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -25,6 +25,10 @@ const LINGER: Duration = Duration::from_millis(75);
 
 /// But not much longer than this in all.
 const LINGER_MAX: Duration = Duration::from_secs(2);
+
+/// How long an owner that cannot do what is wanted is not asked again. It must be longer than
+/// [`LINGER`]: an owner that is done goes on for as long as others come.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is typed about owners, for all commands.
 #[derive(Debug, Args)]
@@ -140,8 +144,9 @@ impl Way {
         suits: impl Fn(&Status) -> Result<(), Fault>,
         patience: &mut Patience,
     ) -> Result<Found, Fault> {
+        let mut unsuited: Option<Unsuited> = None;
         loop {
-            let mut in_use = None;
+            let mut unopened = None;
             if let Self::Spool { path, group } = self {
                 let began = Instant::now();
                 match open(path).await? {
@@ -152,30 +157,60 @@ impl Way {
                         return Ok(Found::Own(owned));
                     }
                     Err(error) => {
-                        patience.meet(&error);
-                        in_use = Some(error);
+                        if let Unopened::InUse(error) = &error {
+                            patience.meet(error);
+                        }
+                        unopened = Some(error);
                     }
                 }
             }
-            let client = self.client();
-            let (why, passes) = match client.status().await {
-                Ok(status) => match suits(&status) {
-                    Ok(()) => return Ok(Found::Live(client, Box::new(status))),
-                    Err(why) => (why, true),
-                },
-                Err(error) => {
-                    let passes = Undone::of(&error).is_some();
-                    (Fault::from(error), passes)
+            if let Some(known) = &unsuited
+                && known.is_still(unopened.as_ref())
+            {
+                patience.rest(known.why.clone()).await?;
+                continue;
+            }
+            let (why, no) = match self.ask(&suits).await {
+                Ok(found) => return Ok(found),
+                Err(refused) => refused,
+            };
+            let pid = unopened.as_ref().and_then(Unopened::pid);
+            let why = match unopened {
+                Some(Unopened::InUse(in_use)) => not_to_be_asked(in_use, why),
+                // Nobody else does it, and this command cannot before they are mended.
+                Some(Unopened::Settings(broken)) if matches!(no, No::Nobody | No::Unsuited) => {
+                    return Err(broken);
                 }
+                _ => why,
             };
-            let why = match in_use {
-                Some(in_use) => not_to_be_asked(in_use, why),
-                None => why,
-            };
-            if !passes {
-                return Err(why);
+            match no {
+                No::ForGood => return Err(why),
+                No::Unsuited => unsuited = Some(Unsuited::new(pid, why.clone())),
+                No::Nobody | No::NotNow => {}
             }
             patience.rest(why).await?;
+        }
+    }
+
+    /// Asks the owner whether it can do what is wanted.
+    async fn ask(
+        &self,
+        suits: impl Fn(&Status) -> Result<(), Fault>,
+    ) -> Result<Found, (Fault, No)> {
+        let client = self.client();
+        match client.status().await {
+            Ok(status) => match suits(&status) {
+                Ok(()) => Ok(Found::Live(client, Box::new(status))),
+                Err(why) => Err((why, No::Unsuited)),
+            },
+            Err(error) => {
+                let no = match (&error, Undone::of(&error)) {
+                    (ClientError::NoOwner { .. }, _) => No::Nobody,
+                    (_, Some(_)) => No::NotNow,
+                    (_, None) => No::ForGood,
+                };
+                Err((error.into(), no))
+            }
         }
     }
 }
@@ -194,15 +229,79 @@ pub(crate) async fn own(
     }
 }
 
-/// An open queue, or the error that says who has the spool in use.
-pub(crate) type Opened = Result<Queue, Error>;
+/// An open queue, or why another process may have to be asked.
+pub(crate) type Opened = Result<Queue, Unopened>;
+
+/// Why a spool is not open, though what is wanted may be done all the same.
+#[derive(Debug)]
+pub(crate) enum Unopened {
+    /// The error that says who has it in use.
+    InUse(Error),
+    /// It was not tried: the settings to open it with are not usable. An owner has its own.
+    Settings(Fault),
+}
+
+impl Unopened {
+    /// The owner, if it is known.
+    fn pid(&self) -> Option<u32> {
+        match self {
+            Self::InUse(Error::InUse { pid, .. }) => *pid,
+            _ => None,
+        }
+    }
+}
 
 /// Tells a spool that is in use from other errors.
 pub(crate) fn opened(result: Result<Queue, Error>) -> Result<Opened, Fault> {
     match result {
         Ok(queue) => Ok(Ok(queue)),
-        Err(error @ Error::InUse { .. }) => Ok(Err(error)),
+        Err(error @ Error::InUse { .. }) => Ok(Err(Unopened::InUse(error))),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads the settings of this command and opens with them.
+pub(crate) async fn with_settings(
+    cli: &Cli,
+    open: impl AsyncFnOnce(Settings) -> Result<Opened, Fault>,
+) -> Result<Opened, Fault> {
+    match environment::settings(cli) {
+        Ok(settings) => open(settings).await,
+        Err(broken) => Ok(Err(Unopened::Settings(broken))),
+    }
+}
+
+/// Why nobody was found who does what is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum No {
+    /// No owner answers.
+    Nobody,
+    /// The owner cannot do it.
+    Unsuited,
+    /// The owner has too much to do, or is about to end.
+    NotNow,
+    /// Asking again would not help.
+    ForGood,
+}
+
+/// An owner that answered and cannot do what is wanted: it is waited for.
+#[derive(Debug)]
+struct Unsuited {
+    pid: Option<u32>,
+    why: Fault,
+    asked: Instant,
+}
+
+impl Unsuited {
+    fn new(pid: Option<u32>, why: Fault) -> Self {
+        let asked = Instant::now();
+        Self { pid, why, asked }
+    }
+
+    /// Whether that one has the spool still, and was asked a moment ago.
+    fn is_still(&self, unopened: Option<&Unopened>) -> bool {
+        let pid = unopened.and_then(Unopened::pid);
+        pid.is_some() && pid == self.pid && self.asked.elapsed() < ASK_AGAIN
     }
 }
 

@@ -172,7 +172,7 @@ async fn serve(
             FlusherState::Failed { .. } | FlusherState::Closed
         )
     });
-    let target = Target::of(owned.clone(), queue.spool(), settings);
+    let target = Target::of(reading.cli, owned.clone(), settings);
     let feed = async {
         let Some(lines) = input else {
             return (Tally::default(), Ok(()));
@@ -182,7 +182,7 @@ async fn serve(
             strict: false,
             check: None,
         };
-        let feed = Feed::new(&target, settings, intake, Form::Event, None);
+        let feed = Feed::new(&target, intake, Form::Event, None);
         // Somebody makes room here, so that what is piped in waits for it.
         let feed = match settings.on_full {
             OnFull::DropOldest => feed,

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use everpost::control::wire::LetterLine;
 use everpost::control::{Client, ClientError, REQUEST_BYTES_MAX};
@@ -20,7 +19,7 @@ use crate::fault::Fault;
 use crate::incidents;
 use crate::out::remark;
 use crate::overrides;
-use crate::owner::{Found, Opened, Owned, Undone, Way, any, none, opened};
+use crate::owner::{Found, Opened, Owned, Undone, Way, any, none, opened, with_settings};
 use crate::signals::Signals;
 use crate::text::plain;
 use crate::waiting::Patience;
@@ -28,10 +27,9 @@ use crate::waiting::Patience;
 /// Does what is asked: this command, if it owns the spool, or the process that does. If that one
 /// closes or dies, its place is taken or its successor asked.
 #[derive(Debug)]
-pub(crate) struct Target {
+pub(crate) struct Target<'a> {
+    cli: &'a Cli,
     way: Way,
-    settings: Settings,
-    wait: Duration,
     /// Whether this command must be the owner.
     alone: bool,
     at: RefCell<At>,
@@ -43,40 +41,39 @@ pub(crate) struct Target {
 
 #[derive(Clone, Debug)]
 enum At {
-    Own(Owned),
+    Own {
+        owned: Owned,
+        /// Of its settings.
+        journal_bytes: u64,
+    },
     Live(Client),
 }
 
-impl Target {
+impl<'a> Target<'a> {
     /// Opens the spool without a sink, or connects to its owner. A spool is made if `make` says
     /// so and there is none. Tells what no person has acknowledged yet.
-    pub(crate) async fn open(cli: &Cli, settings: Settings, make: bool) -> Result<Self, Fault> {
-        let (target, status) = Self::find(cli, Way::of(cli)?, settings, make, false).await?;
+    pub(crate) async fn open(cli: &'a Cli, make: bool) -> Result<Self, Fault> {
+        let (target, status) = Self::find(cli, Way::of(cli)?, make, false).await?;
         incidents::tell(&status.incidents);
         Ok(target)
     }
 
     /// As [`open`](Self::open), and tells nothing.
-    pub(crate) async fn open_quietly(
-        cli: &Cli,
-        settings: Settings,
-        make: bool,
-    ) -> Result<Self, Fault> {
-        let found = Self::find(cli, Way::of(cli)?, settings, make, false).await;
+    pub(crate) async fn open_quietly(cli: &'a Cli, make: bool) -> Result<Self, Fault> {
+        let found = Self::find(cli, Way::of(cli)?, make, false).await;
         found.map(|(target, _)| target)
     }
 
     /// As [`open`](Self::open) with `make`, but only as the owner of the spool.
-    pub(crate) async fn open_alone(cli: &Cli, settings: Settings) -> Result<Self, Fault> {
-        let (target, status) = Self::find(cli, Way::to_own(cli)?, settings, true, true).await?;
+    pub(crate) async fn open_alone(cli: &'a Cli) -> Result<Self, Fault> {
+        let (target, status) = Self::find(cli, Way::to_own(cli)?, true, true).await?;
         incidents::tell(&status.incidents);
         Ok(target)
     }
 
     async fn find(
-        cli: &Cli,
+        cli: &'a Cli,
         way: Way,
-        mut settings: Settings,
         make: bool,
         alone: bool,
     ) -> Result<(Self, Status), Fault> {
@@ -85,21 +82,18 @@ impl Target {
             Some(spool) => must_exist(spool).await.map(|()| false)?,
             None => false,
         };
-        if settings.on_full == OnFull::Block {
-            // Nobody delivers here, so there would never be room again.
-            settings.on_full = OnFull::Reject;
-        }
         let end = Arc::new(Notify::new());
-        let wait = cli.owners.wait;
-        let mut patience = Patience::new(wait, &end);
-        let (at, status) = seek(&way, &settings, alone, &mut patience).await?;
-        if let (At::Own(owned), Some(spool)) = (&at, way.spool()) {
-            tell_opened(cli, spool, is_new && owned.is_made_here());
+        let mut patience = Patience::new(cli.owners.wait, &end);
+        let (at, status) = seek(cli, &way, alone, &mut patience).await?;
+        match (&at, way.spool()) {
+            (At::Own { owned, .. }, Some(spool)) => {
+                tell_opened(cli, spool, is_new && owned.is_made_here());
+            }
+            _ => environment::tell_unfollowed(cli),
         }
         let target = Self {
+            cli,
             way,
-            settings,
-            wait,
             alone,
             at: RefCell::new(at),
             last_seq: Cell::new(status.last_seq),
@@ -109,14 +103,19 @@ impl Target {
     }
 
     /// A spool that this command owns already.
-    pub(crate) fn of(owned: Owned, path: &Path, settings: &Settings) -> Self {
+    pub(crate) fn of(cli: &'a Cli, owned: Owned, settings: &Settings) -> Self {
         let last_seq = owned.queue().status().last_seq;
+        let way = Way::to(owned.queue().spool());
+        let journal_bytes = settings.journal_bytes;
+        let at = At::Own {
+            owned,
+            journal_bytes,
+        };
         Self {
-            way: Way::to(path),
-            settings: settings.clone(),
-            wait: Duration::ZERO,
+            cli,
+            way,
             alone: true,
-            at: RefCell::new(At::Own(owned)),
+            at: RefCell::new(at),
             last_seq: Cell::new(last_seq),
             end: Arc::new(Notify::new()),
         }
@@ -127,6 +126,10 @@ impl Target {
         self.end.notify_one();
     }
 
+    fn patience(&self) -> Patience {
+        Patience::new(self.cli.owners.wait, &self.end)
+    }
+
     fn at(&self) -> At {
         self.at.borrow().clone()
     }
@@ -135,7 +138,10 @@ impl Target {
     /// reason.
     async fn find_again(&self, why: ClientError, patience: &mut Patience) -> Result<(), Fault> {
         patience.rest(why.into()).await?;
-        let (at, status) = seek(&self.way, &self.settings, self.alone, patience).await?;
+        let (at, status) = seek(self.cli, &self.way, self.alone, patience).await?;
+        if matches!(at, At::Own { .. }) {
+            environment::tell_overrides(self.cli);
+        }
         self.at.replace(at);
         self.last_seq.set(status.last_seq);
         Ok(())
@@ -148,10 +154,10 @@ impl Target {
         own: impl AsyncFn(&Queue) -> Result<T, Error>,
         live: impl AsyncFn(&Client) -> Result<T, ClientError>,
     ) -> Result<T, Fault> {
-        let mut patience = Patience::new(self.wait, &self.end);
+        let mut patience = self.patience();
         loop {
             let error = match self.at() {
-                At::Own(owned) => return Ok(own(owned.queue()).await?),
+                At::Own { owned, .. } => return Ok(own(owned.queue()).await?),
                 At::Live(client) => match live(&client).await {
                     Ok(done) => return Ok(done),
                     Err(error) => error,
@@ -202,7 +208,7 @@ impl Target {
     }
 
     /// Places and ids of pending events after `after`; none is the end.
-    async fn ids(&self, after: Seq, max: usize) -> Result<Vec<(Seq, EventId)>, Fault> {
+    pub(crate) async fn ids(&self, after: Seq, max: usize) -> Result<Vec<(Seq, EventId)>, Fault> {
         let own = async |queue: &Queue| {
             let found = queue.peek(after, max).await?;
             Ok(found.iter().map(|s| (s.seq, s.event.id())).collect())
@@ -220,7 +226,7 @@ impl Target {
     /// appended again if they are not there. They are there twice, under the same ids, only if the
     /// dead owner had taken them and they have left the queue since.
     pub(crate) async fn append(&self, events: &[Event]) -> Result<Vec<Seq>, Fault> {
-        let mut patience = Patience::new(self.wait, &self.end);
+        let mut patience = self.patience();
         let mut perhaps_after = None;
         loop {
             if let Some(after) = perhaps_after
@@ -230,7 +236,7 @@ impl Target {
             }
             let before = self.last_seq.get();
             let error = match self.at() {
-                At::Own(owned) => {
+                At::Own { owned, .. } => {
                     let receipts = owned.queue().append_all(events.iter().cloned()).await?;
                     return Ok(self.noted(&receipts));
                 }
@@ -275,18 +281,19 @@ impl Target {
     }
 
     /// Bytes of JSON that are well within one commit, in this process or in the owner.
-    pub(crate) fn commit_bytes(&self, settings: &Settings) -> usize {
-        // Half a journal file is the limit, with what each event takes beside its JSON.
-        let own = usize::try_from(settings.journal_bytes / 4).unwrap_or(usize::MAX);
+    pub(crate) fn commit_bytes(&self) -> usize {
         match self.at() {
-            At::Own(_) => own,
+            // Half a journal file is the limit, with what each event takes beside its JSON.
+            At::Own { journal_bytes, .. } => {
+                usize::try_from(journal_bytes / 4).unwrap_or(usize::MAX)
+            }
             At::Live(_) => REQUEST_BYTES_MAX / 4,
         }
     }
 
     /// Gives the spool back, with everything durable.
     pub(crate) async fn close(self) -> Result<(), Fault> {
-        if let At::Own(owned) = self.at.into_inner() {
+        if let At::Own { owned, .. } = self.at.into_inner() {
             owned.hand_over().await?;
         }
         Ok(())
@@ -297,24 +304,33 @@ impl Target {
 const PAGE: usize = 256;
 
 async fn seek(
+    cli: &Cli,
     way: &Way,
-    settings: &Settings,
     alone: bool,
     patience: &mut Patience,
 ) -> Result<(At, Status), Fault> {
+    let used = Cell::new(0);
     let open = async |spool: &Path| -> Result<Opened, Fault> {
-        opened(
-            Queue::builder(spool)
-                .settings(settings.clone())
-                .open()
-                .await,
-        )
+        let open = async |mut settings: Settings| {
+            if settings.on_full == OnFull::Block {
+                // Nobody delivers here, so there would never be room again.
+                settings.on_full = OnFull::Reject;
+            }
+            used.set(settings.journal_bytes);
+            opened(Queue::builder(spool).settings(settings).open().await)
+        };
+        with_settings(cli, open).await
     };
     let suits = if alone { none } else { any };
     Ok(match way.find(open, suits, patience).await? {
         Found::Own(owned) => {
             let status = owned.queue().status();
-            (At::Own(owned), status)
+            let journal_bytes = used.get();
+            let at = At::Own {
+                owned,
+                journal_bytes,
+            };
+            (at, status)
         }
         Found::Live(client, status) => (At::Live(client), *status),
     })

@@ -387,7 +387,10 @@ impl Report {
             text.push_str(&format!("  {name} = {value}\n"));
         }
         if self.wrote && self.has_owner {
-            text.push_str("the owner that runs takes them when it starts next\n");
+            text.push_str(
+                "the owner that runs takes them when it starts next; on SIGHUP it reads its key \
+                 again, and only names the settings that have changed\n",
+            );
         }
         let named = match place.by {
             "--spool" => format!(" --spool {spool}"),

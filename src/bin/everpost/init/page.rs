@@ -12,7 +12,8 @@ const TEMPLATE: &str = include_str!("../../../../docs/settings.toml");
 const HEAD: &str = "\
 # Settings of this spool, written by `everpost init`. Every command that owns the spool follows
 # them, unless `--settings`, a variable or an argument says otherwise; `everpost config` shows which
-# are in effect and who said so. An owner that runs takes a change when it starts next.
+# are in effect and who said so. An owner that runs takes a change when it starts next; on SIGHUP it
+# names the settings that have changed, and goes on with those it has.
 #
 # What is a comment has the default. An unknown name is refused by that name, and every value that is
 # out of its range is named with that range.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use everpost::Settings;
 use serde::Deserialize as _;
@@ -81,6 +81,13 @@ impl Layer {
                 let text = format!("{word} cannot be {}: {what}", cut(&shown, 60));
                 Fault::usage(text).hint(name.kind.hint())
             })?;
+            // An argument is kept for later; a variable is for this process alone.
+            if word.starts_with('-') {
+                check_path(name, &value).map_err(|what| {
+                    Fault::usage(format!("{word} cannot be {}: {what}", cut(&shown, 60)))
+                        .hint(WHOLE_PATH)
+                })?;
+            }
             let origin = Origin::Word(word);
             let by = Spot { origin, line: None };
             said.push((name.path, Said { value, by }));
@@ -163,6 +170,11 @@ impl Page<'_> {
             let text = format!("`{}` cannot be {}: {what}", name.key(), cut(shown, 60));
             self.fault(&value.span(), text).hint(name.kind.hint())
         })?;
+        check_path(name, found).map_err(|what| {
+            let shown = self.text.get(value.span()).unwrap_or_default();
+            let text = format!("`{}` cannot be {}: {what}", name.key(), cut(shown, 60));
+            self.fault(&value.span(), text).hint(WHOLE_PATH)
+        })?;
         let by = Spot {
             origin: self.origin.clone(),
             line: Some(self.place(key.start).0),
@@ -186,6 +198,22 @@ impl Page<'_> {
         let line = before.matches('\n').count() + 1;
         let column = before.get(begin..).unwrap_or_default().chars().count() + 1;
         (line, column)
+    }
+}
+
+/// What to type instead of a relative path.
+const WHOLE_PATH: &str = "write the whole path, such as \"/etc/everpost/key\"";
+
+/// Whether a path that is kept leads to the same file from everywhere: the directory that a service
+/// starts in is not that of whoever wrote it.
+fn check_path(name: &Name, value: &Value) -> Result<(), &'static str> {
+    // The only setting that is a path.
+    if name.path != "service.key_file" {
+        return Ok(());
+    }
+    match value.as_str() {
+        Some(path) if !Path::new(path).is_absolute() => Err("it must be an absolute path"),
+        _ => Ok(()),
     }
 }
 
