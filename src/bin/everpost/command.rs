@@ -7,7 +7,7 @@ use crate::fault::Fault;
 use crate::out::Out;
 use crate::{
     append, check, config, dead, doctor, drain, events, incidents, init, man, orders, sandbox,
-    service, shell, signals, status, usage, validate,
+    scribe, service, shell, signals, status, usage, validate,
 };
 
 /// Runs the command line of this process.
@@ -16,13 +16,15 @@ pub(crate) fn main() -> u8 {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    match run(&cli) {
+    let code = match run(&cli) {
         Ok(()) => exit::DONE,
         Err(fault) => {
             fault.tell(cli.json);
             fault.code
         }
-    }
+    };
+    scribe::finish();
+    code
 }
 
 fn run(cli: &Cli) -> Result<(), Fault> {

@@ -34,6 +34,7 @@ mod place;
 mod refusal;
 mod sandbox;
 mod screen;
+mod scribe;
 mod service;
 mod settings;
 mod shell;

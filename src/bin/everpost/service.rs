@@ -42,7 +42,7 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     let settings = effective.settings().clone();
     let service = effective.service();
     let deadline = run.deadline.deadline.or(service.deadline);
-    logging::begin(LevelFilter::INFO, service.log_format);
+    logging::begin_for_a_service(LevelFilter::INFO, service.log_format);
     // Before the spool is opened: an address that cannot be had is a mistake in the command line.
     let ports = run.listen.bind(service.listen)?;
     let mut signals = Signals::catch_for_a_service()?;
