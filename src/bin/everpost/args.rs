@@ -135,7 +135,8 @@ pub(crate) enum Command {
     /// Ends when that is on disk, so that a restart delivers too.
     Resume,
 
-    /// Tries again now what waits for a time, and probes what is paused by the API.
+    /// Tries again now what waits for a time, a disk that refused too, and probes what is paused by
+    /// the API.
     Wake,
 
     /// Reads the whole spool and checks every checksum and range; changes nothing.

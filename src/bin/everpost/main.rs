@@ -7,6 +7,7 @@ mod check;
 mod command;
 mod config;
 mod dead;
+mod disk;
 mod doctor;
 mod drain;
 mod environment;
