@@ -27,3 +27,30 @@ async fn keep_trying_every(queue: Queue, every: Duration) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It was found out by the next append, and by nothing else.
+    #[tokio::test]
+    async fn a_disk_that_refused_is_tried_until_it_works() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = dir.path().join("spool");
+        let queue = Queue::builder(&spool).open().await.unwrap();
+        // In the way of what is written.
+        let obstacle = spool.join("memo.new");
+        std::fs::create_dir(&obstacle).unwrap();
+        queue.try_disk().await.unwrap_err();
+        let mut watch = queue.watch();
+        let fault = watch.wait_for(|status| status.storage_fault.is_some());
+        assert!(fault.await.is_some());
+        let trying = tokio::spawn(keep_trying_every(queue.clone(), Duration::from_millis(1)));
+        std::fs::remove_dir(&obstacle).unwrap();
+        let well = watch.wait_for(|status| status.storage_fault.is_none());
+        let well = tokio::time::timeout(Duration::from_secs(60), well).await;
+        assert!(well.unwrap().is_some());
+        queue.close(Duration::ZERO).await.unwrap();
+        trying.await.unwrap();
+    }
+}
