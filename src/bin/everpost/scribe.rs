@@ -240,8 +240,8 @@ mod tests {
             release
         });
         desk.finish(Duration::from_secs(3_600));
-        let _held = twice.join().unwrap();
         assert_eq!(lines.try_iter().collect::<String>(), "one\ntwo\n");
+        let _held = twice.join().unwrap();
         desk.put("three\n".to_owned());
         desk.finish(Duration::ZERO);
         assert_eq!(lines.try_iter().count(), 0);
