@@ -48,7 +48,7 @@ fn address(service: &mut Service) -> SocketAddr {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     headers: BTreeMap<String, String>,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {

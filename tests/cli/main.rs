@@ -17,6 +17,7 @@ mod many;
 mod opening;
 mod output;
 mod owners;
+mod page;
 mod sandbox;
 mod secrets;
 mod service;
