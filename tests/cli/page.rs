@@ -15,7 +15,7 @@ use everpost::sandbox::Sandbox;
 
 use crate::health::get_inside;
 use crate::incidents::{letter_files, with_letters};
-use crate::set_up::{Place, bad_message, message};
+use crate::set_up::{Place, bad_message};
 
 /// The blocks that are not run, by their first lines, and why.
 const NOT_RUN: &[(&str, &str)] = &[
