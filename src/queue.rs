@@ -392,6 +392,27 @@ impl Queue {
         self.shared.log.run(|log| log.check_append(SMALL)).await
     }
 
+    /// Tries whether the disk works, by writing durably what is there already: what delivery wants
+    /// remembered. That clears [`Status::storage_fault`], or says anew what is wrong. Otherwise the
+    /// next work at the disk finds it out, which on a queue that waits for nothing may never come.
+    ///
+    /// It takes a few KiB. A disk with little more room than that may refuse the next append all the
+    /// same.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] if the disk refuses; [`Error::Closed`], [`Error::Panicked`],
+    /// [`Error::NotOwner`].
+    ///
+    /// # Cancel safety
+    /// Once sent, it is done even if nobody waits for the answer.
+    pub async fn try_disk(&self) -> Result<(), Error> {
+        let again = |log: &mut dyn Log| {
+            let memo = log.memo()?;
+            log.remember(&memo)
+        };
+        self.shared.log.run(again).await
+    }
+
     /// What the queue is doing at this moment. Touches no file.
     #[must_use]
     pub fn status(&self) -> Status {

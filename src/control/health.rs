@@ -34,7 +34,7 @@ async fn readyz(State(queue): State<Queue>) -> Answer {
         ErrorBody::new(
             "storage",
             format!("the disk refused: {fault}"),
-            "see that the disk is there, writable and has room; the next append tries it again",
+            "see that the disk is there, writable and has room; the next append tries it again, and so does `everpost wake`",
         )
     });
     let readiness = Readiness::new(checked.or(disk), &status);

@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use super::answer::{Answer, Refusal, json, line, lines};
 use super::wire::{Acknowledged, Entry, EventLine, LetterLine};
 use super::{
-    APPENDS_MAX, BODY_TIME, DRAIN_DEFAULT, DRAIN_MAX, EVENTS_MAX, LIST_DEFAULT, LIST_MAX,
-    PAGE_BYTES, REQUEST_BYTES_MAX, follow, health, wire,
+    ANSWER_TIME, APPENDS_MAX, BODY_TIME, DRAIN_DEFAULT, DRAIN_MAX, EVENTS_MAX, LIST_DEFAULT,
+    LIST_MAX, PAGE_BYTES, REQUEST_BYTES_MAX, follow, health, wire,
 };
 use crate::error::Error;
 use crate::event::{Event, EventId, Seq};
@@ -356,6 +356,11 @@ async fn resume(State(desk): Shared) -> Answer {
 async fn wake(State(desk): Shared) -> Answer {
     desk.delivers()?;
     desk.queue.wake().await?;
+    if desk.queue.status().storage_fault.is_some() {
+        // What comes of it is in the status. A disk that does not answer holds up nobody who only
+        // wants delivery tried.
+        let _ = tokio::time::timeout(ANSWER_TIME, desk.queue.try_disk()).await;
+    }
     accepted()
 }
 

@@ -65,6 +65,23 @@ fn find(bytes: &[u8], text: &str) -> usize {
         .unwrap()
 }
 
+/// Damages the frame that holds message 15.
+pub(crate) fn damage_the_journal(place: &Place) {
+    let journal = place.spool().join("journal");
+    let path = fs::read_dir(&journal)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| {
+            fs::read(path)
+                .unwrap()
+                .windows(9)
+                .any(|w| w == b"\"id\":\"15\"")
+        })
+        .unwrap();
+    let at = find(&fs::read(&path).unwrap(), "\"id\":\"15\"");
+    damage(&path, at);
+}
+
 #[test]
 fn a_look_changes_nothing_and_finds_everything() {
     let mut place = Place::new();
@@ -91,19 +108,7 @@ fn damage_in_the_journal_is_found_with_its_bounds_and_the_rest_is_saved() {
     for first in [1, 11, 21] {
         place.append(first, 10);
     }
-    let journal = place.spool().join("journal");
-    let path = fs::read_dir(&journal)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .find(|path| {
-            fs::read(path)
-                .unwrap()
-                .windows(9)
-                .any(|w| w == b"\"id\":\"15\"")
-        })
-        .unwrap();
-    let at = find(&fs::read(&path).unwrap(), "\"id\":\"15\"");
-    damage(&path, at);
+    damage_the_journal(&place);
     let before = files(&place.spool());
     let verified = place.run(&["verify"]).expect(exit::DAMAGED);
     assert!(

@@ -73,6 +73,49 @@ async fn a_place_that_is_well_is_well_and_stays_as_it_is() {
     service.stop().expect(exit::DONE);
 }
 
+/// A program that has the spool open without a socket was not there for `doctor`: none answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_without_a_socket_is_named() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let place = Place::with(&sandbox);
+    place.append(1, 1);
+    let queue = everpost::Queue::builder(place.spool())
+        .open()
+        .await
+        .unwrap();
+    let pid = std::process::id();
+    let told = place.run(&["doctor"]).expect(exit::DONE).out;
+    let line = told.lines().find(|line| line.contains(" owner ")).unwrap();
+    assert!(
+        line.starts_with(&format!("warn  owner     process {pid} (")),
+        "{told}"
+    );
+    assert!(
+        line.ends_with(") has the spool open and serves no socket"),
+        "{told}"
+    );
+    assert!(told.contains(&format!("end it (`kill {pid}`)")), "{told}");
+    queue.close(std::time::Duration::ZERO).await.unwrap();
+    let told = place.run(&["doctor"]).expect(exit::DONE).out;
+    assert!(told.contains("ok    owner     none answers; "), "{told}");
+}
+
+/// Which proxy is meant was guessed from the variables that are set, also where none of them applies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_proxy_is_the_one_that_delivery_takes() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let mut place = Place::with(&sandbox);
+    place.append(1, 1);
+    place.set_env("HTTPS_PROXY", "http://me:secret@127.0.0.1:9");
+    let straight = place.run(&["doctor", "--json"]).expect(exit::DONE).json();
+    assert!(!verdicts(&straight).contains_key("proxy"), "{straight}");
+    place.set_env("BA_BASE_URL", "https://api.invalid/v2");
+    let through = place.run(&["doctor"]).expect(exit::UNEXPECTED).out;
+    let told = "ok    proxy     requests go through http://127.0.0.1:9 (HTTPS_PROXY)\n";
+    assert!(through.contains(told), "{through}");
+    assert!(!through.contains("secret"), "{through}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_thing_that_is_wrong_is_named_with_what_to_do() {
     let sandbox = Sandbox::start().await.unwrap();

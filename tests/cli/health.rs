@@ -45,10 +45,10 @@ fn address(service: &mut Service) -> SocketAddr {
 
 /// An answer, read to the end of its connection.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: BTreeMap<String, String>,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
@@ -72,7 +72,7 @@ impl Answer {
         }
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         assert_eq!(self.headers["content-type"], "application/json", "{self:?}");
         serde_json::from_str(&self.body).unwrap()
     }
@@ -90,7 +90,7 @@ fn get(to: SocketAddr, path: &str) -> Answer {
 }
 
 /// The same over the control socket.
-fn get_inside(place: &Place, path: &str) -> Answer {
+pub(crate) fn get_inside(place: &Place, path: &str) -> Answer {
     let mut stream = UnixStream::connect(place.spool().join("control.sock")).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: everpost\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();

@@ -21,11 +21,11 @@ int flock(int fd, int operation) {
 }
 "#;
 
-/// A spool that does not open, and the pipe that holds it up. None without a C compiler.
-fn stuck(place: &mut Place) -> Option<std::path::PathBuf> {
-    place.append(1, 1);
-    let [source, shim, pipe] = ["shim.c", "shim.so", "pipe"].map(|name| place.path(name));
-    fs::write(&source, SHIM).unwrap();
+/// Has these functions take the place of those of the C library in every command from here on.
+/// False, and said, without a C compiler.
+pub(crate) fn preload(place: &mut Place, functions: &str) -> bool {
+    let [source, shim] = ["shim.c", "shim.so"].map(|name| place.path(name));
+    fs::write(&source, functions).unwrap();
     let mut compiler = Command::new("cc");
     compiler
         .args(["-shared", "-fPIC", "-o"])
@@ -34,6 +34,17 @@ fn stuck(place: &mut Place) -> Option<std::path::PathBuf> {
     #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
     if !compiler.status().is_ok_and(|status| status.success()) {
         println!("skipped: there is no C compiler");
+        return false;
+    }
+    place.set_env("LD_PRELOAD", shim.to_str().unwrap());
+    true
+}
+
+/// A spool that does not open, and the pipe that holds it up. None without a C compiler.
+fn stuck(place: &mut Place) -> Option<std::path::PathBuf> {
+    place.append(1, 1);
+    let pipe = place.path("pipe");
+    if !preload(place, SHIM) {
         return None;
     }
     assert!(
@@ -43,7 +54,6 @@ fn stuck(place: &mut Place) -> Option<std::path::PathBuf> {
             .unwrap()
             .success()
     );
-    place.set_env("LD_PRELOAD", shim.to_str().unwrap());
     place.set_env("HELD_BY", pipe.to_str().unwrap());
     Some(pipe)
 }

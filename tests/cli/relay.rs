@@ -315,7 +315,7 @@ async fn i1_what_was_answered_with_200_is_delivered_in_order_whenever_the_relay_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_holds_requests_and_then_says_when_to_come_again() {
     let sandbox = Sandbox::start().await.unwrap();
-    sandbox.go_away().await;
+    sandbox.go_away().await.unwrap();
     let mut place = Place::with(&sandbox);
     place.settings(
         "max_bytes = \"1 MiB\"\njournal_bytes = \"64 KiB\"\nsegment_bytes = \"64 KiB\"\n\
@@ -358,7 +358,7 @@ async fn a_full_queue_holds_requests_and_then_says_when_to_come_again() {
             format!(r#"{{"messages":[{{"message":{{"id":"held","timestamp":1,"x":"{text}"}}}}]}}"#);
         client.post(&key, &body).status
     });
-    sandbox.come_back().await;
+    sandbox.come_back().await.unwrap();
     assert_eq!(waits.join().unwrap(), 200);
     sandbox
         .wait_for(|stats| stats.distinct > taken)
@@ -448,7 +448,8 @@ fn a_relay_that_could_not_keep_its_word_does_not_start() {
     assert!(said.contains("--plain"), "{said}");
     let said = relay(&place, &["--listen", "127.0.0.1", "--channel", "universal"]);
     assert!(said.contains("no address with a port"), "{said}");
-    let spool = place.spool();
+    // The variable of the place names another one, and is passed over.
+    let spool = place.path("other");
     let said = relay(&place, &["--spool", spool.to_str().unwrap(), "--sandbox"]);
     assert!(said.contains("--dir"), "{said}");
     place.settings("on_full = \"drop_oldest\"");

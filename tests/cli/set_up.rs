@@ -10,6 +10,9 @@ use std::time::Duration;
 use everpost::sandbox::Sandbox;
 use serde_json::Value;
 
+/// How long a service may take to say something.
+pub(crate) const PATIENT: Duration = Duration::from_secs(60);
+
 /// A directory with a spool in it, and the environment of the command.
 pub(crate) struct Place {
     pub(crate) dir: tempfile::TempDir,
@@ -155,9 +158,7 @@ impl Place {
         // Of a service before this one.
         let _ = std::fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_secs(60)))
-            .unwrap();
+        socket.set_read_timeout(Some(PATIENT)).unwrap();
         let mut command = self.command(&["run"]);
         command.args(args).env("NOTIFY_SOCKET", &path);
         let running = Running::of(change(&mut command).spawn().unwrap());
@@ -286,6 +287,16 @@ impl Service {
             }
         };
         std::str::from_utf8(&buffer[..bytes]).unwrap().to_owned()
+    }
+
+    /// A word to systemd that is there within this time.
+    pub(crate) fn heard_within(&self, time: Duration) -> Option<String> {
+        self.socket.set_read_timeout(Some(time)).unwrap();
+        let mut buffer = [0; 256];
+        let heard = self.socket.recv(&mut buffer);
+        self.socket.set_read_timeout(Some(PATIENT)).unwrap();
+        let heard = &buffer[..heard.ok()?];
+        Some(std::str::from_utf8(heard).unwrap().to_owned())
     }
 
     /// Ends it as systemd would.

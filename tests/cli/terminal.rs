@@ -169,6 +169,59 @@ fn an_input_that_takes_a_while_shows_how_it_goes() {
     assert!(seen.contains(&last), "{last} {seen:?}");
 }
 
+/// What was documented of headings, no terminal had shown to a test; and incidents had none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_have_a_heading_for_a_person_alone() {
+    let (_sandbox, place) = crate::incidents::with_letters(1).await;
+    place.append(10, 1);
+    let heading = |args: &[&str], heading: &str| {
+        let (seen, code) = Terminal::start(&place, args).end();
+        assert_eq!(code, i32::from(exit::DONE), "{seen:?}");
+        let mut lines = seen
+            .lines()
+            .skip_while(|line| line.starts_with("everpost: "));
+        assert_eq!(lines.next(), Some(heading), "{args:?}");
+        let piped = place.run(args).expect(exit::DONE).out;
+        let rest: Vec<&str> = lines.collect();
+        assert_eq!(rest, piped.lines().collect::<Vec<_>>(), "{args:?}");
+    };
+    heading(
+        &["peek"],
+        "seq  happened (UTC)            id                                    event",
+    );
+    heading(
+        &["dead", "list"],
+        "seq  set aside (UTC)           id                                    why",
+    );
+    for file in crate::incidents::letter_files(&place) {
+        std::fs::write(file, "").unwrap();
+    }
+    place.append(11, 1);
+    heading(
+        &["incidents"],
+        "no.  found (UTC)               kind and what (acknowledged or not)",
+    );
+    // Rows that have names need none.
+    let (seen, _) = Terminal::start(&place, &["status"]).end();
+    assert!(seen.starts_with("state        "), "{seen:?}");
+
+    let empty = Place::new();
+    empty.feed(&["append"], "").expect(exit::DONE);
+    for (args, none) in [
+        (&["peek"][..], "no pending events\r\n"),
+        (&["dead", "list"], "no dead letters\r\n"),
+    ] {
+        assert_eq!(Terminal::start(&empty, args).end().0, none);
+        assert_eq!(empty.run(args).expect(exit::DONE).out, "");
+    }
+    let none = "nothing was found wrong with the spool";
+    assert_eq!(
+        Terminal::start(&empty, &["incidents"]).end().0.trim_end(),
+        none
+    );
+    assert_eq!(empty.run(&["incidents"]).out.trim_end(), none);
+}
+
 #[test]
 fn help_is_coloured_for_a_person_alone() {
     let place = Place::new();

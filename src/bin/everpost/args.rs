@@ -135,7 +135,7 @@ pub(crate) enum Command {
     /// Ends when that is on disk, so that a restart delivers too.
     Resume,
 
-    /// Tries again now what waits for a time, and probes what is paused by the API.
+    /// Tries now what waits for a time, a disk that refused, and what the API has paused.
     Wake,
 
     /// Reads the whole spool and checks every checksum and range; changes nothing.

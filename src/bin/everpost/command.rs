@@ -6,8 +6,13 @@ use crate::args::{Cli, Command};
 use crate::fault::Fault;
 use crate::out::Out;
 use crate::{
+<<<<<<< HEAD
     append, check, config, dead, doctor, drain, events, incidents, init, man, orders, relay,
     sandbox, service, shell, signals, status, usage, validate,
+=======
+    append, check, config, dead, doctor, drain, events, incidents, init, man, orders, sandbox,
+    scribe, service, shell, signals, status, usage, validate,
+>>>>>>> gap-b
 };
 
 /// Runs the command line of this process.
@@ -16,13 +21,15 @@ pub(crate) fn main() -> u8 {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    match run(&cli) {
+    let code = match run(&cli) {
         Ok(()) => exit::DONE,
         Err(fault) => {
             fault.tell(cli.json);
             fault.code
         }
-    }
+    };
+    scribe::finish();
+    code
 }
 
 fn run(cli: &Cli) -> Result<(), Fault> {

@@ -2,6 +2,8 @@
 //!
 //! It looks and changes nothing. The key is read and never shown.
 
+mod group;
+mod holder;
 mod process;
 mod spool;
 mod way;
@@ -110,6 +112,7 @@ pub(crate) async fn doctor(cli: &Cli, out: Out) -> Result<(), Fault> {
         Err(fault) => tell(vec![Finding::of("settings", fault)])?,
     }
     tell(process::limits())?;
+    tell(group::limits())?;
     let verdict = all.iter().map(|finding| finding.verdict).max();
     let verdict = verdict.unwrap_or(Verdict::Ok);
     if out.json {

@@ -1,7 +1,7 @@
 //! The command line with what helps to read it.
 
 use clap::builder::Styles;
-use clap::{Command, CommandFactory as _};
+use clap::{Arg, Command, CommandFactory as _};
 
 use crate::args::Cli;
 
@@ -116,6 +116,9 @@ const EXAMPLES: &[(&[&str], &[&str])] = &[
 pub(crate) fn command() -> Command {
     let heading = *Styles::styled().get_header();
     let mut command = Cli::command();
+    for name in WITHOUT_A_SPOOL {
+        command = without_globals(command, name);
+    }
     for (path, lines) in EXAMPLES {
         let mut text = format!("{heading}Examples:{heading:#}");
         for line in *lines {
@@ -125,6 +128,24 @@ pub(crate) fn command() -> Command {
         command = with(command, path, &text);
     }
     command
+}
+
+/// They touch no spool and ask no owner, so that what is typed about either does nothing there.
+const WITHOUT_A_SPOOL: &[&str] = &["completions", "man", "sandbox", "validate", "version"];
+
+/// Options of all commands that these make something of all the same.
+const MEANT_EVERYWHERE: &[&str] = &["json"];
+
+/// Leaves the options of all commands out of the help of this one. They may still be typed, as in a
+/// script that gives them to each command.
+fn without_globals(command: Command, name: &str) -> Command {
+    let global = command.get_arguments().filter(|arg| arg.is_global_set());
+    let hidden: Vec<Arg> = global
+        .filter(|arg| !MEANT_EVERYWHERE.contains(&arg.get_id().as_str()))
+        .map(|arg| arg.clone().hide(true))
+        .collect();
+    // What a command has already is not given to it again when it is built.
+    command.mut_subcommand(name, |part| part.args(hidden))
 }
 
 fn with(command: Command, path: &[&str], text: &str) -> Command {
@@ -140,6 +161,8 @@ fn with(command: Command, path: &[&str], text: &str) -> Command {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches as _;
+
     use super::*;
 
     /// The part of an example that is this command: not what is piped into it, nor what follows.
@@ -158,6 +181,46 @@ mod tests {
             without.push(command.get_name());
         }
         without
+    }
+
+    /// `--spool` and `--settings` stood in the help of commands that have no use for them.
+    #[test]
+    fn what_does_nothing_is_not_in_the_help_and_may_be_typed() {
+        let mut command = command();
+        command.build();
+        for name in WITHOUT_A_SPOOL {
+            let part = command.find_subcommand_mut(name).unwrap();
+            let help = part.render_long_help().to_string();
+            for option in ["--spool", "--settings", "--wait", "--socket"] {
+                assert!(!help.contains(&format!("{option} ")), "{name}: {help}");
+            }
+            assert!(help.contains("--json"), "{name}: {help}");
+        }
+        for line in [
+            &[
+                "everpost",
+                "man",
+                "--spool",
+                "x",
+                "--settings",
+                "y",
+                "append",
+            ][..],
+            &[
+                "everpost",
+                "--spool",
+                "x",
+                "--settings",
+                "y",
+                "man",
+                "append",
+            ],
+        ] {
+            let matches = super::command().try_get_matches_from(line).unwrap();
+            let cli = Cli::from_arg_matches(&matches).unwrap();
+            assert_eq!(cli.spool, Some("x".into()), "{line:?}");
+            assert_eq!(cli.settings, Some("y".into()), "{line:?}");
+        }
     }
 
     #[test]

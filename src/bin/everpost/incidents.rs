@@ -12,6 +12,9 @@ use crate::owner::Way;
 use crate::target::Target;
 use crate::text::{cut, time};
 
+/// The heading of the list; times are UTC.
+const HEADING: &str = "no.  found (UTC)               kind and what (acknowledged or not)";
+
 /// Incidents that another command tells of at the most.
 const TOLD: usize = 8;
 
@@ -40,6 +43,7 @@ fn show(incidents: &[Incident], out: Out) -> Result<(), Fault> {
     if out.json {
         return out.lines(incidents);
     }
+    out.heading(true, HEADING, "")?;
     out.text(&incidents.iter().map(row).collect::<String>())
 }
 

@@ -1,7 +1,8 @@
 //! What is logged to standard error, and how it looks there.
 //!
 //! That a line cannot be written changes nothing: a full disk, a pipe without a reader or a closed
-//! descriptor behind standard error ends no command, and no part of one.
+//! descriptor behind standard error ends no command, and no part of one. Nor does a pipe that is
+//! never read hold a service up: see [`scribe`].
 
 use std::fmt;
 use std::io;
@@ -22,6 +23,7 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::out::remark;
 use crate::overrides::Word;
 use crate::screen;
+use crate::scribe;
 use crate::settings::LogFormat;
 use crate::text::{plain, time};
 
@@ -49,19 +51,18 @@ impl LogArgs {
     }
 }
 
-/// The form that was chosen for this process.
-static CHOSEN: OnceLock<LogFormat> = OnceLock::new();
+/// The look that was chosen for this process.
+static CHOSEN: OnceLock<Look> = OnceLock::new();
 
 /// Logs from here on, from this level on unless `EVERPOST_LOG` names another, in this form or as
 /// text.
 pub(crate) fn begin(level: LevelFilter, format: Option<LogFormat>) {
     let format = format.unwrap_or(LogFormat::Text);
     // Chosen once; there is only one call in a process.
-    let format = *CHOSEN.get_or_init(|| format);
-    let look = Look {
+    let look = *CHOSEN.get_or_init(|| Look {
         format,
         journal: is_journal(),
-    };
+    });
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(named_level().unwrap_or(level))
         .with_writer(|| screen::Log)
@@ -90,15 +91,20 @@ fn named_level() -> Option<LevelFilter> {
     level
 }
 
+/// As [`begin`], for a service: whoever logs, or has something to remark, does not wait until it is
+/// written, since standard error may be a pipe that nobody reads.
+pub(crate) fn begin_for_a_service(level: LevelFilter, format: Option<LogFormat>) {
+    begin(level, format);
+    scribe::begin(|text| {
+        let line = CHOSEN.get().map(|look| look.warning(text));
+        line.unwrap_or_else(|| text.to_owned()) + "\n"
+    });
+}
+
 /// A line that is not logged, in the form that was chosen, if that is not text.
 pub(crate) fn dressed(text: &str) -> Option<String> {
-    (CHOSEN.get() == Some(&LogFormat::Json)).then(|| {
-        let said = Said {
-            message: text.to_owned(),
-            ..Said::default()
-        };
-        said.as_json(SystemClock.wall(), Level::WARN)
-    })
+    let look = CHOSEN.get()?;
+    (look.format == LogFormat::Json).then(|| look.warning(text))
 }
 
 /// Whether standard error is a stream of the journal, which notes the time and the level itself:
@@ -118,12 +124,22 @@ fn is_journal() -> bool {
 }
 
 /// How an event of the log becomes a line.
+#[derive(Clone, Copy, Debug)]
 struct Look {
     format: LogFormat,
     journal: bool,
 }
 
 impl Look {
+    /// A line that no part of the program logged.
+    fn warning(self, text: &str) -> String {
+        let said = Said {
+            message: text.to_owned(),
+            ..Said::default()
+        };
+        self.line(SystemClock.wall(), Level::WARN, &said)
+    }
+
     fn line(&self, now: SystemTime, level: Level, said: &Said) -> String {
         match (self.format, self.journal) {
             (LogFormat::Json, _) => said.as_json(now, level),

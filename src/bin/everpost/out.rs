@@ -3,13 +3,13 @@
 //! These are the only doors. Whatever goes through one of them is made visible first, so that no
 //! text from outside can command a terminal.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
 use crate::fault::Fault;
 use crate::logging::dressed;
-use crate::screen;
+use crate::scribe;
 use crate::text::visible;
 
 /// Standard output, in the form the user chose. Each call is flushed.
@@ -146,10 +146,7 @@ fn json(object: &impl Serialize) -> Result<String, Fault> {
 pub(crate) fn remark(text: &str) {
     let dressed = dressed(text);
     let text = dressed.as_deref().unwrap_or(text);
-    screen::above(|| {
-        let mut stderr = io::stderr().lock();
-        let _ = writeln!(stderr, "{}", visible(text));
-    });
+    scribe::say(&format!("{text}\n"));
 }
 
 /// A line of JSON on standard error, for a program that asked for JSON.

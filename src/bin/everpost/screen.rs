@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::text::visible;
+use crate::scribe;
 
 /// The bar that stands now.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
@@ -27,17 +27,14 @@ pub(crate) fn above(print: impl FnOnce()) {
     }
 }
 
-/// Where the log goes: above the bar, and made visible. That a line cannot be written changes
+/// Where the log goes: above the bar, made visible, and in a service by a thread of its own. That a line cannot be written changes
 /// nothing for what is logged.
 #[derive(Debug)]
 pub(crate) struct Log;
 
 impl io::Write for Log {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(line);
-        above(|| {
-            let _ = io::stderr().lock().write_all(visible(&text).as_bytes());
-        });
+        scribe::say(&String::from_utf8_lossy(line));
         Ok(line.len())
     }
 

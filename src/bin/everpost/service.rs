@@ -13,6 +13,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::append::{Feed, Form, Tally, open_lines};
 use crate::args::{Cli, Intake};
+use crate::disk;
 use crate::environment;
 use crate::fault::Fault;
 use crate::incidents;
@@ -42,7 +43,7 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     let settings = effective.settings().clone();
     let service = effective.service();
     let deadline = run.deadline.deadline.or(service.deadline);
-    logging::begin(LevelFilter::INFO, service.log_format);
+    logging::begin_for_a_service(LevelFilter::INFO, service.log_format);
     // Before the spool is opened: an address that cannot be had is a mistake in the command line.
     let ports = run.listen.bind(service.listen)?;
     let mut signals = Signals::catch_for_a_service()?;
@@ -79,6 +80,7 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     notify::say("READY=1");
     let summary = tokio::spawn(summary::keep(queue.watch()));
     let watchdog = tokio::spawn(notify::keep_watch(queue.clone()));
+    let disk = tokio::spawn(disk::keep_trying(queue.clone()));
     let reading = Reading {
         cli,
         in_effect: &effective,
@@ -93,6 +95,7 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     let (closed, ()) = tokio::join!(close(queue, deadline, signals.next()), tell);
     summary.abort();
     watchdog.abort();
+    disk.abort();
     let closed = closed?;
     for port in ports {
         port.close().await?;

@@ -8,6 +8,7 @@ use everpost::control::ClientError;
 use everpost::{Settings, Status, inspect};
 
 use super::Finding;
+use super::holder::{self, Holder};
 use crate::args::Cli;
 use crate::environment;
 use crate::eyes::{Eyes, blocking};
@@ -134,12 +135,34 @@ async fn owner(path: &Path) -> Finding {
             let state = crate::view::state(&status.flusher, SystemClock.wall());
             Finding::ok("owner", format!("it answers; {state}"))
         }
-        Err(ClientError::NoOwner { .. }) => Finding::ok(
-            "owner",
-            "none answers; `everpost run` or `everpost drain` delivers",
-        ),
+        Err(ClientError::NoOwner { .. }) => {
+            let here = path.to_owned();
+            match blocking(move || Ok(holder::of(&here))).await {
+                Ok(Some(holder)) => silent(&holder),
+                Ok(None) => Finding::ok(
+                    "owner",
+                    "none answers; `everpost run` or `everpost drain` delivers",
+                ),
+                Err(fault) => Finding::of("owner", fault),
+            }
+        }
         Err(why) => Finding::of("owner", why.into()),
     }
+}
+
+/// An owner that cannot be asked.
+fn silent(holder: &Holder) -> Finding {
+    let pid = holder.pid;
+    let program = match &holder.program {
+        Some(name) => format!(" ({name})"),
+        None => String::new(),
+    };
+    let text = format!("process {pid}{program} has the spool open and serves no socket");
+    let advice = format!(
+        "it may be just opening or closing it; otherwise commands that change the spool wait for it: \
+         end it (`kill {pid}`), or let it call `everpost::control::serve`"
+    );
+    Finding::warn("owner", text, advice)
 }
 
 /// The directory, or the nearest one above it that is there.

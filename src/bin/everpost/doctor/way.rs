@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use everpost::Error;
-use everpost::botanalytics::{BASE_URL, Key, KeyError};
+use everpost::botanalytics::{BASE_URL, Key, KeyError, Proxy};
 use everpost::clock::{Clock as _, SystemClock};
 
 use super::Finding;
@@ -20,18 +20,6 @@ const SOON: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// A key is a few hundred bytes.
 const KEY_BYTES_MAX: u64 = 64 << 10;
-
-/// Variables that lead requests another way.
-const PROXIES: [&str; 8] = [
-    "HTTPS_PROXY",
-    "https_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
-    "NO_PROXY",
-    "no_proxy",
-];
 
 fn set(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
@@ -140,13 +128,12 @@ pub(super) async fn address(effective: &Effective, patience: Duration) -> Vec<Fi
         Err(_) => everpost::Answer::from_detail("no answer in time"),
     };
     let mut findings = vec![Finding::ok("address", base)];
-    let proxies: Vec<&str> = PROXIES
-        .into_iter()
-        .filter(|name| set(name).is_some())
-        .collect();
-    if !proxies.is_empty() {
-        let text = format!("{} set; requests may go through it", proxies.join(", "));
-        findings.push(Finding::ok("proxy", text));
+    let route = match Proxy::Environment.route(base) {
+        Ok(route) => route,
+        Err(error) => return vec![unusable(error)],
+    };
+    if route.proxy().is_some() || route.variable().is_some() {
+        findings.push(Finding::ok("proxy", format!("requests go {route}")));
     }
     if answer.status.is_some() {
         let tls = if base.starts_with("https") {
@@ -159,17 +146,29 @@ pub(super) async fn address(effective: &Effective, patience: Duration) -> Vec<Fi
         return findings;
     }
     // Which part of the way it is.
-    if proxies.is_empty()
+    if route.proxy().is_none()
         && let Some(finding) = name(base, patience).await
     {
         findings.push(finding);
     }
-    findings.push(Finding::fail(
-        "api",
-        crate::view::said(&answer),
-        "see that the network, a firewall and the clock let requests through; everything is kept meanwhile",
-    ));
+    let said = crate::view::said(&answer);
+    let advice = advice(&said);
+    findings.push(Finding::fail("api", said, advice));
     findings
+}
+
+/// What to do about no answer. What TLS dislikes is told apart by its words, which are those of
+/// rustls.
+fn advice(said: &str) -> &'static str {
+    if said.contains("peer certificate") {
+        "see that the clock is right, and that the authority which signed the certificate is among the \
+         roots of this system, or in a file that SSL_CERT_FILE names; everything is kept meanwhile"
+    } else if said.contains("corrupt message") {
+        "what answers there speaks no TLS: see that address and port are right; everything is kept \
+         meanwhile"
+    } else {
+        "see that the network, a firewall and the clock let requests through; everything is kept meanwhile"
+    }
 }
 
 fn unusable(error: Error) -> Finding {
