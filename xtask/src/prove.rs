@@ -134,8 +134,11 @@ fn perform(wish: &Wish) -> Result<bool, Failure> {
     let reports = bench::run(&suites, &wish.plan)?;
     let took = SystemClock.monotonic().saturating_sub(began);
     if wish.json {
+        let mut about = machine.clone();
+        about.push(("length", wish.plan.name().to_owned()));
+        about.push(("seed", wish.plan.seed.to_string()));
         for (suite, report) in suites.iter().zip(&reports) {
-            println!("{}", report.json(suite.name)?);
+            println!("{}", report.json(suite.name, &about)?);
         }
     } else {
         println!("\n{}", evidence::text(&suites, &reports));

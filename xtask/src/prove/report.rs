@@ -106,11 +106,15 @@ impl Report {
         cells
     }
 
-    pub(super) fn json(&self, suite: &str) -> Result<String, Failure> {
+    /// As one object, with the name of the suite and what it is about: the seed, say.
+    pub(super) fn json(&self, suite: &str, about: &[(&str, String)]) -> Result<String, Failure> {
         let mut value = serde_json::to_value(self)?;
         if let Some(fields) = value.as_object_mut() {
             fields.insert("suite".into(), suite.into());
             fields.insert("holds".into(), self.is_whole().into());
+            for (name, text) in about {
+                fields.insert((*name).to_owned(), text.as_str().into());
+            }
         }
         Ok(value.to_string())
     }
