@@ -56,7 +56,6 @@ impl Relay {
     /// The routes: `/v2/messages` and `/messages`, and a 404 in the form of the API for every other
     /// path. The bounds of single requests are their own; those of connections are for the server to
     /// set, as [`serve`](Self::serve) does.
-    #[must_use]
     pub fn router(&self) -> Router {
         desk::router(Arc::clone(&self.desk))
     }

@@ -67,7 +67,7 @@ impl Tokens {
             secret.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, no_secret))
         });
         let secret = secret.map_err(Error::storage("read the secret of the relay", &path))?;
-        let secret = hmac::Key::new(hmac::HMAC_SHA256, &*secret);
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, &secret);
         Ok(Self { secret, path })
     }
 

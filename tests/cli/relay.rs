@@ -394,17 +394,17 @@ async fn the_door_is_opened_by_tokens_of_this_relay_and_by_the_key_that_it_deliv
     let elsewhere = place.path("elsewhere");
     let foreign = token(&["--dir", elsewhere.to_str().unwrap()]);
     let relay = Relaying::start(&place, &["--tokens-only"]);
-    let status = |key: &str| relay.client().post(key, &wrapped(&["a"])).status;
-    assert_eq!((status(&own), status(sandbox.key())), (200, 200));
+    let status = |key: &str, id| relay.client().post(key, &wrapped(&[id])).status;
+    assert_eq!((status(&own, "a"), status(sandbox.key(), "b")), (200, 200));
     for wrong in [&other_channel, &foreign, &key_of("universal")] {
-        assert_eq!(status(wrong), 401, "{wrong}");
+        assert_eq!(status(wrong, "c"), 401, "{wrong}");
     }
     relay.stop().expect(exit::DONE);
     // On loopback every key of the channel is good enough, if nothing else is typed.
     let relay = Relaying::start(&place, &[]);
     let status = relay
         .client()
-        .post(&key_of("universal"), &wrapped(&["b"]))
+        .post(&key_of("universal"), &wrapped(&["d"]))
         .status;
     assert_eq!(status, 200);
     relay.stop().expect(exit::DONE);

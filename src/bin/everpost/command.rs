@@ -6,13 +6,8 @@ use crate::args::{Cli, Command};
 use crate::fault::Fault;
 use crate::out::Out;
 use crate::{
-<<<<<<< HEAD
     append, check, config, dead, doctor, drain, events, incidents, init, man, orders, relay,
-    sandbox, service, shell, signals, status, usage, validate,
-=======
-    append, check, config, dead, doctor, drain, events, incidents, init, man, orders, sandbox,
-    scribe, service, shell, signals, status, usage, validate,
->>>>>>> gap-b
+    sandbox, scribe, service, shell, signals, status, usage, validate,
 };
 
 /// Runs the command line of this process.

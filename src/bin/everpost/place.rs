@@ -98,22 +98,6 @@ fn is_root() -> bool {
 mod tests {
     use super::*;
 
-    /// The directory of a relay if none is named: a spool for each channel is in it.
-    ///
-    /// # Errors
-    /// A fault if there is no home directory.
-    pub(crate) fn of_relay() -> Result<PathBuf, Fault> {
-        let place = Self::unnamed(is_root(), |name| std::env::var_os(name)).ok_or_else(|| {
-            Fault::usage("no directory is named, and there is no home directory to have one in")
-                .hint("add --dir DIR")
-        })?;
-        Ok(match place.by {
-            "STATE_DIRECTORY" => place.path,
-            _ if place.path == Path::new(OF_SERVICE) => OF_RELAY.into(),
-            _ => place.path.with_file_name("relay"),
-        })
-    }
-
     fn unnamed(is_root: bool, variables: &[(&str, &str)]) -> Option<(String, &'static str)> {
         let variable = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);

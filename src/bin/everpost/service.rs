@@ -9,6 +9,7 @@ use std::time::Duration;
 use everpost::{Closed, Error, FlusherState, OnFull, Queue, exit};
 use serde::Serialize;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tracing::level_filters::LevelFilter;
 
 use crate::append::{Feed, Form, Tally, open_lines};
@@ -63,24 +64,14 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     let owned = in_time(opening, &mut signals, exit::PENDING, None).await?;
     let queue = owned.queue();
     tell_opened(cli, &spool, is_new && owned.is_made_here());
-    for note in &queue.recovery().notes {
-        tracing::warn!("found while opening: {note}");
-    }
-    for incident in &queue.status().incidents {
-        tracing::error!(
-            "incident {}; see `everpost incidents`",
-            incidents::line(incident)
-        );
-    }
+    tell_what_was_found(queue);
     let ports = run.listen.serve(queue, ports)?;
     let care = KeyCare::new(sink, environment::key_file(&effective));
     let channel = care.look().await;
     let pending = queue.status().pending;
     tracing::info!(url = %care.url(), %channel, spool = %spool.display(), pending, "delivering");
     notify::say("READY=1");
-    let summary = tokio::spawn(summary::keep(queue.watch()));
-    let watchdog = tokio::spawn(notify::keep_watch(queue.clone()));
-    let disk = tokio::spawn(disk::keep_trying(queue.clone()));
+    let keepers = Keepers::begin(queue);
     let reading = Reading {
         cli,
         in_effect: &effective,
@@ -93,14 +84,45 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     // In this order: once systemd is told, nothing more is taken in.
     let tell = async { notify::say("STOPPING=1") };
     let (closed, ()) = tokio::join!(close(queue, deadline, signals.next()), tell);
-    summary.abort();
-    watchdog.abort();
-    disk.abort();
+    drop(keepers);
     let closed = closed?;
     for port in ports {
         port.close().await?;
     }
     finish(served, &closed, out)
+}
+
+/// Says in the log what opening found.
+pub(crate) fn tell_what_was_found(queue: &Queue) {
+    for note in &queue.recovery().notes {
+        tracing::warn!("found while opening: {note}");
+    }
+    for incident in &queue.status().incidents {
+        tracing::error!(
+            "incident {}; see `everpost incidents`",
+            incidents::line(incident)
+        );
+    }
+}
+
+/// What a service does beside delivering: a line an hour, a word to the watchdog, another try at a
+/// disk that refused. Ends when it is dropped.
+pub(crate) struct Keepers([JoinHandle<()>; 3]);
+
+impl Keepers {
+    pub(crate) fn begin(queue: &Queue) -> Self {
+        Self([
+            tokio::spawn(summary::keep(queue.watch())),
+            tokio::spawn(notify::keep_watch(queue.clone())),
+            tokio::spawn(disk::keep_trying(queue.clone())),
+        ])
+    }
+}
+
+impl Drop for Keepers {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
 }
 
 /// What a SIGHUP has read again.

@@ -25,10 +25,9 @@ use crate::notify;
 use crate::out::{Out, remark};
 use crate::owner::{Way, opened, own};
 use crate::place::Place;
-use crate::service::{DEADLINE, close, delivery_ended, finish};
+use crate::service::{DEADLINE, Keepers, close, delivery_ended, finish, tell_what_was_found};
 use crate::settings::Effective;
 use crate::signals::{Hangup, Hangups, Signals};
-use crate::summary;
 use crate::target::in_time;
 use crate::text::plain;
 use args::{Action, Dir, PORT};
@@ -83,7 +82,7 @@ async fn serve(cli: &Cli, args: &args::Relay, out: Out) -> Result<(), Fault> {
     let dir = dir(&args.dir)?;
     // Which spool it is, its channel says, and that may be said by what all spools share.
     let shared = environment::effective_in(cli, None, true)?;
-    logging::begin(LevelFilter::INFO, shared.service().log_format);
+    logging::begin_for_a_service(LevelFilter::INFO, shared.service().log_format);
     let listeners = bind(args)?;
     let mut signals = Signals::catch_for_a_service()?;
     let hangups = Hangups::catch()?;
@@ -101,6 +100,7 @@ async fn serve(cli: &Cli, args: &args::Relay, out: Out) -> Result<(), Fault> {
     let opening = own(&way, cli.owners.wait, open);
     let owned = in_time(opening, &mut signals, exit::PENDING, None).await?;
     let queue = owned.queue();
+    tell_what_was_found(queue);
     let channel = Channel::new(&upstream.channel, queue.clone()).upstream(upstream.sink.clone());
     let ports = open_door(args, tokens, channel, listeners)?;
     let base_urls: Vec<String> = ports
@@ -133,12 +133,8 @@ async fn stay(
     let (spool, pending) = (queue.spool().display(), queue.status().pending);
     tracing::info!(url = %care.url(), %channel, %spool, pending, "relaying");
     notify::say("READY=1");
-    let summary = tokio::spawn(summary::keep(queue.watch()));
-    let watchdog = tokio::spawn(notify::keep_watch(queue.clone()));
-    let ended = wait_for_the_end(queue, &care, &mut hangups, signals).await;
-    summary.abort();
-    watchdog.abort();
-    ended
+    let _keepers = Keepers::begin(queue);
+    wait_for_the_end(queue, &care, &mut hangups, signals).await
 }
 
 /// Answers what is under way, takes nothing more in, and delivers until the deadline.
