@@ -204,18 +204,3 @@ impl Bench {
         Ok((green, said))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A long run that finds out an hour later that there is nothing to break was an hour for nothing.
-    #[test]
-    fn every_place_to_break_is_there_once() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        for b in BREAKS {
-            let text = fs::read_to_string(root.join(b.file)).unwrap_or_default();
-            assert_eq!(text.matches(b.find).count(), 1, "{}: {}", b.file, b.what);
-        }
-    }
-}
