@@ -1,13 +1,14 @@
 //! `cargo xtask prove`: runs the suites that try to make the library break its promise, and prints
 //! what they counted as one table.
 
+mod add;
 mod bench;
 mod check;
 mod evidence;
 mod report;
 mod suites;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use everpost::clock::{Clock, SystemClock};
@@ -21,6 +22,7 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const USAGE: &str = "\
 cargo xtask prove --quick | --long [--suite NAME]... [--seed N] [--json] [--write]
+cargo xtask prove --add FILE
 cargo xtask prove --check
 
   --quick     some minutes
@@ -31,6 +33,9 @@ cargo xtask prove --check
   --write     writes docs/evidence.md; only with all suites
   --points    power: so many power cuts for each model instead
   --workload  power: only this workload, and what follows from it
+  --break     mutations: only those with these words in what they do
+  --add       puts suites that were run by themselves, with --suite and --json, into
+              docs/evidence.md; of the same seed and code
   --check     says whether docs/evidence.md is about the code as it is; exit 0 or 1";
 
 /// How much is to be done.
@@ -48,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) takes: u64,
     /// Only this workload.
     pub(crate) workload: Option<String>,
+    /// Only the breaks with this in what they do.
+    pub(crate) breaks: Option<String>,
 }
 
 impl Plan {
@@ -59,6 +66,7 @@ impl Plan {
             control_points: 15,
             takes: 1,
             workload: None,
+            breaks: None,
         }
     }
 
@@ -70,6 +78,7 @@ impl Plan {
             control_points: 60,
             takes: 4,
             workload: None,
+            breaks: None,
         }
     }
 
@@ -102,6 +111,20 @@ pub(crate) fn prove(args: &[String]) -> ExitCode {
     }
     if args == ["--check"] {
         return check::check();
+    }
+    if let [flag, file] = args
+        && flag == "--add"
+    {
+        return match add::add(Path::new(file)) {
+            Ok(verdict) => {
+                println!("{verdict}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("prove: {error}");
+                ExitCode::FAILURE
+            }
+        };
     }
     let wish = match parse(args) {
         Ok(parsed) => parsed,
@@ -137,6 +160,7 @@ fn perform(wish: &Wish) -> Result<bool, Failure> {
         let mut about = machine.clone();
         about.push(("length", wish.plan.name().to_owned()));
         about.push(("seed", wish.plan.seed.to_string()));
+        about.extend(wish.plan.breaks.clone().map(|words| ("breaks", words)));
         for (suite, report) in suites.iter().zip(&reports) {
             println!("{}", report.json(suite.name, &about)?);
         }
@@ -171,7 +195,7 @@ fn parse(args: &[String]) -> Result<Wish, Failure> {
     let mut long = None;
     let (mut only, mut json, mut write) = (Vec::new(), false, false);
     let mut points = None;
-    let mut workload = None;
+    let (mut workload, mut breaks) = (None, None);
     // Not secret and not the same each time: the time of day will do.
     let since = SystemClock.wall().duration_since(std::time::UNIX_EPOCH)?;
     let mut seed = since.as_secs();
@@ -187,6 +211,7 @@ fn parse(args: &[String]) -> Result<Wish, Failure> {
             "--write" => write = true,
             "--points" => points = Some(value()?.parse()?),
             "--workload" => workload = Some(value()?.clone()),
+            "--break" => breaks = Some(value()?.clone()),
             other => return Err(format!("unknown argument `{other}`").into()),
         }
     }
@@ -196,7 +221,7 @@ fn parse(args: &[String]) -> Result<Wish, Failure> {
     {
         return Err(format!("no suite `{unknown}`").into());
     }
-    if write && !(only.is_empty() && points.is_none() && workload.is_none()) {
+    if write && !(only.is_empty() && points.is_none() && workload.is_none() && breaks.is_none()) {
         return Err("--write needs a whole run".into());
     }
     let mut plan = match long {
@@ -206,6 +231,7 @@ fn parse(args: &[String]) -> Result<Wish, Failure> {
     };
     plan.points = points.unwrap_or(plan.points);
     plan.workload = workload;
+    plan.breaks = breaks;
     Ok(Wish {
         plan,
         only,

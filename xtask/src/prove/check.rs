@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use super::{Failure, root};
 
 /// What the suites are about. What is around it may change without a new run.
-const PROVEN: [&str; 2] = ["src/log", "src/inspect.rs"];
+pub(super) const PROVEN: [&str; 2] = ["src/log", "src/inspect.rs"];
 
 /// Says it in a sentence.
 pub(super) fn check() -> ExitCode {
@@ -57,7 +57,7 @@ fn compare() -> Result<(bool, String), Failure> {
 }
 
 /// The commit in the text of the evidence, and whether the tree had changes beside it.
-fn commit(text: &str) -> Option<(&str, bool)> {
+pub(super) fn commit(text: &str) -> Option<(&str, bool)> {
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix("- commit: "))?;

@@ -80,6 +80,19 @@ impl Report {
         self.failures.is_empty() && !HARMS.iter().any(harmed)
     }
 
+    /// Takes rows of a later run in place of its own of the same name, with what failed in them.
+    pub(super) fn take_over(&mut self, later: &Self) {
+        for new in &later.rows {
+            let name = new.first().map_or("", String::as_str);
+            self.failures.retain(|text| !text.ends_with(name));
+            let old = self.rows.iter_mut().find(|old| old.first() == new.first());
+            if let Some(old) = old {
+                old.clone_from(new);
+            }
+        }
+        self.failures.extend(later.failures.iter().cloned());
+    }
+
     /// The row of the suite in the table of all.
     pub(super) fn cells(&self, name: &str) -> Vec<String> {
         let number = |name: &str| self.counts.get(name).map(|n| grouped(*n));

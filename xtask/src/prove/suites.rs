@@ -73,7 +73,10 @@ pub(crate) const SUITES: [Suite; 13] = [
     Suite {
         name: "mutations",
         what: "The code is broken on purpose, in one place at a time, and a test must notice.",
-        how: How::Function(|| None, |_| mutate::suite(&[])),
+        how: How::Function(
+            || None,
+            |plan| mutate::suite(&plan.breaks.iter().cloned().collect::<Vec<_>>()),
+        ),
     },
     Suite {
         name: "kills",
