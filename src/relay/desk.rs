@@ -145,7 +145,11 @@ impl Desk {
     async fn memory_for(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Refusal> {
         let said = headers.get(CONTENT_LENGTH);
         let said = said.and_then(|length| length.to_str().ok()?.parse().ok());
-        let bytes: usize = said.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
+        let bytes: usize = said.unwrap_or(BODY_BYTES_MAX);
+        if bytes > BODY_BYTES_MAX {
+            // Before any of it was sent, if the client waits for that.
+            return Err(too_large());
+        }
         let permits = u32::try_from(bytes / PERMIT_BYTES + 1).unwrap_or(u32::MAX);
         let acquired = timeout(self.rules.hold, self.memory.acquire_many(permits)).await;
         let busy = || Refusal::later("too many requests are under way; nothing was taken");
@@ -216,8 +220,7 @@ async fn read_body(request: Request<Body>) -> Result<Bytes, Refusal> {
     match timeout(BODY_TIME, Bytes::from_request(request, &())).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let text = format!("Request has more than {BODY_BYTES_MAX} bytes.");
-            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text))
+            Err(too_large())
         }
         Ok(Err(_)) => Err(Refusal::bad(vec!["the body cannot be read".to_owned()])),
         Err(_) => {
@@ -225,4 +228,9 @@ async fn read_body(request: Request<Body>) -> Result<Bytes, Refusal> {
             Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, text))
         }
     }
+}
+
+fn too_large() -> Refusal {
+    let text = format!("Request has more than {BODY_BYTES_MAX} bytes.");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text)
 }

@@ -304,6 +304,9 @@ fn settings(page: &mut Page) {
     shell.plays(&page.next(init));
     shell.plays(&page.next("everpost init --max-bytes 16MiB"));
     shell.plays(&page.next("echo '{\"n\":1}' | everpost append --max-bytes 8MiB"));
+    let owner = shell.place.serve(&[]);
+    shell.plays(&page.next("echo '{\"n\":1}' | everpost append --max-bytes 8MiB"));
+    owner.stop();
     // The first lines.
     let config = page.next("everpost config");
     let shown = shell.typed("everpost config");
@@ -314,6 +317,7 @@ fn settings(page: &mut Page) {
         &config.commands()[0].1,
     );
     fs::write(shell.place.path("bad.toml"), "\nmax_bytes = \"64MB B\"\n").unwrap();
+    fs::write(shell.place.path("events.jsonl"), "{}\n").unwrap();
     shell.plays(&page.next("everpost --settings bad.toml append events.jsonl"));
     shell.plays(&page.next("echo '{}' | everpost --spool typo append"));
 }

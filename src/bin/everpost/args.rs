@@ -164,7 +164,7 @@ pub(crate) enum Command {
     #[command(after_long_help = crate::sandbox::args::help())]
     Sandbox(crate::sandbox::args::Sandbox),
 
-    /// Takes in what any client of the API sends to it, and delivers it: a 200 means that it is safe.
+    /// Takes in what clients of the API send: a 200 means that it is safe.
     ///
     /// Point a bot in any language here, with BA_BASE_URL, and change nothing else: it is answered
     /// with 200 once its messages survive a power cut, and they are delivered in order when the
