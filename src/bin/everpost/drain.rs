@@ -37,6 +37,9 @@ const FOR_EVER: Duration = everpost::control::DRAIN_MAX;
 /// whether anything is pending.
 const OPENING: Duration = Duration::from_secs(2);
 
+/// How long a pause may take to be on disk.
+const PAUSE_TIME: Duration = Duration::from_secs(10);
+
 /// Lines of progress are at least so far apart.
 const PACE: Duration = Duration::from_secs(1);
 
@@ -90,7 +93,7 @@ pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<()
                 let mut progress = progress.unwrap_or_else(|| Progress::new(before, out));
                 // Others may append meanwhile: it goes on until nothing at all is pending.
                 let end = follow(source, &mut progress, requests, by, &mut signals).await;
-                let closed = owned.close(Duration::ZERO).await?;
+                let closed = owned.close(last_time(&end)).await?;
                 incidents::tell_since(told, &closed.status.incidents);
                 return progress.end(end?).report(out);
             }
@@ -119,6 +122,15 @@ pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<()
                 progress = Some(now);
             }
         }
+    }
+}
+
+/// How long the close may take. A pause that the API asked for ends it as soon as it is on disk, for
+/// the next owner, and no request is sent for it; there must be time for that on a slow disk.
+fn last_time(end: &Result<End, Fault>) -> Duration {
+    match end {
+        Ok(End::Paused) => PAUSE_TIME,
+        _ => Duration::ZERO,
     }
 }
 

@@ -34,12 +34,12 @@ const EXAMPLES: &[(&[&str], &[&str])] = &[
         &["relay"],
         &[
             "everpost relay --sandbox",
-            "BA_API_KEY_FILE=/run/key everpost relay --channel universal",
+            "everpost relay --channel universal",
         ],
     ),
     (
         &["relay", "token"],
-        &["export BA_API_KEY=$(everpost relay token --channel universal)"],
+        &["everpost relay token --channel universal"],
     ),
     (&["status"], &["everpost status", "everpost status --watch"]),
     (&["peek"], &["everpost peek -n 3", "everpost peek --json"]),
