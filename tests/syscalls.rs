@@ -81,10 +81,7 @@ fn i3_a_segment_and_its_name_are_synced_by_calls_of_ours() {
     let named = at(" fsync(", "/segments/00000000000000000001>").unwrap();
     let sealed = at(" fdatasync(", "/segments/00000000000000000001/db>").unwrap();
     let is_name = |line: &&str| line.contains(" fsync(") && line.contains("/segments>");
-    assert!(
-        lines[named..sealed].iter().any(is_name),
-        "{trace}"
-    );
+    assert!(lines[named..sealed].iter().any(is_name), "{trace}");
 }
 
 fn can_trace() -> bool {
