@@ -96,7 +96,7 @@ pub(crate) const SUITES: [Suite; 13] = [
         what: "Random operations, reopenings and crashes on the log on disk and on a model in \
                memory. Both say the same after each step.",
         how: How::Tests(|plan| {
-            let half = plan.either(1_000, 3_000);
+            let half = plan.either(600, 3_000);
             let run = |seed| {
                 Run::of("lib")
                     .only("log::model_tests")
@@ -176,7 +176,7 @@ pub(crate) const SUITES: [Suite; 13] = [
 
 /// Half of the random kills meet the program waiting for a disk, half at work in memory.
 fn kills(plan: &Plan) -> Vec<Run> {
-    let half = plan.either(500, 5_000);
+    let half = plan.either(300, 5_000);
     let crash = |seed| {
         Run::of("crash")
             .with("CRASH_KILLS", half)
@@ -191,7 +191,7 @@ fn kills(plan: &Plan) -> Vec<Run> {
 fn damage(plan: &Plan) -> Vec<Run> {
     let trials = Run::of("damage").only("i8_");
     let trials = trials
-        .with("DAMAGE_TRIALS", plan.either(1_000, 4_000))
+        .with("DAMAGE_TRIALS", plan.either(400, 4_000))
         .with("DAMAGE_SEED", plan.seed);
     let bits = |n| {
         Run::of("damage")
