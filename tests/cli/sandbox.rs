@@ -232,7 +232,9 @@ fn what_cannot_be_recorded_is_answered_with_500_and_not_accepted() {
     let path = place.path("record.jsonl");
     let everpost = env!("CARGO_BIN_EXE_everpost");
     // At most 8 blocks of 512 or 1024 bytes in a file.
-    let script = format!("ulimit -f 8; exec /usr/bin/env --default-signal=HUP,INT,QUIT '{everpost}' sandbox --json --port 0 --record \"$0\"");
+    let script = format!(
+        "ulimit -f 8; exec /usr/bin/env --default-signal=HUP,INT,QUIT '{everpost}' sandbox --json --port 0 --record \"$0\""
+    );
     let mut command = place.command(&[]);
     let env: Vec<_> = command
         .get_envs()
