@@ -136,7 +136,14 @@ fn with_verdict(
             format!("- run by itself: {which}, {date}, commit {commit}"),
         );
     }
-    Ok((lines.join("\n") + "\n", verdict))
+    let alone = ", and by nothing else.";
+    let head = lines.join("\n") + "\n";
+    let head = head.replacen(
+        alone,
+        " and `cargo xtask prove --add FILE`, and by nothing else.",
+        1,
+    );
+    Ok((head, verdict))
 }
 
 /// The table of all suites, and the remarks on them.
@@ -202,7 +209,7 @@ impl Summary {
 mod tests {
     use super::*;
 
-    const OLD: &str = "# Evidence\n\nWritten.\n\n**NOT PROVEN: long run, seed 7, 3 s.**\n\n\
+    const OLD: &str = "# Evidence\n\nWritten by it, and by nothing else.\n\n**NOT PROVEN: long run, seed 7, 3 s.**\n\n\
         - date: then\n- commit: c\n\n## Result\n\nAn empty cell.\n\n\
         | suite | done | acknowledged | lost | altered | reordered | unreported | panics | result | time |\n\
         | ----- | ---- | ------------ | ---- | ------- | --------- | ---------- | ------ | ------ | ---- |\n\
