@@ -192,8 +192,10 @@ async fn what_waits_for_an_append_to_end_does_not_keep_it_from_ending() {
     append.write(&message(1));
     append.read_until(|line| line == "ACK 0");
     let drain = place.start(&["drain", "--wait", "2s"]);
-    // Long enough for it to have asked.
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    // They ask the same owner, one after the other; by their end the drain has asked as well.
+    for _ in 0..20 {
+        place.run(&["status"]).expect(exit::DONE);
+    }
     drop(append.stdin.take());
     append.end().expect(exit::DONE);
     drain.end().expect(exit::DONE);
