@@ -1,7 +1,7 @@
 //! The hosts that a request over TCP may name.
 //!
 //! A page in a browser can reach a port of its machine under a name that it has made point there, and
-//! is then taken for a page of that port. So the host has to be one that nobody else can have.
+//! is then taken for a page of that port. So the host has to be one that no other machine can have.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};

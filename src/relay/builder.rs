@@ -62,7 +62,7 @@ impl Relay {
 
     /// Serves the routes on a TCP port until the [`Port`] is closed or dropped.
     ///
-    /// It is plain HTTP: whoever can read what passes on the way can read events and keys. Bind it to
+    /// It is plain HTTP: a machine that what passes goes through can read events and keys. Bind it to
     /// a loopback address.
     ///
     /// At most [`CONNECTIONS_MAX`] connections are served at once; the head of a request may have

@@ -234,3 +234,64 @@ fn too_large() -> Refusal {
     let text = format!("Request has more than {BODY_BYTES_MAX} bytes.");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use http_body::Frame;
+
+    use super::*;
+
+    /// A client that says nothing more.
+    struct Silent;
+
+    impl http_body::Body for Silent {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_not_waited_for_without_end() {
+        let refusal = read_body(Request::new(Body::new(Silent))).await;
+        let answer = refusal.unwrap_err().into_response();
+        assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_in_memory_are_bounded_together_and_one_that_finds_no_room_is_told_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let rules = Rules {
+            hosts: Hosts::default(),
+            any_key: true,
+            validate: false,
+            hold: Duration::from_secs(20),
+        };
+        let desk = Desk::new(Tokens::open(dir.path()).unwrap(), BTreeMap::new(), rules);
+        // Of unknown length: each may be the longest.
+        let headers = HeaderMap::new();
+        let mut held = Vec::new();
+        let refused = loop {
+            match desk.memory_for(&headers).await {
+                Ok(permit) => held.push(permit),
+                Err(refusal) => break refusal.into_response(),
+            }
+        };
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(held.len() <= BODIES_BYTES_MAX / BODY_BYTES_MAX && held.len() > 4);
+        held.pop();
+        assert!(
+            desk.memory_for(&headers).await.is_ok(),
+            "room that is given back"
+        );
+    }
+}

@@ -500,3 +500,16 @@ fn with_a_sandbox_it_says_what_a_bot_is_to_be_told() {
     let status = place.run(&["--spool", spool.to_str().unwrap(), "status", "--json"]);
     assert_eq!(status.json()["ledger"]["delivered"], 1);
 }
+
+/// A 200 says that a power cut costs nothing, whatever the settings say of appends.
+#[test]
+fn a_relay_does_not_follow_a_weaker_durability_and_says_so() {
+    let mut place = Place::new();
+    place.settings("durability = { written = { sync_every = \"1s\" } }");
+    let relay = Relaying::start(&place, &["--sandbox"]);
+    let ended = relay.stop().expect(exit::DONE);
+    assert!(
+        ended.err.contains("it does not follow `durability`"),
+        "{ended:?}"
+    );
+}

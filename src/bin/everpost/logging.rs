@@ -91,8 +91,8 @@ fn named_level() -> Option<LevelFilter> {
     level
 }
 
-/// As [`begin`], for a service: whoever logs, or has something to remark, does not wait until it is
-/// written, since standard error may be a pipe that nobody reads.
+/// As [`begin`], for a service: a thread that logs or remarks something does not wait until it is
+/// written, since standard error may be a pipe whose other end is open and never read.
 pub(crate) fn begin_for_a_service(level: LevelFilter, format: Option<LogFormat>) {
     begin(level, format);
     scribe::begin(|text| {

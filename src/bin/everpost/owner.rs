@@ -177,8 +177,8 @@ impl Way {
             let pid = unopened.as_ref().and_then(Unopened::pid);
             let why = match unopened {
                 Some(Unopened::InUse(in_use)) => not_to_be_asked(in_use, why),
-                // Nobody else does it, and this command cannot before they are mended.
-                Some(Unopened::Settings(broken)) if matches!(no, No::Nobody | No::Unsuited) => {
+                // No other process does it, and this command cannot before they are mended.
+                Some(Unopened::Settings(broken)) if matches!(no, No::NoAnswer | No::Unsuited) => {
                     return Err(broken);
                 }
                 _ => why,
@@ -186,7 +186,7 @@ impl Way {
             match no {
                 No::ForGood => return Err(why),
                 No::Unsuited => unsuited = Some(Unsuited::new(pid, why.clone())),
-                No::Nobody | No::NotNow => {}
+                No::NoAnswer | No::NotNow => {}
             }
             patience.rest(why).await?;
         }
@@ -205,7 +205,7 @@ impl Way {
             },
             Err(error) => {
                 let no = match (&error, Undone::of(&error)) {
-                    (ClientError::NoOwner { .. }, _) => No::Nobody,
+                    (ClientError::NoOwner { .. }, _) => No::NoAnswer,
                     (_, Some(_)) => No::NotNow,
                     (_, None) => No::ForGood,
                 };
@@ -271,11 +271,11 @@ pub(crate) async fn with_settings(
     }
 }
 
-/// Why nobody was found who does what is wanted.
+/// Why no owner was found that does what is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum No {
     /// No owner answers.
-    Nobody,
+    NoAnswer,
     /// The owner cannot do it.
     Unsuited,
     /// The owner has too much to do, or is about to end.

@@ -1,6 +1,6 @@
 //! Who writes to standard error while a service runs: a thread of its own.
 //!
-//! A pipe that is open and never read takes 64 KiB, and then holds up whoever writes to it. Delivery
+//! A pipe that is open and never read takes 64 KiB, and then holds up the thread that writes to it. Delivery
 //! must not be among those, so that lines wait here, up to a bound. What does not fit is dropped and
 //! counted, and before the next line that fits stands one that says how many.
 
@@ -24,7 +24,7 @@ static DESK: OnceLock<Desk> = OnceLock::new();
 /// Makes a line of the log, in its form, of what is to be said.
 type Form = fn(&str) -> String;
 
-/// From here on nobody who says something waits until it is written.
+/// From here on no thread that says something waits until it is written.
 pub(crate) fn begin(form: Form) {
     let thread = std::thread::Builder::new().name("everpost-stderr".to_owned());
     let mut is_new = false;
@@ -50,7 +50,7 @@ pub(crate) fn say(line: &str) {
     }
 }
 
-/// Waits until everything that was said is written, but not for long: perhaps nobody reads.
+/// Waits until everything that was said is written, but not for long: perhaps it is never read.
 pub(crate) fn finish() {
     if let Some(desk) = DESK.get() {
         desk.finish(LAST_WORDS);
@@ -102,7 +102,7 @@ impl Desk {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a line, or gives it back if nobody would write it. Never waits for a write.
+    /// Takes a line, or gives it back if no thread would write it. Never waits for a write.
     fn put(&self, line: String) -> Option<String> {
         let mut waiting = self.lock();
         if !waiting.is_served {

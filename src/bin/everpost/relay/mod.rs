@@ -35,7 +35,7 @@ use args::{Action, Dir, PORT};
 /// The channel of a sandbox if none is typed.
 const UNIVERSAL: &str = "universal";
 
-/// Where the relay is, for whoever is to send to it.
+/// Where the relay is, for the clients that are to send to it.
 #[derive(Serialize)]
 struct Address<'a> {
     /// What BA_BASE_URL is to be, for each port.
@@ -146,8 +146,13 @@ async fn leave(
 ) -> Result<Closed, Fault> {
     tracing::info!(?deadline, pending = queue.status().pending, "closing");
     notify::say("STOPPING=1");
-    for port in ports {
-        port.close().await?;
+    // All at once: each waits for the requests that it holds.
+    let closing = ports.into_iter().map(|port| tokio::spawn(port.close()));
+    for port in closing.collect::<Vec<_>>() {
+        if let Ok(Err(error)) = port.await {
+            // What is in the queue is to be kept and delivered all the same.
+            tracing::error!(%error, "a port did not end well");
+        }
     }
     Ok(close(queue, deadline, signals.next()).await?)
 }

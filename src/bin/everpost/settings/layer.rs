@@ -205,7 +205,7 @@ impl Page<'_> {
 const WHOLE_PATH: &str = "write the whole path, such as \"/etc/everpost/key\"";
 
 /// Whether a path that is kept leads to the same file from everywhere: the directory that a service
-/// starts in is not that of whoever wrote it.
+/// starts in is not that of the person who wrote it.
 fn check_path(name: &Name, value: &Value) -> Result<(), &'static str> {
     // The only setting that is a path.
     if name.path != "service.key_file" {
