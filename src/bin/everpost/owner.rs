@@ -178,7 +178,7 @@ impl Way {
             let why = match unopened {
                 Some(Unopened::InUse(in_use)) => not_to_be_asked(in_use, why),
                 // No other process does it, and this command cannot before they are mended.
-                Some(Unopened::Settings(broken)) if matches!(no, No::NoAnswer | No::Unsuited) => {
+                Some(Unopened::Settings(broken)) if matches!(no, No::Silent | No::Unsuited) => {
                     return Err(broken);
                 }
                 _ => why,
@@ -186,7 +186,7 @@ impl Way {
             match no {
                 No::ForGood => return Err(why),
                 No::Unsuited => unsuited = Some(Unsuited::new(pid, why.clone())),
-                No::NoAnswer | No::NotNow => {}
+                No::Silent | No::NotNow => {}
             }
             patience.rest(why).await?;
         }
@@ -205,7 +205,7 @@ impl Way {
             },
             Err(error) => {
                 let no = match (&error, Undone::of(&error)) {
-                    (ClientError::NoOwner { .. }, _) => No::NoAnswer,
+                    (ClientError::NoOwner { .. }, _) => No::Silent,
                     (_, Some(_)) => No::NotNow,
                     (_, None) => No::ForGood,
                 };
@@ -275,7 +275,7 @@ pub(crate) async fn with_settings(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum No {
     /// No owner answers.
-    NoAnswer,
+    Silent,
     /// The owner cannot do it.
     Unsuited,
     /// The owner has too much to do, or is about to end.
