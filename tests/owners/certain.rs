@@ -23,7 +23,9 @@ const REPLACED: &str = "another directory is in its place";
 #[track_caller]
 fn is_not_owner<T: std::fmt::Debug>(result: Result<T, Error>, reasons: &[&str]) {
     match result {
-        Err(Error::NotOwner { reason, .. }) => assert!(reasons.contains(&reason.as_str()), "{reason}"),
+        Err(Error::NotOwner { reason, .. }) => {
+            assert!(reasons.contains(&reason.as_str()), "{reason}")
+        }
         other => panic!("{other:?}"),
     }
 }
