@@ -10,7 +10,7 @@ use hyper::header::HOST;
 use hyper::{HeaderMap, StatusCode, Uri, Version};
 
 /// The names under which a port may be asked, besides addresses and `localhost`; in lower case.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Hosts(Vec<String>);
 
 /// What is wrong with the host of a request.
@@ -25,6 +25,11 @@ impl Hosts {
     pub(crate) fn new(names: impl IntoIterator<Item = String>) -> Self {
         let names = names.into_iter().map(|name| name.to_ascii_lowercase());
         Self(names.collect())
+    }
+
+    #[cfg(feature = "relay")]
+    pub(crate) fn add(&mut self, name: String) {
+        self.0.push(name.to_ascii_lowercase());
     }
 
     /// Whether a request for this host, with or without a port, is meant for here.

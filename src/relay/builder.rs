@@ -9,9 +9,8 @@ use std::time::Duration;
 use axum::Router;
 
 use super::desk::{self, Desk};
-use super::{CONNECTIONS_MAX, Channel, HEAD_BYTES_MAX, HEAD_TIME, HOLD, Tokens};
+use super::{CONNECTIONS_MAX, Channel, HEAD_BYTES_MAX, HEAD_TIME, Rules, Tokens};
 use crate::error::Error;
-use crate::hosts::Hosts;
 use crate::serving;
 
 /// Connections beyond the limit that are told so; more wait unheard.
@@ -33,10 +32,7 @@ pub struct Relay {
 pub struct Builder {
     tokens: Tokens,
     channels: BTreeMap<String, Channel>,
-    hosts: Vec<String>,
-    any_key: bool,
-    validate: bool,
-    hold: Duration,
+    rules: Rules,
 }
 
 impl Relay {
@@ -46,10 +42,7 @@ impl Relay {
         Builder {
             tokens,
             channels: BTreeMap::new(),
-            hosts: Vec::new(),
-            any_key: false,
-            validate: false,
-            hold: HOLD,
+            rules: Rules::new(),
         }
     }
 
@@ -58,6 +51,12 @@ impl Relay {
     /// set, as [`serve`](Self::serve) does.
     pub fn router(&self) -> Router {
         desk::router(Arc::clone(&self.desk))
+    }
+
+    /// Deals with every request that comes from here on by these rules. A request that is held already
+    /// is held for as long as the rules before them said.
+    pub fn set_rules(&self, rules: Rules) {
+        self.desk.set_rules(rules);
     }
 
     /// Serves the routes on a TCP port until the [`Port`] is closed or dropped.
@@ -78,7 +77,7 @@ impl Relay {
             head_bytes_max: HEAD_BYTES_MAX,
             head_time: HEAD_TIME,
             connection_time: None,
-            grace: self.desk.hold() + GRACE,
+            grace: self.desk.rules().hold_time() + GRACE,
         };
         let busy = Router::new().fallback(desk::turn_away);
         serving::Port::serve(listener, self.router(), busy, bounds).map(Port)
@@ -93,52 +92,17 @@ impl Builder {
         self
     }
 
-    /// Answers requests that name this host, besides addresses and `localhost`; without a port. A
-    /// request that names another is refused with 421: a page in a browser could have made that name
-    /// point here.
+    /// How it deals with what comes.
     #[must_use]
-    pub fn host(mut self, name: impl Into<String>) -> Self {
-        self.hosts.push(name.into());
-        self
-    }
-
-    /// Lets every key in that is made for one of the channels, without a look at its signature: for
-    /// ports that only programs of this machine can reach, which keep the keys that they have.
-    #[must_use]
-    pub fn any_key(mut self) -> Self {
-        self.any_key = true;
-        self
-    }
-
-    /// Refuses at once, with 400, what the documentation of its channel does not allow: it would
-    /// become a dead letter otherwise. Only the channel `universal` is documented field by field.
-    #[must_use]
-    pub fn validate(mut self) -> Self {
-        self.validate = true;
-        self
-    }
-
-    /// How long a request is held while its queue can take nothing in; [`HOLD`] if nothing is said.
-    /// The official clients wait for 30 s.
-    #[must_use]
-    pub fn hold(mut self, time: Duration) -> Self {
-        self.hold = time;
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
         self
     }
 
     /// The relay.
     #[must_use]
     pub fn build(self) -> Relay {
-        let desk = Desk::new(
-            self.tokens,
-            self.channels,
-            desk::Rules {
-                hosts: Hosts::new(self.hosts),
-                any_key: self.any_key,
-                validate: self.validate,
-                hold: self.hold,
-            },
-        );
+        let desk = Desk::new(self.tokens, self.channels, self.rules);
         let desk = Arc::new(desk);
         Relay { desk }
     }

@@ -1,8 +1,7 @@
 //! Where requests are read, let in, and put into the queue of their channel.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::body::Body;
@@ -20,9 +19,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::answer::{Answer, Refusal, Taken};
-use super::{BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME, Channel, MESSAGES_MAX, Tokens};
+use super::{BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME, Channel, MESSAGES_MAX, Rules, Tokens};
 use crate::event::{Event, EventId};
-use crate::hosts::Hosts;
 use crate::intake::{self, NOT_A_LIST};
 use crate::sandbox::check_message;
 use crate::sink::botanalytics::Key;
@@ -30,21 +28,13 @@ use crate::sink::botanalytics::Key;
 /// The unit in which memory for bodies is given out.
 const PERMIT_BYTES: usize = 1 << 10;
 
-/// How the relay deals with what comes.
-#[derive(Debug)]
-pub(super) struct Rules {
-    pub(super) hosts: Hosts,
-    pub(super) any_key: bool,
-    pub(super) validate: bool,
-    pub(super) hold: Duration,
-}
-
 /// What the routes share.
 #[derive(Debug)]
 pub(super) struct Desk {
     tokens: Tokens,
     channels: BTreeMap<String, Channel>,
-    rules: Rules,
+    /// They may be changed at any time, so that each request takes its own at its beginning.
+    rules: RwLock<Arc<Rules>>,
     /// Memory for bodies, in units of [`PERMIT_BYTES`].
     memory: Semaphore,
 }
@@ -65,8 +55,11 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
 }
 
 async fn check_host(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
-    let hosts = &desk.rules.hosts;
-    match hosts.check(request.version(), request.uri(), request.headers()) {
+    let rules = desk.rules();
+    match rules
+        .hosts()
+        .check(request.version(), request.uri(), request.headers())
+    {
         Ok(()) => next.run(request).await,
         Err(wrong) => Refusal::new(wrong.status(), wrong.to_string()).into_response(),
     }
@@ -78,18 +71,19 @@ pub(super) async fn turn_away() -> Refusal {
 }
 
 async fn messages(State(desk): State<Arc<Desk>>, request: Request) -> Answer {
-    let channel = desk.admit(request.headers()).await?;
+    let rules = desk.rules();
+    let channel = desk.admit(&rules, request.headers()).await?;
     if !intake::is_json(request.headers()) {
         let text = "Request payloads must be in JSON format.";
         return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
     }
     // Given back when the events are in the queue.
-    let _memory = desk.memory_for(request.headers()).await?;
+    let _memory = desk.memory_for(&rules, request.headers()).await?;
     let body = read_body(request).await?;
-    let events = desk.events(channel.name(), &body)?;
+    let events = events(&rules, channel.name(), &body)?;
     drop(body);
     let request_id = events.first().map(Event::id);
-    channel.take(events, desk.rules.hold).await?;
+    channel.take(events, rules.hold_time()).await?;
     // There is one: an empty list is refused.
     request_id
         .map(|request_id| Taken { request_id })
@@ -101,18 +95,25 @@ impl Desk {
         Self {
             tokens,
             channels,
-            rules,
+            rules: RwLock::new(Arc::new(rules)),
             memory: Semaphore::new(BODIES_BYTES_MAX / PERMIT_BYTES),
         }
     }
 
-    /// How long a request is held.
-    pub(super) fn hold(&self) -> Duration {
-        self.rules.hold
+    /// Those that hold at this moment.
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        let rules = self.rules.read();
+        // It holds one of two whole values at any moment, also after a panic.
+        Arc::clone(&rules.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_rules(&self, rules: Rules) {
+        let mut current = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(rules);
     }
 
     /// The channel that the key of a request is made for, if it opens the door.
-    async fn admit(&self, headers: &HeaderMap) -> Result<&Channel, Refusal> {
+    async fn admit(&self, rules: &Rules, headers: &HeaderMap) -> Result<&Channel, Refusal> {
         let missing = || Refusal::unauthorized("Request is missing a valid Authorization header.");
         let mut given = headers.get_all(AUTHORIZATION).iter();
         let (Some(header), None) = (given.next(), given.next()) else {
@@ -129,7 +130,7 @@ impl Desk {
                 "The key is of a channel that this relay does not serve.",
             ));
         };
-        let opens = self.rules.any_key
+        let opens = rules.is_any_key_let_in()
             || self.tokens.are_ours(&key)
             || channel.delivers_with(&key, &self.tokens).await;
         if opens {
@@ -142,7 +143,11 @@ impl Desk {
 
     /// Room in memory for a body, by what its request says of its length; for the longest if it says
     /// nothing.
-    async fn memory_for(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Refusal> {
+    async fn memory_for(
+        &self,
+        rules: &Rules,
+        headers: &HeaderMap,
+    ) -> Result<SemaphorePermit<'_>, Refusal> {
         let said = headers.get(CONTENT_LENGTH);
         let said = said.and_then(|length| length.to_str().ok()?.parse().ok());
         let bytes: usize = said.unwrap_or(BODY_BYTES_MAX);
@@ -151,54 +156,54 @@ impl Desk {
             return Err(too_large());
         }
         let permits = u32::try_from(bytes / PERMIT_BYTES + 1).unwrap_or(u32::MAX);
-        let acquired = timeout(self.rules.hold, self.memory.acquire_many(permits)).await;
+        let acquired = timeout(rules.hold_time(), self.memory.acquire_many(permits)).await;
         let busy = || Refusal::later("too many requests are under way; nothing was taken");
         acquired.map_err(|_| busy())?.map_err(|_| busy())
     }
+}
 
-    /// The events of a request, all or none.
-    fn events(&self, channel: &str, body: &Bytes) -> Result<Vec<Event>, Refusal> {
-        let items = intake::messages(body).map_err(|why| Refusal::bad(vec![why.to_string()]))?;
-        if items.is_empty() {
-            return Err(Refusal::bad(vec!["messages must not be empty".to_owned()]));
-        }
-        if items.len() > MESSAGES_MAX {
-            let text = format!("Request has more than {MESSAGES_MAX} messages.");
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text));
-        }
-        let several = items.len() > 1;
-        let event = |(number, item)| {
-            let event = self.event(channel, item);
-            event.map_err(|texts| {
-                let at = |text| format!("message {number}: {text}");
-                let texts = texts.into_iter();
-                Refusal::bad(match several {
-                    true => texts.map(at).collect(),
-                    false => texts.collect(),
-                })
+/// The events of a request, all or none.
+fn events(rules: &Rules, channel: &str, body: &Bytes) -> Result<Vec<Event>, Refusal> {
+    let items = intake::messages(body).map_err(|why| Refusal::bad(vec![why.to_string()]))?;
+    if items.is_empty() {
+        return Err(Refusal::bad(vec!["messages must not be empty".to_owned()]));
+    }
+    if items.len() > MESSAGES_MAX {
+        let text = format!("Request has more than {MESSAGES_MAX} messages.");
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+    }
+    let several = items.len() > 1;
+    let read = |(number, item)| {
+        let event = event(rules, channel, item);
+        event.map_err(|texts| {
+            let at = |text| format!("message {number}: {text}");
+            let texts = texts.into_iter();
+            Refusal::bad(match several {
+                true => texts.map(at).collect(),
+                false => texts.collect(),
             })
-        };
-        (1..).zip(items).map(event).collect()
-    }
-
-    fn event(&self, channel: &str, item: &RawValue) -> Result<Event, Vec<String>> {
-        let said = |text: &str| vec![text.to_owned()];
-        let message = intake::message_in(channel, item).ok_or_else(|| said(NOT_A_LIST))?;
-        let object: Object<'_> =
-            serde_json::from_str(message.get()).map_err(|_| said("a message must be an object"))?;
-        if self.rules.validate {
-            let value: Value = serde_json::from_str(message.get())
-                .map_err(|_| said("a number is too large, or it is nested too deeply"))?;
-            check_message(channel, &value)?;
-        }
-        // A copy, so that one event in memory does not keep the body of a whole request there.
-        let json = Bytes::copy_from_slice(message.get().as_bytes());
-        let event = Event::json(json).map_err(|error| vec![error.to_string()])?;
-        Ok(match object.id() {
-            Some(id) => event.with_id(id),
-            None => event,
         })
+    };
+    (1..).zip(items).map(read).collect()
+}
+
+fn event(rules: &Rules, channel: &str, item: &RawValue) -> Result<Event, Vec<String>> {
+    let said = |text: &str| vec![text.to_owned()];
+    let message = intake::message_in(channel, item).ok_or_else(|| said(NOT_A_LIST))?;
+    let object: Object<'_> =
+        serde_json::from_str(message.get()).map_err(|_| said("a message must be an object"))?;
+    if rules.validates() {
+        let value: Value = serde_json::from_str(message.get())
+            .map_err(|_| said("a number is too large, or it is nested too deeply"))?;
+        check_message(channel, &value)?;
     }
+    // A copy, so that one event in memory does not keep the body of a whole request there.
+    let json = Bytes::copy_from_slice(message.get().as_bytes());
+    let event = Event::json(json).map_err(|error| vec![error.to_string()])?;
+    Ok(match object.id() {
+        Some(id) => event.with_id(id),
+        None => event,
+    })
 }
 
 /// What is looked at in a message.
@@ -270,18 +275,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bodies_in_memory_are_bounded_together_and_one_that_finds_no_room_is_told_so() {
         let dir = tempfile::tempdir().unwrap();
-        let rules = Rules {
-            hosts: Hosts::default(),
-            any_key: true,
-            validate: false,
-            hold: Duration::from_secs(20),
-        };
-        let desk = Desk::new(Tokens::open(dir.path()).unwrap(), BTreeMap::new(), rules);
+        let tokens = Tokens::open(dir.path()).unwrap();
+        let desk = Desk::new(tokens, BTreeMap::new(), Rules::new());
         // Of unknown length: each may be the longest.
         let headers = HeaderMap::new();
         let mut held = Vec::new();
         let refused = loop {
-            match desk.memory_for(&headers).await {
+            match desk.memory_for(&desk.rules(), &headers).await {
                 Ok(permit) => held.push(permit),
                 Err(refusal) => break refusal.into_response(),
             }
@@ -290,7 +290,7 @@ mod tests {
         assert!(held.len() <= BODIES_BYTES_MAX / BODY_BYTES_MAX && held.len() > 4);
         held.pop();
         assert!(
-            desk.memory_for(&headers).await.is_ok(),
+            desk.memory_for(&desk.rules(), &headers).await.is_ok(),
             "room that is given back"
         );
     }

@@ -48,13 +48,13 @@
 //! | what it is | answer |
 //! |---|---|
 //! | all of it is as safe as the queue's [`Durability`](crate::Durability) says | 200, `{"request_id":"..."}`: the id of the first event |
-//! | not JSON, no list of messages, an empty one, a message that is no object; with [`validate`](Builder::validate) one that its channel does not document | 400 |
+//! | not JSON, no list of messages, an empty one, a message that is no object; with [`validate`](Rules::validate) one that its channel does not document | 400 |
 //! | no key, or one that does not open the door: see [below](#keys) | 401 |
 //! | another path, another method | 404, 405 |
-//! | a host that is not [served](Builder::host) | 400, 421 |
+//! | a host that is not [served](Rules::host) | 400, 421 |
 //! | the body did not come within [`BODY_TIME`] | 408 |
 //! | more than [`BODY_BYTES_MAX`] bytes or [`MESSAGES_MAX`] messages, or more than the queue's settings take at once | 413 |
-//! | the queue can take no more in, nor could for as long as the request was [held](Builder::hold) | 503, with `Retry-After` |
+//! | the queue can take no more in, nor could for as long as the request was [held](Rules::hold) | 503, with `Retry-After` |
 //! | the queue is closing; too many connections are open | 503, with `Retry-After` |
 //! | anything else | 500 |
 //!
@@ -68,7 +68,7 @@
 //! - a token of this relay ([`Tokens::mint`]): worth nothing elsewhere, so that no bot has to hold
 //!   the key of the API;
 //! - the very key that the channel delivers with ([`Channel::upstream`]);
-//! - with [`any_key`](Builder::any_key), any key that is made for the channel.
+//! - with [`any_key`](Rules::any_key), any key that is made for the channel.
 //!
 //! No key is stored, logged, or sent on: what is delivered carries the channel's own.
 //!
@@ -84,12 +84,14 @@ mod answer;
 mod builder;
 mod channel;
 mod desk;
+mod rules;
 mod token;
 
 use std::time::Duration;
 
 pub use builder::{Builder, Port, Relay};
 pub use channel::Channel;
+pub use rules::Rules;
 pub use token::{Token, Tokens};
 
 /// Bytes in the body of one request.

@@ -20,6 +20,7 @@ mod output;
 mod owners;
 mod page;
 mod relay;
+mod relay_channels;
 mod sandbox;
 mod secrets;
 mod service;

@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use crate::set_up::{Place, Running};
 
 /// A relay under way, and where it listens.
-struct Relaying {
-    running: Running,
+pub(crate) struct Relaying {
+    pub(crate) running: Running,
     address: SocketAddr,
 }
 
 impl Relaying {
-    fn start(place: &Place, args: &[&str]) -> Self {
+    pub(crate) fn start(place: &Place, args: &[&str]) -> Self {
         let dir = place.path("relay");
         let dir = [
             "relay",
@@ -35,7 +35,7 @@ impl Relaying {
         Self { running, address }
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let stream = TcpStream::connect(self.address).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(60)))
@@ -43,18 +43,18 @@ impl Relaying {
         Client(BufReader::new(stream))
     }
 
-    fn stop(self) -> crate::set_up::Ended {
+    pub(crate) fn stop(self) -> crate::set_up::Ended {
         self.running.signal("-TERM");
         self.running.end()
     }
 }
 
 /// A connection that is kept.
-struct Client(BufReader<TcpStream>);
+pub(crate) struct Client(BufReader<TcpStream>);
 
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
     body: Value,
 }
@@ -83,26 +83,26 @@ impl Client {
         })
     }
 
-    fn send(&mut self, first_line: &str, headers: &str, body: &str) -> Answer {
+    pub(crate) fn send(&mut self, first_line: &str, headers: &str, body: &str) -> Answer {
         self.try_send(first_line, headers, body).unwrap()
     }
 
-    fn post(&mut self, key: &str, body: &str) -> Answer {
+    pub(crate) fn post(&mut self, key: &str, body: &str) -> Answer {
         self.send("POST /v2/messages", &headers(key), body)
     }
 }
 
-fn headers(key: &str) -> String {
+pub(crate) fn headers(key: &str) -> String {
     format!("host: 127.0.0.1\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n")
 }
 
-fn key_of(channel: &str) -> String {
+pub(crate) fn key_of(channel: &str) -> String {
     let claims = json!({ "channel": channel }).to_string();
     let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims);
     format!("e30.{claims}.c2ln")
 }
 
-fn wrapped(ids: &[&str]) -> String {
+pub(crate) fn wrapped(ids: &[&str]) -> String {
     let messages: Vec<String> = ids
         .iter()
         .map(|id| format!(r#"{{"message":{{"id":"{id}","timestamp":1, "x" : 1.50}}}}"#))

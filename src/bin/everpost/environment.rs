@@ -56,6 +56,18 @@ pub(crate) fn effective_in(
     Effective::of(layers)
 }
 
+/// The settings of one of several spools: the variables, and what is typed for one spool, are not
+/// meant for it.
+pub(crate) fn effective_of_channel(
+    cli: &Cli,
+    spool: &Path,
+    layer: Option<Layer>,
+) -> Result<Effective, Fault> {
+    let mut layers = settings::files(Some(spool), named(cli))?;
+    layers.extend(layer);
+    Effective::of(layers)
+}
+
 /// Refuses what was typed and is no value of its setting, also where an owner has its own.
 pub(crate) fn check_words(cli: &Cli) -> Result<(), Fault> {
     Layer::of_words(overrides::words(cli)).map(drop)
@@ -147,8 +159,13 @@ pub(crate) fn built(builder: Builder, effective: &Effective) -> Result<Botanalyt
 
 /// As the settings and the variables say, but for the key it could be built.
 pub(crate) fn sink_builder(effective: &Effective) -> Builder {
+    sink_builder_with(key(effective), effective)
+}
+
+/// As the settings say, with a key from elsewhere.
+pub(crate) fn sink_builder_with(key: KeySource, effective: &Effective) -> Builder {
     let service = effective.service();
-    let mut builder = Botanalytics::builder(key(effective));
+    let mut builder = Botanalytics::builder(key);
     if let Some(base_url) = &service.base_url {
         builder = builder.base_url(base_url);
     }
@@ -162,7 +179,7 @@ pub(crate) fn sink_builder(effective: &Effective) -> Builder {
 }
 
 /// Where the key comes from: `BA_API_KEY_FILE`, `BA_API_KEY`, or the file that the settings name.
-fn key(effective: &Effective) -> KeySource {
+pub(crate) fn key(effective: &Effective) -> KeySource {
     key_file(effective).map_or_else(KeySource::env, KeySource::file)
 }
 

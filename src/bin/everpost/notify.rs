@@ -36,9 +36,10 @@ fn moment() -> String {
 }
 
 /// Tells the watchdog of systemd that all is well for as long as that is so: three times within
-/// its limit, and only if the log's thread has answered a question meanwhile. A question that it
-/// answers without the disk is enough: what it does at the disk is done on the same thread.
-pub(crate) async fn keep_watch(queue: Queue) {
+/// its limit, and only if the thread of each log has answered a question meanwhile. A question that it
+/// answers without the disk is enough: what it does at the disk is done on the same thread. Ends once
+/// a queue is closed: they all are then.
+pub(crate) async fn keep_watch(queues: Vec<Queue>) {
     let Some(limit) = watchdog() else {
         return;
     };
@@ -47,10 +48,10 @@ pub(crate) async fn keep_watch(queue: Queue) {
     let mut is_well = true;
     loop {
         ticks.tick().await;
-        let asking = queue.peek(0, 0);
+        let asking = ask(&queues);
         let was_well = std::mem::replace(&mut is_well, false);
         match tokio::time::timeout(limit / 3, asking).await {
-            Ok(Ok(_)) => {
+            Ok(Ok(())) => {
                 say("WATCHDOG=1");
                 is_well = true;
             }
@@ -64,6 +65,14 @@ pub(crate) async fn keep_watch(queue: Queue) {
             }
         }
     }
+}
+
+/// Has the thread of each log answer.
+async fn ask(queues: &[Queue]) -> Result<(), Error> {
+    for queue in queues {
+        queue.peek(0, 0).await?;
+    }
+    Ok(())
 }
 
 /// How often systemd wants to hear that all is well: `sd_watchdog_enabled(3)`.

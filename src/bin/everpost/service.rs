@@ -71,7 +71,7 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     let pending = queue.status().pending;
     tracing::info!(url = %care.url(), %channel, spool = %spool.display(), pending, "delivering");
     notify::say("READY=1");
-    let keepers = Keepers::begin(queue);
+    let keepers = Keepers::begin(std::slice::from_ref(queue));
     let reading = Reading {
         cli,
         in_effect: &effective,
@@ -89,7 +89,7 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     for port in ports {
         port.close().await?;
     }
-    finish(served, &closed, out)
+    finish(served, End::of(&closed), out)
 }
 
 /// Says in the log what opening found.
@@ -107,15 +107,16 @@ pub(crate) fn tell_what_was_found(queue: &Queue) {
 
 /// What a service does beside delivering: a line an hour, a word to the watchdog, another try at a
 /// disk that refused. Ends when it is dropped.
-pub(crate) struct Keepers([JoinHandle<()>; 3]);
+pub(crate) struct Keepers(Vec<JoinHandle<()>>);
 
 impl Keepers {
-    pub(crate) fn begin(queue: &Queue) -> Self {
-        Self([
-            tokio::spawn(summary::keep(queue.watch())),
-            tokio::spawn(notify::keep_watch(queue.clone())),
-            tokio::spawn(disk::keep_trying(queue.clone())),
-        ])
+    pub(crate) fn begin(queues: &[Queue]) -> Self {
+        let mut tasks = vec![tokio::spawn(notify::keep_watch(queues.to_vec()))];
+        for queue in queues {
+            tasks.push(tokio::spawn(summary::keep(queue.clone())));
+            tasks.push(tokio::spawn(disk::keep_trying(queue.clone())));
+        }
+        Self(tasks)
     }
 }
 
@@ -289,16 +290,37 @@ struct Report {
     refused: u64,
 }
 
+/// What is left when a service ends, in all of its queues.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct End {
+    pending: u64,
+    is_undrained: bool,
+}
+
+impl End {
+    pub(crate) fn of(closed: &Closed) -> Self {
+        let mut end = Self::default();
+        end.add(closed);
+        end
+    }
+
+    /// With one queue more.
+    pub(crate) fn add(&mut self, closed: &Closed) {
+        self.pending = self.pending.saturating_add(closed.status.pending);
+        self.is_undrained |= !closed.drained;
+    }
+}
+
 /// Reports, and gives the exit code. That the report cannot be written does not hide how the
 /// service ended.
 pub(crate) fn finish(
     (tally, served): (Tally, Result<(), Fault>),
-    closed: &Closed,
+    end: End,
     out: Out,
 ) -> Result<(), Fault> {
-    let pending = closed.status.pending;
+    let (pending, drained) = (end.pending, !end.is_undrained);
     let report = Report {
-        drained: closed.drained,
+        drained,
         pending,
         appended: tally.appended,
         refused: tally.refused,
@@ -312,7 +334,7 @@ pub(crate) fn finish(
         // A terminal that is gone, say. Whether all is delivered is what the exit code is for.
         tracing::warn!("{}", unseen.text);
     }
-    if closed.drained {
+    if drained {
         return Ok(());
     }
     // The line above says how many; that is no fault worth a second one.

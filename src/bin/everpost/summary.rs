@@ -1,9 +1,10 @@
 //! One line an hour, and one at the end of an outage: what was delivered, set aside and is still
 //! pending.
 
+use std::path::Path;
 use std::time::Duration;
 
-use everpost::{FlusherState, Ledger, PauseReason, Status, StatusWatch};
+use everpost::{FlusherState, Ledger, PauseReason, Queue, Status, StatusWatch};
 use tokio::time::{Instant, interval_at};
 
 use crate::text::duration;
@@ -12,8 +13,10 @@ use crate::text::duration;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Follows a queue and logs the lines, until the queue has ended.
-pub(crate) async fn keep(watch: StatusWatch) {
-    keep_with(watch, Line::log).await;
+pub(crate) async fn keep(queue: Queue) {
+    let (watch, spool) = (queue.watch(), queue.spool().to_owned());
+    drop(queue);
+    keep_with(watch, |line| line.log(&spool)).await;
 }
 
 async fn keep_with(mut watch: StatusWatch, mut say: impl FnMut(&Line)) {
@@ -55,15 +58,16 @@ struct Outage {
 }
 
 impl Line {
-    fn log(&self) {
+    fn log(&self, spool: &Path) {
+        let spool = spool.display();
         let (delivered, dead, pending) = (self.delivered, self.dead, self.pending);
         let since_last = duration(self.since_last);
         match &self.outage {
-            None => tracing::info!(delivered, dead, pending, %since_last, "summary"),
+            None => tracing::info!(%spool, delivered, dead, pending, %since_last, "summary"),
             Some(outage) => {
                 let lasted = duration(outage.lasted);
                 let requests = outage.requests;
-                tracing::info!(%lasted, requests, delivered, dead, pending, %since_last,
+                tracing::info!(%spool, %lasted, requests, delivered, dead, pending, %since_last,
                     "an outage is over");
             }
         }
@@ -161,7 +165,7 @@ fn set_aside(books: &Ledger) -> u64 {
 mod tests {
     use std::time::SystemTime;
 
-    use everpost::{Answer, Queue};
+    use everpost::Answer;
 
     use super::*;
 

@@ -21,9 +21,26 @@ pub(crate) struct Relay {
     #[command(flatten)]
     pub(crate) dir: Dir,
 
-    /// The channel that is served. Otherwise as the settings say, or as the key does.
+    /// Settings of the relay and a table for each of its channels, in TOML: see docs/relay.md. What is
+    /// typed wins over it.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "EVERPOST_RELAY_CONFIG",
+        hide_env_values = true
+    )]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Looks at the settings and the keys, tells of what is wrong, and ends: nothing is made or
+    /// changed.
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// A channel that is served, if no file says which. Can be given several times; each has a key
+    /// of its own then, in NAME.key in the directory of the relay. Otherwise the one that the key is
+    /// of.
     #[arg(long, value_name = "CH")]
-    pub(crate) channel: Option<String>,
+    pub(crate) channel: Vec<String>,
 
     /// Where it listens. Can be given several times; otherwise on 127.0.0.1:7679 and [::1]:7679.
     /// With port 0 the first line of output names the one that was picked.
@@ -51,9 +68,9 @@ pub(crate) struct Relay {
     #[arg(long)]
     pub(crate) validate: bool,
 
-    /// How long a request is held while the queue can take nothing in.
-    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = span)]
-    pub(crate) hold: Duration,
+    /// How long a request is held while the queue can take nothing in; 20s if nothing is said.
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub(crate) hold: Option<Duration>,
 
     /// Delivers to a sandbox in this process, which stands in for the API, and prints what to set for
     /// a bot: to try it out.

@@ -100,18 +100,19 @@ impl Layer {
     /// # Errors
     /// A fault that names the file, the line, the column and the setting.
     pub(crate) fn parse(origin: Origin, text: &str) -> Result<Self, Fault> {
-        let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
-        let page = Page { origin, text };
-        let broken = |error: toml::de::Error| {
-            let what = error.message().to_owned();
-            let at = error.span().unwrap_or(0..0);
-            page.fault(&at, what)
-                .hint("mend that line; a text stands in quotes, and a name once")
-        };
-        let spans = DeTable::parse(text).map_err(broken)?;
-        let values: Table = toml::from_str(text).map_err(broken)?;
+        let page = Page::new(origin, text);
+        let (spans, values) = page.read()?;
+        Self::of_table(&page, spans.get_ref(), &values)
+    }
+
+    /// What one table of a file says.
+    pub(super) fn of_table(
+        page: &Page<'_>,
+        spans: &DeTable<'_>,
+        values: &Table,
+    ) -> Result<Self, Fault> {
         let mut said = Vec::new();
-        for (key, value) in spans.get_ref() {
+        for (key, value) in spans {
             let outer = key.get_ref().as_ref();
             let found = values.get(outer);
             if !TABLES.contains(&outer) {
@@ -145,12 +146,30 @@ impl Layer {
 }
 
 /// A text with its origin: places in it have lines and columns.
-struct Page<'a> {
+pub(super) struct Page<'a> {
     origin: Origin,
     text: &'a str,
 }
 
-impl Page<'_> {
+impl<'a> Page<'a> {
+    pub(super) fn new(origin: Origin, text: &'a str) -> Self {
+        let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+        Self { origin, text }
+    }
+
+    /// All of it, with the places and as values.
+    pub(super) fn read(&self) -> Result<(Spanned<DeTable<'a>>, Table), Fault> {
+        let broken = |error: toml::de::Error| {
+            let what = error.message().to_owned();
+            let at = error.span().unwrap_or(0..0);
+            self.fault(&at, what)
+                .hint("mend that line; a text stands in quotes, and a name once")
+        };
+        let spans = DeTable::parse(self.text).map_err(broken)?;
+        let values: Table = toml::from_str(self.text).map_err(broken)?;
+        Ok((spans, values))
+    }
+
     fn entry(
         &self,
         path: &str,
@@ -183,7 +202,7 @@ impl Page<'_> {
         Ok((name.path, Said { value, by }))
     }
 
-    fn fault(&self, at: &Range<usize>, what: String) -> Fault {
+    pub(super) fn fault(&self, at: &Range<usize>, what: String) -> Fault {
         let (line, column) = self.place(at.start);
         Fault::usage(format!(
             "settings {}, line {line}, column {column}: {what}",

@@ -6,6 +6,7 @@
 mod file;
 mod layer;
 mod names;
+mod parts;
 mod service;
 mod write;
 
@@ -23,6 +24,7 @@ pub(crate) use self::layer::{Layer, Origin, Spot};
 #[cfg(test)]
 pub(crate) use self::names::Kind;
 pub(crate) use self::names::{NAMES, TABLES, find};
+pub(crate) use self::parts::Parts;
 pub(crate) use self::service::{LogFormat, Service};
 pub(crate) use self::write::Pen;
 

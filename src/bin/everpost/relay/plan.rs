@@ -1,0 +1,178 @@
+//! What a relay is to do: its file and what was typed, put together.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use everpost::relay::{HOLD, Rules};
+
+use super::args;
+use super::assignment::Assignment;
+use super::file::{CHANNELS, File};
+use crate::args::Cli;
+use crate::fault::Fault;
+use crate::service::DEADLINE;
+use crate::settings::{LogFormat, Parts};
+
+/// What a relay is to do.
+#[derive(Debug)]
+pub(super) struct Plan {
+    dir: PathBuf,
+    listen: Vec<SocketAddr>,
+    hosts: Vec<String>,
+    plain: bool,
+    tokens_only: bool,
+    validate: bool,
+    hold: Duration,
+    deadline: Duration,
+    log_format: Option<LogFormat>,
+    channels: Vec<Assignment>,
+}
+
+impl Plan {
+    /// Reads the file, if one is named, and what else is said of each channel. Nothing is made.
+    ///
+    /// # Errors
+    /// A fault that says where something is wrong and what to type.
+    pub(super) async fn of(cli: &Cli, args: &args::Relay, dir: &Path) -> Result<Self, Fault> {
+        let named = args.config.as_deref();
+        let named = named.filter(|path| !path.as_os_str().is_empty());
+        let parts = match named {
+            Some(path) => Parts::<File>::read(path, CHANNELS)?,
+            None => Parts {
+                own: File::default(),
+                layers: Vec::new(),
+            },
+        };
+        let file = parts.own;
+        if !parts.layers.is_empty() && !args.channel.is_empty() {
+            let text = "the file names the channels, and --channel names others";
+            return Err(Fault::usage(text).hint("leave --channel out, or add a table to the file"));
+        }
+        let mut channels = if parts.layers.is_empty() {
+            Assignment::typed(cli, args, dir).await?
+        } else {
+            let of = |(name, layer)| Assignment::of_file(cli, dir, name, Some(layer));
+            parts.layers.into_iter().map(of).collect::<Result<_, _>>()?
+        };
+        if args.sandbox {
+            channels.iter_mut().for_each(Assignment::use_sandbox);
+        }
+        // With one alone, its settings may say when it has to end.
+        let of_channel = match channels.as_slice() {
+            [one] => one.effective().service().clone(),
+            _ => Default::default(),
+        };
+        let typed = args.deadline.deadline;
+        let deadline = typed.or(file.deadline).or(of_channel.deadline);
+        let log = args.deadline.log.log_format;
+        let listen = file.listen.iter().map(|address| address.0).collect();
+        let hosts = file.hosts.into_iter().map(|host| host.0);
+        Ok(Self {
+            dir: dir.to_owned(),
+            listen: if args.listen.is_empty() {
+                listen
+            } else {
+                args.listen.clone()
+            },
+            hosts: hosts.chain(args.listen_host.iter().cloned()).collect(),
+            plain: args.plain || file.plain,
+            tokens_only: args.tokens_only || file.tokens_only,
+            validate: args.validate || file.validate,
+            hold: args.hold.or(file.hold).unwrap_or(HOLD),
+            deadline: deadline.unwrap_or(DEADLINE),
+            log_format: log.or(file.log_format).or(of_channel.log_format),
+            channels,
+        })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where it listens; nothing stands for the usual places.
+    pub(super) fn listen(&self) -> &[SocketAddr] {
+        &self.listen
+    }
+
+    /// Whether addresses that other machines can reach may be listened on.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    pub(super) fn log_format(&self) -> Option<LogFormat> {
+        self.log_format
+    }
+
+    pub(super) fn channels(&self) -> &[Assignment] {
+        &self.channels
+    }
+
+    /// How it deals with what comes, at the doors of this plan or of the one that it was started by.
+    pub(super) fn rules(&self, doors: &Self) -> Rules {
+        let mut rules = Rules::new().hold(self.hold);
+        let is_public = doors.listen.iter().any(|at| !at.ip().is_loopback());
+        if !self.tokens_only && !is_public {
+            rules = rules.any_key();
+        }
+        if self.validate {
+            rules = rules.validate();
+        }
+        self.hosts
+            .iter()
+            .fold(rules, |rules, host| rules.host(host))
+    }
+
+    /// Which rules another plan has otherwise.
+    pub(super) fn other_rules(&self, new: &Self) -> Vec<String> {
+        named([
+            ("hosts", self.hosts != new.hosts),
+            ("tokens_only", self.tokens_only != new.tokens_only),
+            ("validate", self.validate != new.validate),
+            ("hold", self.hold != new.hold),
+        ])
+    }
+
+    /// What else another plan has otherwise: it takes effect when the relay is started by it.
+    pub(super) fn other_work(&self, new: &Self) -> Vec<String> {
+        let mut names = named([
+            ("listen", self.listen != new.listen),
+            ("plain", self.plain != new.plain),
+            ("deadline", self.deadline != new.deadline),
+            ("log_format", self.log_format != new.log_format),
+        ]);
+        let (old, mut found) = (self.by_name(), new.by_name());
+        for (name, old) in old {
+            let Some(found) = found.remove(name) else {
+                names.push(format!("{CHANNELS}.{name} (gone)"));
+                continue;
+            };
+            let other = found
+                .iter()
+                .filter(|(key, value)| old.get(*key) != Some(value));
+            names.extend(other.map(|(key, _)| format!("{CHANNELS}.{name}.{key}")));
+        }
+        names.extend(
+            found
+                .into_keys()
+                .map(|name| format!("{CHANNELS}.{name} (new)")),
+        );
+        names
+    }
+
+    fn by_name(&self) -> BTreeMap<&str, BTreeMap<String, serde_json::Value>> {
+        let channels = self.channels.iter();
+        channels.map(|one| (one.name(), one.values())).collect()
+    }
+}
+
+/// The names of what is another.
+fn named<const N: usize>(found: [(&str, bool); N]) -> Vec<String> {
+    let others = found.into_iter().filter(|(_, is_other)| *is_other);
+    others.map(|(name, _)| name.to_owned()).collect()
+}

@@ -1,0 +1,87 @@
+//! How a relay deals with what comes.
+
+use std::time::Duration;
+
+use super::HOLD;
+use crate::hosts::Hosts;
+
+/// How a relay deals with what comes. They can be others from one request to the next:
+/// [`Relay::set_rules`](super::Relay::set_rules).
+///
+/// As made by [`new`](Rules::new), only tokens and the very key that a channel delivers with open the
+/// door, messages are taken as they are, and requests are held for [`HOLD`].
+#[derive(Clone, Debug)]
+pub struct Rules {
+    hosts: Hosts,
+    any_key: bool,
+    validate: bool,
+    hold: Duration,
+}
+
+impl Rules {
+    /// Those that hold if nothing else is said.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            hosts: Hosts::default(),
+            any_key: false,
+            validate: false,
+            hold: HOLD,
+        }
+    }
+
+    /// Answers requests that name this host, besides addresses and `localhost`; without a port. A
+    /// request that names another is refused with 421: a page in a browser could have made that name
+    /// point here.
+    #[must_use]
+    pub fn host(mut self, name: impl Into<String>) -> Self {
+        self.hosts.add(name.into());
+        self
+    }
+
+    /// Lets every key in that is made for one of the channels, without a look at its signature: for
+    /// ports that only programs of this machine can reach, which keep the keys that they have.
+    #[must_use]
+    pub fn any_key(mut self) -> Self {
+        self.any_key = true;
+        self
+    }
+
+    /// Refuses at once, with 400, what the documentation of its channel does not allow: it would
+    /// become a dead letter otherwise. Only the channel `universal` is documented field by field.
+    #[must_use]
+    pub fn validate(mut self) -> Self {
+        self.validate = true;
+        self
+    }
+
+    /// How long a request is held while its queue can take nothing in; [`HOLD`] if nothing is said.
+    /// The official clients wait for 30 s.
+    #[must_use]
+    pub fn hold(mut self, time: Duration) -> Self {
+        self.hold = time;
+        self
+    }
+
+    pub(super) fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    pub(super) fn is_any_key_let_in(&self) -> bool {
+        self.any_key
+    }
+
+    pub(super) fn validates(&self) -> bool {
+        self.validate
+    }
+
+    pub(super) fn hold_time(&self) -> Duration {
+        self.hold
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self::new()
+    }
+}
