@@ -22,12 +22,7 @@ pub(crate) enum Wrong {
 }
 
 impl Hosts {
-    pub(crate) fn new(names: impl IntoIterator<Item = String>) -> Self {
-        let names = names.into_iter().map(|name| name.to_ascii_lowercase());
-        Self(names.collect())
-    }
-
-    #[cfg(feature = "relay")]
+    /// With this name too.
     pub(crate) fn add(&mut self, name: String) {
         self.0.push(name.to_ascii_lowercase());
     }

@@ -93,9 +93,19 @@ fn may_be_bare(channel: &str) -> bool {
 
 /// Whether the headers say that the body is JSON.
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    is_of_kind(headers, "application/json")
+}
+
+/// Whether the headers say that the body is text, as those of `navigator.sendBeacon` do.
+#[cfg(feature = "relay")]
+pub(crate) fn is_text(headers: &HeaderMap) -> bool {
+    is_of_kind(headers, "text/plain")
+}
+
+fn is_of_kind(headers: &HeaderMap, wanted: &str) -> bool {
     headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case(wanted))
 }

@@ -51,7 +51,9 @@ pub fn listen(
     listener: StdListener,
     names: impl IntoIterator<Item = String>,
 ) -> Result<Listening, Error> {
-    let hosts = Arc::new(Hosts::new(names));
+    let mut hosts = Hosts::default();
+    names.into_iter().for_each(|name| hosts.add(name));
+    let hosts = Arc::new(hosts);
     let routes = routes(queue.clone()).layer(from_fn_with_state(hosts, check_host));
     let busy = Router::new().fallback(turn_away);
     let bounds = Bounds {

@@ -79,7 +79,7 @@ impl Relay {
             connection_time: None,
             grace: self.desk.rules().hold_time() + GRACE,
         };
-        let busy = Router::new().fallback(desk::turn_away);
+        let busy = desk::busy(Arc::clone(&self.desk));
         serving::Port::serve(listener, self.router(), busy, bounds).map(Port)
     }
 }

@@ -10,7 +10,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use bytes::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_LENGTH};
+use hyper::header::CONTENT_LENGTH;
 use hyper::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,11 +19,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::answer::{Answer, Refusal, Taken};
+use super::browsers;
 use super::{BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME, Channel, MESSAGES_MAX, Rules, Tokens};
 use crate::event::{Event, EventId};
 use crate::intake::{self, NOT_A_LIST};
 use crate::sandbox::check_message;
-use crate::sink::botanalytics::Key;
 
 /// The unit in which memory for bodies is given out.
 const PERMIT_BYTES: usize = 1 << 10;
@@ -50,30 +50,40 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
         .method_not_allowed_fallback(async || Refusal::no_such_method())
         .fallback(async || Refusal::no_such_path())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(from_fn_with_state(Arc::clone(&desk), check_host))
-        .with_state(desk)
-}
-
-async fn check_host(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
-    let rules = desk.rules();
-    match rules
-        .hosts()
-        .check(request.version(), request.uri(), request.headers())
-    {
-        Ok(()) => next.run(request).await,
-        Err(wrong) => Refusal::new(wrong.status(), wrong.to_string()).into_response(),
-    }
+        .with_state(Arc::clone(&desk))
+        .layer(browsers::answers(&desk))
+        .layer(from_fn_with_state(desk, check_place))
 }
 
 /// What a client is told for which there is no place.
-pub(super) async fn turn_away() -> Refusal {
-    Refusal::later("too many connections are open; nothing was taken")
+pub(super) fn busy(desk: Arc<Desk>) -> Router {
+    let told = async || Refusal::later("too many connections are open; nothing was taken");
+    let answers = browsers::answers(&desk);
+    let routes = Router::new().fallback(told).layer(answers);
+    routes.layer(from_fn_with_state(desk, check_place))
+}
+
+/// Refuses what is meant for another host, or comes from a page that is not let in.
+async fn check_place(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
+    let rules = desk.rules();
+    let (uri, headers) = (request.uri(), request.headers());
+    if let Err(wrong) = rules.hosts().check(request.version(), uri, headers) {
+        return Refusal::new(wrong.status(), wrong.to_string()).into_response();
+    }
+    if let Err(refusal) = browsers::origin(&rules, headers) {
+        return refusal.into_response();
+    }
+    next.run(request).await
 }
 
 async fn messages(State(desk): State<Arc<Desk>>, request: Request) -> Answer {
     let rules = desk.rules();
-    let channel = desk.admit(&rules, request.headers()).await?;
-    if !intake::is_json(request.headers()) {
+    let origin = browsers::origin(&rules, request.headers())?;
+    let asked = (request.uri(), request.headers());
+    let admitted = desk.admit(&rules, origin.as_ref(), asked).await?;
+    let channel = admitted.channel;
+    let is_text = admitted.is_text_let_in && intake::is_text(request.headers());
+    if !is_text && !intake::is_json(request.headers()) {
         let text = "Request payloads must be in JSON format.";
         return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
     }
@@ -112,33 +122,12 @@ impl Desk {
         *current = Arc::new(rules);
     }
 
-    /// The channel that the key of a request is made for, if it opens the door.
-    async fn admit(&self, rules: &Rules, headers: &HeaderMap) -> Result<&Channel, Refusal> {
-        let missing = || Refusal::unauthorized("Request is missing a valid Authorization header.");
-        let mut given = headers.get_all(AUTHORIZATION).iter();
-        let (Some(header), None) = (given.next(), given.next()) else {
-            return Err(missing());
-        };
-        let header = header.to_str().map_err(|_| missing())?;
-        let text = match header.split_once(' ') {
-            Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => key,
-            _ => return Err(missing()),
-        };
-        let key = Key::parse(text).map_err(|why| Refusal::unauthorized(why.to_string()))?;
-        let Some(channel) = self.channels.get(key.channel()) else {
-            return Err(Refusal::unauthorized(
-                "The key is of a channel that this relay does not serve.",
-            ));
-        };
-        let opens = rules.is_any_key_let_in()
-            || self.tokens.are_ours(&key)
-            || channel.delivers_with(&key, &self.tokens).await;
-        if opens {
-            Ok(channel)
-        } else {
-            let text = "The key is none of this relay: see `everpost relay token`.";
-            Err(Refusal::unauthorized(text))
-        }
+    pub(super) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    pub(super) fn channel(&self, name: &str) -> Option<&Channel> {
+        self.channels.get(name)
     }
 
     /// Room in memory for a body, by what its request says of its length; for the longest if it says

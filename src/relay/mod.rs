@@ -50,6 +50,7 @@
 //! | all of it is as safe as the queue's [`Durability`](crate::Durability) says | 200, `{"request_id":"..."}`: the id of the first event |
 //! | not JSON, no list of messages, an empty one, a message that is no object; with [`validate`](Rules::validate) one that its channel does not document | 400 |
 //! | no key, or one that does not open the door: see [below](#keys) | 401 |
+//! | it comes from a web page whose origin is not [let in](Rules::origin) | 403 |
 //! | another path, another method | 404, 405 |
 //! | a host that is not [served](Rules::host) | 400, 421 |
 //! | the body did not come within [`BODY_TIME`] | 408 |
@@ -68,7 +69,11 @@
 //! - a token of this relay ([`Tokens::mint`]): worth nothing elsewhere, so that no bot has to hold
 //!   the key of the API;
 //! - the very key that the channel delivers with ([`Channel::upstream`]);
-//! - with [`any_key`](Rules::any_key), any key that is made for the channel.
+//! - with [`any_key`](Rules::any_key), any key that is made for the channel, unless the request comes
+//!   from a web page;
+//! - a token for web pages ([`Tokens::mint_for_pages`]), if the request comes from one of its origins.
+//!   It may stand in the query too, as `?token=...`, and the body may be `text/plain` then, as
+//!   `navigator.sendBeacon` sends it.
 //!
 //! No key is stored, logged, or sent on: what is delivered carries the channel's own.
 //!
@@ -80,10 +85,13 @@
 //! 200 is never dropped for what comes later, as long as the queue is not opened with
 //! [`OnFull::DropOldest`](crate::OnFull::DropOldest).
 
+mod admission;
 mod answer;
+mod browsers;
 mod builder;
 mod channel;
 mod desk;
+mod origin;
 mod rules;
 mod token;
 
@@ -91,8 +99,9 @@ use std::time::Duration;
 
 pub use builder::{Builder, Port, Relay};
 pub use channel::Channel;
+pub use origin::{Origin, OriginError};
 pub use rules::Rules;
-pub use token::{Token, Tokens};
+pub use token::{ORIGINS_MAX, Token, Tokens};
 
 /// Bytes in the body of one request.
 pub const BODY_BYTES_MAX: usize = 8 << 20;

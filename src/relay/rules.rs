@@ -1,8 +1,9 @@
 //! How a relay deals with what comes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::HOLD;
+use super::{HOLD, Origin};
 use crate::hosts::Hosts;
 
 /// How a relay deals with what comes. They can be others from one request to the next:
@@ -13,6 +14,7 @@ use crate::hosts::Hosts;
 #[derive(Clone, Debug)]
 pub struct Rules {
     hosts: Hosts,
+    origins: BTreeSet<Origin>,
     any_key: bool,
     validate: bool,
     hold: Duration,
@@ -24,6 +26,7 @@ impl Rules {
     pub fn new() -> Self {
         Self {
             hosts: Hosts::default(),
+            origins: BTreeSet::new(),
             any_key: false,
             validate: false,
             hold: HOLD,
@@ -36,6 +39,16 @@ impl Rules {
     #[must_use]
     pub fn host(mut self, name: impl Into<String>) -> Self {
         self.hosts.add(name.into());
+        self
+    }
+
+    /// Lets pages of this origin in, with a token that is [for pages](super::Tokens::mint_for_pages) of
+    /// it, with a token of this relay, or with the very key that a channel delivers with; browsers
+    /// show them the answers. A request from a page of an origin that was not given is refused with
+    /// 403, whatever its key is.
+    #[must_use]
+    pub fn origin(mut self, origin: Origin) -> Self {
+        self.origins.insert(origin);
         self
     }
 
@@ -65,6 +78,10 @@ impl Rules {
 
     pub(super) fn hosts(&self) -> &Hosts {
         &self.hosts
+    }
+
+    pub(super) fn lets_in(&self, origin: &Origin) -> bool {
+        self.origins.contains(origin)
     }
 
     pub(super) fn is_any_key_let_in(&self) -> bool {

@@ -14,8 +14,10 @@ use rand::Rng as _;
 use ring::hmac;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
 use serde_json::json;
 
+use super::Origin;
 use crate::error::Error;
 use crate::log::disk::{create_private_dir, make_own, open_to_look, sync_dir};
 use crate::sink::botanalytics::Key;
@@ -30,6 +32,9 @@ const SECRET_BYTES: usize = 32;
 /// read. About one in four has none.
 const TRIES: usize = 1_000;
 
+/// Origins of one token for pages.
+pub const ORIGINS_MAX: usize = 16;
+
 /// The secret of a relay, and the tokens made with it.
 ///
 /// Neither is ever shown: `Debug` gives the place of the secret alone.
@@ -42,6 +47,21 @@ pub struct Tokens {
 /// A token. It can be shown only on purpose, by [`expose`](Token::expose).
 #[derive(Clone)]
 pub struct Token(SecretString);
+
+/// What a token allows its client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Grant {
+    /// To send as a program.
+    Program,
+    /// To send from a page of one of these origins.
+    Pages(Vec<String>),
+}
+
+/// What is read in a token.
+#[derive(Deserialize)]
+struct Claims {
+    origins: Option<Vec<String>>,
+}
 
 impl Tokens {
     /// Reads the secret in this directory, `relay.secret`, or makes it and the directory, readable by
@@ -78,6 +98,26 @@ impl Tokens {
     /// [`Error::Sink`] if the name is none that the API could have for a channel: it has to consist of
     /// lower-case letters, digits, `-` and `_`.
     pub fn mint(&self, channel: &str) -> Result<Token, Error> {
+        self.sign(channel, &[])
+    }
+
+    /// Makes a token that a web page may show to all the world: it opens the door to pages of these
+    /// origins alone, if the relay [lets them in](super::Rules::origin), to write and to nothing else.
+    ///
+    /// A program that is no browser can name any origin. What such a token is good for is bounded all
+    /// the same: it appends to one channel of one relay, and its clients are few enough a second.
+    ///
+    /// # Errors
+    /// As [`mint`](Self::mint); also if there is no origin, or more than [`ORIGINS_MAX`].
+    pub fn mint_for_pages(&self, channel: &str, origins: &[Origin]) -> Result<Token, Error> {
+        if origins.is_empty() || origins.len() > ORIGINS_MAX {
+            let reason = format!("a token for pages is for 1 to {ORIGINS_MAX} origins");
+            return Err(Error::Sink { reason });
+        }
+        self.sign(channel, origins)
+    }
+
+    fn sign(&self, channel: &str, origins: &[Origin]) -> Result<Token, Error> {
         let is_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
         if channel.is_empty() || channel.len() > 40 || !channel.bytes().all(is_name) {
             let reason = "a channel is named by up to 40 lower-case letters, digits, `-` and `_`";
@@ -87,8 +127,12 @@ impl Tokens {
         let mut rng = rand::rngs::OsRng;
         for _ in 0..TRIES {
             let number: u64 = rng.r#gen();
-            let claims =
+            let mut claims =
                 json!({ "channel": channel, "iss": "everpost", "jti": format!("{number:016x}") });
+            if !origins.is_empty() {
+                let origins: Vec<&str> = origins.iter().map(Origin::as_str).collect();
+                claims["origins"] = json!(origins);
+            }
             let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
             let head = part(r#"{"alg":"HS256","typ":"JWT"}"#);
             let signed = format!("{head}.{}", part(&claims.to_string()));
@@ -102,14 +146,18 @@ impl Tokens {
         Err(Error::Sink { reason })
     }
 
-    /// Whether this key is a token that was made here.
-    pub(super) fn are_ours(&self, key: &Key) -> bool {
-        let Some((signed, signature)) = key.expose().rsplit_once('.') else {
-            return false;
-        };
-        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature);
-        signature.is_ok_and(|signature| {
-            hmac::verify(&self.secret, signed.as_bytes(), &signature).is_ok()
+    /// What this key allows, if it is a token that was made here.
+    pub(super) fn read(&self, key: &Key) -> Option<Grant> {
+        let (signed, signature) = key.expose().rsplit_once('.')?;
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
+        hmac::verify(&self.secret, signed.as_bytes(), &signature).ok()?;
+        let claims = BASE64_URL_SAFE_NO_PAD
+            .decode(signed.split('.').nth(1)?)
+            .ok()?;
+        let claims: Claims = serde_json::from_slice(&claims).ok()?;
+        Some(match claims.origins {
+            None => Grant::Program,
+            Some(origins) => Grant::Pages(origins),
         })
     }
 
@@ -202,9 +250,13 @@ mod tests {
         let token = tokens.mint("amazon-alexa").unwrap();
         assert_eq!(key(token.expose()).channel(), "amazon-alexa");
         let again = Tokens::open(&here.path().join("relay")).unwrap();
-        assert!(tokens.are_ours(&key(token.expose())) && again.are_ours(&key(token.expose())));
+        assert!(
+            [&tokens, &again]
+                .iter()
+                .all(|tokens| tokens.read(&key(token.expose())) == Some(Grant::Program))
+        );
         let others = Tokens::open(elsewhere.path()).unwrap();
-        assert!(!others.are_ours(&key(token.expose())));
+        assert!(others.read(&key(token.expose())).is_none());
         assert_ne!(
             token.expose(),
             tokens.mint("amazon-alexa").unwrap().expose()
@@ -229,9 +281,22 @@ mod tests {
                 format!("{head}.{claims}.{}", &signature[1..]),
                 format!("{head}.{claims}.e30"),
             ] {
-                assert!(!tokens.are_ours(&key(&altered)), "{altered}");
+                assert!(tokens.read(&key(&altered)).is_none(), "{altered}");
             }
         }
+    }
+
+    #[test]
+    fn a_token_for_pages_names_their_origins() {
+        let dir = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(dir.path()).unwrap();
+        let origin: Origin = "https://example.org".parse().unwrap();
+        let token = tokens.mint_for_pages("universal", std::slice::from_ref(&origin));
+        let grant = tokens.read(&key(token.unwrap().expose()));
+        assert_eq!(grant, Some(Grant::Pages(vec![origin.to_string()])));
+        let many = vec![origin; ORIGINS_MAX + 1];
+        assert!(tokens.mint_for_pages("universal", &many).is_err());
+        assert!(tokens.mint_for_pages("universal", &[]).is_err());
     }
 
     #[test]

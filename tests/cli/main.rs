@@ -21,6 +21,7 @@ mod owners;
 mod page;
 mod relay;
 mod relay_channels;
+mod relay_pages;
 mod sandbox;
 mod secrets;
 mod service;

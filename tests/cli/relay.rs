@@ -55,7 +55,7 @@ pub(crate) struct Client(BufReader<TcpStream>);
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    head: String,
+    pub(crate) head: String,
     body: Value,
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use everpost::relay::Origin;
 
 use crate::args::Deadline;
 use crate::listen::{address, name};
@@ -51,6 +52,11 @@ pub(crate) struct Relay {
     /// several times.
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub(crate) listen_host: Vec<String>,
+
+    /// Lets web pages of this origin in, such as https://example.org, with a token that is made for
+    /// them: `everpost relay token --origin`. Can be given several times.
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) allow_origin: Vec<Origin>,
 
     /// Allows addresses that other machines can reach, in plain HTTP: what passes on the way can be
     /// read, keys with it. Only tokens of this relay and the very key of the API open that door.
@@ -112,4 +118,9 @@ pub(crate) struct Token {
     /// The channel that it is for.
     #[arg(long, value_name = "CH", default_value = "universal")]
     pub(crate) channel: String,
+
+    /// Makes a token that a web page of this origin may show: it only writes, from there alone, where
+    /// the relay lets that origin in. Can be given several times.
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) origin: Vec<Origin>,
 }

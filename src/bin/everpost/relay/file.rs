@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use everpost::relay::{Origin, OriginError};
 use serde::Deserialize;
 
 use crate::listen;
@@ -16,6 +17,7 @@ pub(super) const CHANNELS: &str = "channels";
 pub(super) struct File {
     pub(super) listen: Vec<Address>,
     pub(super) hosts: Vec<Host>,
+    pub(super) allow_origins: Vec<PageOrigin>,
     pub(super) plain: bool,
     pub(super) tokens_only: bool,
     pub(super) validate: bool,
@@ -49,5 +51,18 @@ impl TryFrom<String> for Host {
 
     fn try_from(text: String) -> Result<Self, String> {
         listen::name(&text).map(Self)
+    }
+}
+
+/// An origin as `--allow-origin` takes it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct PageOrigin(pub(super) Origin);
+
+impl TryFrom<String> for PageOrigin {
+    type Error = OriginError;
+
+    fn try_from(text: String) -> Result<Self, OriginError> {
+        text.parse().map(Self)
     }
 }

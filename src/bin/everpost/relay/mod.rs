@@ -59,7 +59,11 @@ fn show_token(args: &args::Token, out: Out) -> Result<(), Fault> {
         token: &'a str,
         channel: &'a str,
     }
-    let token = Tokens::open(&dir(&args.dir)?)?.mint(&args.channel)?;
+    let tokens = Tokens::open(&dir(&args.dir)?)?;
+    let token = match args.origin.as_slice() {
+        [] => tokens.mint(&args.channel)?,
+        origins => tokens.mint_for_pages(&args.channel, origins)?,
+    };
     let (token, channel) = (token.expose(), args.channel.as_str());
     out.show(&Shown { token, channel }, || format!("{token}\n"))
 }

@@ -1,11 +1,11 @@
 //! What a relay is to do: its file and what was typed, put together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use everpost::relay::{HOLD, Rules};
+use everpost::relay::{HOLD, Origin, Rules};
 
 use super::args;
 use super::assignment::Assignment;
@@ -21,6 +21,7 @@ pub(super) struct Plan {
     dir: PathBuf,
     listen: Vec<SocketAddr>,
     hosts: Vec<String>,
+    origins: BTreeSet<Origin>,
     plain: bool,
     tokens_only: bool,
     validate: bool,
@@ -69,6 +70,7 @@ impl Plan {
         let log = args.deadline.log.log_format;
         let listen = file.listen.iter().map(|address| address.0).collect();
         let hosts = file.hosts.into_iter().map(|host| host.0);
+        let origins = file.allow_origins.into_iter().map(|origin| origin.0);
         Ok(Self {
             dir: dir.to_owned(),
             listen: if args.listen.is_empty() {
@@ -77,6 +79,7 @@ impl Plan {
                 args.listen.clone()
             },
             hosts: hosts.chain(args.listen_host.iter().cloned()).collect(),
+            origins: origins.chain(args.allow_origin.iter().cloned()).collect(),
             plain: args.plain || file.plain,
             tokens_only: args.tokens_only || file.tokens_only,
             validate: args.validate || file.validate,
@@ -123,15 +126,17 @@ impl Plan {
         if self.validate {
             rules = rules.validate();
         }
-        self.hosts
-            .iter()
-            .fold(rules, |rules, host| rules.host(host))
+        let hosts = self.hosts.iter();
+        let rules = hosts.fold(rules, |rules, host| rules.host(host));
+        let origins = self.origins.iter().cloned();
+        origins.fold(rules, Rules::origin)
     }
 
     /// Which rules another plan has otherwise.
     pub(super) fn other_rules(&self, new: &Self) -> Vec<String> {
         named([
             ("hosts", self.hosts != new.hosts),
+            ("allow_origins", self.origins != new.origins),
             ("tokens_only", self.tokens_only != new.tokens_only),
             ("validate", self.validate != new.validate),
             ("hold", self.hold != new.hold),
