@@ -13,20 +13,20 @@ use super::wire::ErrorBody;
 use crate::error::Error;
 
 /// What an endpoint gives.
-pub(super) type Answer = Result<Response, Refusal>;
+pub(crate) type Answer = Result<Response, Refusal>;
 
 const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";
 
 /// A request that is not done, and why.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     body: ErrorBody,
 }
 
 impl Refusal {
-    pub(super) fn new(
+    pub(crate) fn new(
         status: StatusCode,
         kind: &str,
         error: impl Into<String>,
@@ -36,29 +36,29 @@ impl Refusal {
         Self { status, body }
     }
 
-    pub(super) fn bad_request(error: impl Into<String>) -> Self {
+    pub(crate) fn bad_request(error: impl Into<String>) -> Self {
         let hint = "see the documentation of everpost::control for the request";
         Self::new(StatusCode::BAD_REQUEST, "bad_request", error, hint)
     }
 
-    pub(super) fn busy(error: impl Into<String>) -> Self {
+    pub(crate) fn busy(error: impl Into<String>) -> Self {
         let hint = "try again when the others are done";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error, hint)
     }
 
     /// The same with other words on what to do.
-    pub(super) fn hinting(mut self, hint: &str) -> Self {
+    pub(crate) fn hinting(mut self, hint: &str) -> Self {
         self.body.hint = hint.to_owned();
         self
     }
 
     /// What it says.
-    pub(super) fn into_body(self) -> ErrorBody {
+    pub(crate) fn into_body(self) -> ErrorBody {
         self.body
     }
 
     /// The same with the number of the line it is about.
-    pub(super) fn at_line(mut self, number: usize) -> Self {
+    pub(crate) fn at_line(mut self, number: usize) -> Self {
         self.body.error = format!("{}. line=`{number}`", self.body.error);
         self
     }
@@ -125,23 +125,23 @@ impl From<PathRejection> for Refusal {
 }
 
 /// One JSON object.
-pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let bytes = serde_json::to_vec(value).map_err(|error| unwritable(&error))?;
     Ok(respond(status, JSON, Body::from(bytes)))
 }
 
 /// JSON lines.
-pub(super) fn lines(body: impl Into<Body>) -> Response {
+pub(crate) fn lines(body: impl Into<Body>) -> Response {
     respond(StatusCode::OK, LINES, body.into())
 }
 
 /// Text of this kind.
-pub(super) fn text(kind: &'static str, body: String) -> Response {
+pub(crate) fn text(kind: &'static str, body: String) -> Response {
     respond(StatusCode::OK, kind, body.into())
 }
 
 /// Writes one line.
-pub(super) fn line(value: &impl Serialize) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn line(value: &impl Serialize) -> Result<Vec<u8>, Refusal> {
     let mut bytes = serde_json::to_vec(value).map_err(|error| unwritable(&error))?;
     bytes.push(b'\n');
     Ok(bytes)

@@ -10,7 +10,7 @@ use super::ANSWER_TIME;
 use super::answer::{Answer, Refusal, json, text};
 use super::wire::{ErrorBody, Liveness, Readiness};
 use crate::error::Error;
-use crate::metrics::page;
+use crate::metrics::page::{self, Page, Source};
 use crate::queue::Queue;
 
 /// The routes, without anything for what is none of them.
@@ -23,11 +23,28 @@ pub(super) fn routes(queue: Queue) -> Router {
 }
 
 async fn livez(State(queue): State<Queue>) -> Answer {
-    let liveness = Liveness::new(fault(queue.ping()).await);
+    let liveness = liveness(&queue).await;
     json(status_of(liveness.live), &liveness)
 }
 
 async fn readyz(State(queue): State<Queue>) -> Answer {
+    let readiness = readiness(&queue).await;
+    json(status_of(readiness.ready), &readiness)
+}
+
+async fn metrics(State(queue): State<Queue>) -> Answer {
+    let mut page = Page::default();
+    page::add_queues(&mut page, &[Source::new(queue.place(), queue.status())]);
+    Ok(text(page::TYPE, page.into_text()))
+}
+
+/// Whether the log's thread answers.
+pub(crate) async fn liveness(queue: &Queue) -> Liveness {
+    Liveness::new(fault(queue.ping()).await)
+}
+
+/// Whether an append would be taken, and why not.
+pub(crate) async fn readiness(queue: &Queue) -> Readiness {
     let checked = fault(queue.check_append()).await;
     let status = queue.status();
     let disk = status.storage_fault.as_ref().map(|fault| {
@@ -37,16 +54,10 @@ async fn readyz(State(queue): State<Queue>) -> Answer {
             "see that the disk is there, writable and has room; the next append tries it again, and so does `everpost wake`",
         )
     });
-    let readiness = Readiness::new(checked.or(disk), &status);
-    json(status_of(readiness.ready), &readiness)
+    Readiness::new(checked.or(disk), &status)
 }
 
-async fn metrics(State(queue): State<Queue>) -> Answer {
-    let page = page::page(queue.place(), &queue.status());
-    Ok(text(page::TYPE, page))
-}
-
-fn status_of(is_well: bool) -> StatusCode {
+pub(crate) fn status_of(is_well: bool) -> StatusCode {
     if is_well {
         StatusCode::OK
     } else {

@@ -113,7 +113,7 @@
 //! answer is the end. The bounds of [`serve`] are [`CONNECTIONS_MAX`], [`HEAD_BYTES_MAX`],
 //! [`HEAD_TIME`] and [`WRITE_TIME`].
 
-mod answer;
+pub(crate) mod answer;
 mod client;
 #[cfg(unix)]
 mod connection;
@@ -122,7 +122,7 @@ mod dial;
 mod doors;
 mod follow;
 mod group;
-mod health;
+pub(crate) mod health;
 mod lines;
 #[cfg(unix)]
 mod place;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 
 use super::desk::{self, Desk};
+use super::health;
 use super::{CONNECTIONS_MAX, Channel, HEAD_BYTES_MAX, HEAD_TIME, Rules, Tokens};
 use crate::error::Error;
 use crate::serving;
@@ -51,6 +52,22 @@ impl Relay {
     /// set, as [`serve`](Self::serve) does.
     pub fn router(&self) -> Router {
         desk::router(Arc::clone(&self.desk))
+    }
+
+    /// Routes for probes and for Prometheus, which only look and show no event, no key and nothing that
+    /// a receiver said. Serve them elsewhere than the [`router`](Self::router).
+    ///
+    /// | endpoint | what it tells | status |
+    /// |---|---|---|
+    /// | `GET /livez` | for each channel, whether its log answers | 503 if one does not |
+    /// | `GET /readyz` | for each channel, whether it would take a message, and why not | 503 if none would |
+    /// | `GET /metrics` | the [numbers](crate::metrics) of each queue, with the label `channel`, and [`REQUESTS`](super::REQUESTS) and [`REQUEST_TIME`](super::REQUEST_TIME) | 200 |
+    ///
+    /// With `?channel=NAME` the first two tell of that one alone, in the form that they have for one
+    /// queue within `channels`: see [`Liveness`](crate::control::wire::Liveness) and
+    /// [`Readiness`](crate::control::wire::Readiness).
+    pub fn health(&self) -> Router {
+        health::routes(Arc::clone(&self.desk))
     }
 
     /// Deals with every request that comes from here on by these rules. A request that is held already

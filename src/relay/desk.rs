@@ -1,7 +1,7 @@
 //! Where requests are read, let in, and put into the queue of their channel.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use axum::Router;
 use axum::body::Body;
@@ -16,10 +16,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::answer::{Answer, Refusal, Taken};
 use super::browsers;
+use super::numbers::Tally;
 use super::{BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME, Channel, MESSAGES_MAX, Rules, Tokens};
 use crate::event::{Event, EventId};
 use crate::intake::{self, NOT_A_LIST};
@@ -35,6 +36,7 @@ pub(super) struct Desk {
     channels: BTreeMap<String, Channel>,
     /// They may be changed at any time, so that each request takes its own at its beginning.
     rules: RwLock<Arc<Rules>>,
+    tally: Tally,
     /// Memory for bodies, in units of [`PERMIT_BYTES`].
     memory: Semaphore,
 }
@@ -46,6 +48,7 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
     for path in ["/v2/messages", "/v2/messages/", "/messages", "/messages/"] {
         routes = routes.route(path, post(messages));
     }
+    let counted = from_fn_with_state(Arc::clone(&desk), count);
     routes
         .method_not_allowed_fallback(async || Refusal::no_such_method())
         .fallback(async || Refusal::no_such_path())
@@ -53,6 +56,7 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
         .with_state(Arc::clone(&desk))
         .layer(browsers::answers(&desk))
         .layer(from_fn_with_state(desk, check_place))
+        .layer(counted)
 }
 
 /// What a client is told for which there is no place.
@@ -61,6 +65,21 @@ pub(super) fn busy(desk: Arc<Desk>) -> Router {
     let answers = browsers::answers(&desk);
     let routes = Router::new().fallback(told).layer(answers);
     routes.layer(from_fn_with_state(desk, check_place))
+}
+
+/// The channel of a request, told to the one that counts its answer.
+#[derive(Clone, Debug, Default)]
+struct Told(Arc<OnceLock<String>>);
+
+/// Counts each request with its answer, and how long that took.
+async fn count(State(desk): State<Arc<Desk>>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let told = Told::default();
+    request.extensions_mut().insert(told.clone());
+    let response = next.run(request).await;
+    let channel = told.0.get().map_or("", String::as_str);
+    desk.tally.add(channel, response.status(), began.elapsed());
+    response
 }
 
 /// Refuses what is meant for another host, or comes from a page that is not let in.
@@ -82,6 +101,10 @@ async fn messages(State(desk): State<Arc<Desk>>, request: Request) -> Answer {
     let asked = (request.uri(), request.headers());
     let admitted = desk.admit(&rules, origin.as_ref(), asked).await?;
     let channel = admitted.channel;
+    if let Some(told) = request.extensions().get::<Told>() {
+        // The first word on it is the only one.
+        let _ = told.0.set(channel.name().to_owned());
+    }
     let is_text = admitted.is_text_let_in && intake::is_text(request.headers());
     if !is_text && !intake::is_json(request.headers()) {
         let text = "Request payloads must be in JSON format.";
@@ -106,6 +129,7 @@ impl Desk {
             tokens,
             channels,
             rules: RwLock::new(Arc::new(rules)),
+            tally: Tally::default(),
             memory: Semaphore::new(BODIES_BYTES_MAX / PERMIT_BYTES),
         }
     }
@@ -124,6 +148,14 @@ impl Desk {
 
     pub(super) fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    pub(super) fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.values()
     }
 
     pub(super) fn channel(&self, name: &str) -> Option<&Channel> {

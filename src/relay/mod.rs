@@ -91,6 +91,8 @@ mod browsers;
 mod builder;
 mod channel;
 mod desk;
+mod health;
+mod numbers;
 mod origin;
 mod rules;
 mod token;
@@ -99,6 +101,7 @@ use std::time::Duration;
 
 pub use builder::{Builder, Port, Relay};
 pub use channel::Channel;
+pub use numbers::{REQUEST_TIME, REQUESTS};
 pub use origin::{Origin, OriginError};
 pub use rules::Rules;
 pub use token::{ORIGINS_MAX, Token, Tokens};
