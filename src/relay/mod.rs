@@ -94,6 +94,8 @@ mod desk;
 mod health;
 mod numbers;
 mod origin;
+mod posted;
+mod repeats;
 mod rules;
 mod token;
 
@@ -103,6 +105,7 @@ pub use builder::{Builder, Port, Relay};
 pub use channel::Channel;
 pub use numbers::{REQUEST_TIME, REQUESTS};
 pub use origin::{Origin, OriginError};
+pub use repeats::{KEY_WINDOW, REPEATS_MAX, RepeatWindows, Repeats};
 pub use rules::Rules;
 pub use token::{ORIGINS_MAX, Token, Tokens};
 
