@@ -57,12 +57,14 @@ struct Read {
 }
 
 impl Files {
-    /// Reads what is in the directory: at most so many records of each file.
+    /// Reads what is in the directory: at most so many records of each file, and as many again that
+    /// came while the disk refused.
     pub(super) fn open(
         dir: &Path,
         disk: Box<dyn Disk>,
         records_max: usize,
     ) -> Result<(Self, Found), Error> {
+        let records_max = 2 * records_max;
         let mut files = Self {
             dir: dir.to_owned(),
             disk,
@@ -117,9 +119,15 @@ impl Files {
             }
         }
         let (slots, _) = slots.as_chunks::<RECORD_BYTES>();
-        let last = slots.iter().rposition(|slot| slot.iter().any(|&byte| byte != 0));
+        let last = slots
+            .iter()
+            .rposition(|slot| slot.iter().any(|&byte| byte != 0));
         let taken = last.map_or(0, |last| last + 1);
-        let records: Vec<Record> = slots.iter().take(taken).filter_map(Record::decode).collect();
+        let records: Vec<Record> = slots
+            .iter()
+            .take(taken)
+            .filter_map(Record::decode)
+            .collect();
         if records.len() < taken {
             let left_out = taken - records.len();
             tracing::warn!(path = %path.display(), left_out, "records of what was taken lately do \
@@ -155,7 +163,9 @@ impl Files {
             current.file.write_at(&more, offset(current.places))?;
             current.places = places;
         }
-        current.file.write_at(&encoded(records), offset(current.taken))?;
+        current
+            .file
+            .write_at(&encoded(records), offset(current.taken))?;
         current.file.sync_data()?;
         current.taken = needed;
         Ok(())

@@ -59,7 +59,9 @@ impl Key {
     pub(in crate::relay) fn of(headers: &HeaderMap) -> Result<Option<Self>, String> {
         let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
         let wrong = || {
-            format!("Idempotency-Key must be one header of 1 to {KEY_LENGTH_MAX} visible ASCII characters.")
+            format!(
+                "Idempotency-Key must be one header of 1 to {KEY_LENGTH_MAX} visible ASCII characters."
+            )
         };
         match (given.next(), given.next()) {
             (None, _) => Ok(None),
@@ -87,7 +89,13 @@ impl Key {
             },
             seed: {
                 let mut seed = Context::new(&SHA256);
-                for part in [b"events\0", channel.as_bytes(), b"\0", &self.0.0, body.as_ref()] {
+                for part in [
+                    b"events\0",
+                    channel.as_bytes(),
+                    b"\0",
+                    &self.0.0,
+                    body.as_ref(),
+                ] {
                     seed.update(part);
                 }
                 first(seed.finish().as_ref())
@@ -186,7 +194,13 @@ mod tests {
             assert!(Key::of(&headers(&[good])).unwrap().is_some());
         }
         let long = [b'x'; KEY_LENGTH_MAX + 1];
-        for bad in [&[&b""[..]][..], &[b"a b"], &[b"\xc3\xa9"], &[&long], &[b"a", b"a"]] {
+        for bad in [
+            &[&b""[..]][..],
+            &[b"a b"],
+            &[b"\xc3\xa9"],
+            &[&long],
+            &[b"a", b"a"],
+        ] {
             let error = Key::of(&headers(bad)).unwrap_err();
             assert!(error.contains("1 to 255 visible"), "{error}");
         }
@@ -207,7 +221,10 @@ mod tests {
         ] {
             assert_ne!(request.event_id(3), other.event_id(3));
         }
-        assert_eq!(format!("{:?} {:?}", key("k"), request), "Key(..) Request(..)");
+        assert_eq!(
+            format!("{:?} {:?}", key("k"), request),
+            "Key(..) Request(..)"
+        );
     }
 
     #[test]
@@ -215,14 +232,25 @@ mod tests {
         let mark = |text: &str| Mark::of_message(&Event::json(text.to_owned()).unwrap());
         let one = mark(r#"{"id":"a","x":1}"#);
         assert!(one.is_some() && one == mark(r#"{"id":"a","x":1}"#));
-        for other in [r#"{"id":"b","x":1}"#, r#"{"id":"a","x":2}"#, r#"{"id":"a", "x":1}"#] {
+        for other in [
+            r#"{"id":"b","x":1}"#,
+            r#"{"id":"a","x":2}"#,
+            r#"{"id":"a", "x":1}"#,
+        ] {
             assert!(mark(other).is_some() && mark(other) != one, "{other}");
         }
-        for none in [r#"{"x":1}"#, r#"{"id":7}"#, r#"{"id":""}"#, r#"{"id":null}"#] {
+        for none in [
+            r#"{"x":1}"#,
+            r#"{"id":7}"#,
+            r#"{"id":""}"#,
+            r#"{"id":null}"#,
+        ] {
             assert_eq!(mark(none), None, "{none}");
         }
         // A request under a key of the same text is something else.
-        let request = Key::parse("a").unwrap().of_request("c", br#"{"id":"a","x":1}"#);
+        let request = Key::parse("a")
+            .unwrap()
+            .of_request("c", br#"{"id":"a","x":1}"#);
         assert_ne!(Some(request.mark().name), one.map(|mark| mark.name));
     }
 }

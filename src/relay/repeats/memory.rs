@@ -204,7 +204,10 @@ mod tests {
     fn a_clock_that_goes_back_makes_a_repeat_new_and_never_something_new_a_repeat() {
         let one = record("k", "{}", NOW);
         let mut memory = Memory::of(&[one], &[]);
-        assert_eq!(memory.look(&one.mark, NOW - SKEW_MS, HOUR), Look::Known(one.id));
+        assert_eq!(
+            memory.look(&one.mark, NOW - SKEW_MS, HOUR),
+            Look::Known(one.id)
+        );
         assert_eq!(memory.look(&one.mark, NOW - SKEW_MS - 1, HOUR), Look::New);
         // Taken again, it is known by the clock that there is now.
         let earlier = NOW - 10 * millis(HOUR);

@@ -177,7 +177,13 @@ impl Repeats {
     /// [`Error::InUse`] if another has it open, [`Error::FutureFormat`] if a newer version wrote it,
     /// [`Error::Storage`] if the disk refuses. Damage is no error: it is set aside, and the log says so.
     pub fn open(dir: &Path, windows: RepeatWindows) -> Result<Self, Error> {
-        Self::open_with(dir, windows, Box::new(RealDisk), Arc::new(SystemClock), REPEATS_MAX)
+        Self::open_with(
+            dir,
+            windows,
+            Box::new(RealDisk),
+            Arc::new(SystemClock),
+            REPEATS_MAX,
+        )
     }
 
     fn open_with(

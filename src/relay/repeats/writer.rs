@@ -62,14 +62,15 @@ impl Writer {
         }
     }
 
-    /// Has the records on disk, or, after an error, in memory, as long as there is room: what comes
-    /// again is known then, and is not answered before it is on disk as well.
+    /// Has the records on disk, or, after an error, in memory: what comes again is known then, and is
+    /// not answered before it is on disk as well. Nothing new is taken until then, so that only what
+    /// was under way can come beyond the bound of a generation, by no more than another.
     fn write(&mut self, records: &[Record]) -> io::Result<()> {
         let mut rest = records;
         let written = self.write_down(&mut rest);
         let mut memory = locked(&self.memory);
         memory.set_whole(written.is_ok());
-        let room = self.records_max.saturating_sub(memory.len());
+        let room = (2 * self.records_max).saturating_sub(memory.len());
         memory.keep(rest.get(..room).unwrap_or(rest));
         written
     }
@@ -92,7 +93,7 @@ impl Writer {
                 self.tell_if_too_many(now_ms, window);
                 self.turn()?;
             }
-            let room = self.records_max - self.files.taken();
+            let room = self.records_max.saturating_sub(self.files.taken());
             let (part, later) = rest.split_at(room.min(rest.len()));
             self.files.append(part)?;
             locked(&self.memory).keep(part);
