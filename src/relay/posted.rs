@@ -47,7 +47,7 @@ impl Posted {
                     "the same is being taken in at this moment; of this request nothing was taken",
                 )),
                 Err(error) => Err(Refusal::later(format!(
-                    "{}; nothing was taken",
+                    "{}; nothing more was taken",
                     in_full(&error)
                 ))),
             }

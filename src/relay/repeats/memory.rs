@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_makes_a_repeat_new_and_never_something_new_a_repeat() {
+    fn what_is_from_the_future_by_more_than_a_minute_is_not_known() {
         let one = record("k", "{}", NOW);
         let mut memory = Memory::of(&[one], &[]);
         assert_eq!(
