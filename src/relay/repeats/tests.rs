@@ -362,6 +362,38 @@ async fn what_was_answered_is_known_whenever_it_is_killed() {
     }
 }
 
+/// What a power cut leaves is what was synced.
+#[tokio::test]
+async fn what_is_written_and_every_new_name_is_synced_before_the_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let unsynced = Arc::new(Mutex::new(BTreeSet::new()));
+    let hook: Hook = {
+        let unsynced = Arc::clone(&unsynced);
+        Arc::new(move |what| {
+            let mut unsynced = unsynced.lock().unwrap();
+            match what {
+                "sync" => unsynced.remove("write"),
+                "sync_dir" => unsynced.remove("rename"),
+                // What is renamed has to be whole, and one name has to be there before the next goes.
+                "rename" => {
+                    assert!(unsynced.is_empty(), "{unsynced:?}");
+                    unsynced.insert(what)
+                }
+                _ => unsynced.insert(what),
+            };
+            unsynced.remove("create");
+            Ok(())
+        })
+    };
+    let disk = Box::new(Asking(hook));
+    let repeats = try_open(dir.path(), &Told::now(), disk, 4).unwrap();
+    for n in 0..14 {
+        take(&repeats, n).await;
+        let unsynced = unsynced.lock().unwrap();
+        assert!(unsynced.is_empty(), "{n}: {unsynced:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_refuses_makes_nothing_unknown_and_once_it_works_all_is_written_again() {
     for refused in ["create", "write", "sync", "rename", "sync_dir"] {
