@@ -4,6 +4,8 @@
 //! request: without a key and with one, in rounds that alternate, so that a slow minute of the disk hits
 //! both. Prints requests a second, the median of the rounds with the least and the most, and the ratio.
 
+#![expect(clippy::print_stdout, reason = "it is run to be read")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -9,6 +9,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io;
@@ -115,10 +116,17 @@ pub(super) enum Begun {
 pub(super) struct Claim {
     repeats: Repeats,
     request: Option<Mark>,
-    new: Vec<(Mark, EventId)>,
-    known: Vec<Option<EventId>>,
+    messages: Sorted,
     /// Its end is heard by those who wait.
     _end: watch::Sender<()>,
+}
+
+/// The messages of a request: those that are to be taken, and for each the id that it had if it is
+/// known.
+#[derive(Debug, Default)]
+struct Sorted {
+    new: Vec<(Mark, EventId)>,
+    known: Vec<Option<EventId>>,
 }
 
 /// What the memory says about a request.
@@ -278,19 +286,22 @@ impl Repeats {
         }
         let (send, end) = watch::channel(());
         let window = windows.messages.unwrap_or_default();
-        let (known, new) = match sorted(&memory, &marks.messages, now_ms, window) {
-            Ok(sorted) => sorted,
+        let messages = match Sorted::by(&memory, &marks.messages, now_ms, window) {
+            Ok(messages) => messages,
             Err(end) => return Step::Wait(end),
         };
-        let names = new.iter().map(|(mark, _)| mark).chain(&marks.request);
+        let names = messages
+            .new
+            .iter()
+            .map(|(mark, _)| mark)
+            .chain(&marks.request);
         for mark in names {
             memory.begin(mark.name, end.clone());
         }
         Step::Begun(Begun::New(Claim {
             repeats: self.clone(),
             request: marks.request,
-            new,
-            known,
+            messages,
             _end: send,
         }))
     }
@@ -319,42 +330,42 @@ impl Repeats {
     }
 }
 
-/// The messages that are known and those that are new; or the end of one that is being taken. A
-/// message can be in a request twice.
-#[expect(clippy::type_complexity, reason = "it is taken apart at once")]
-fn sorted(
-    memory: &Memory,
-    messages: &[Option<(Mark, EventId)>],
-    now_ms: u64,
-    window: Duration,
-) -> Result<(Vec<Option<EventId>>, Vec<(Mark, EventId)>), watch::Receiver<()>> {
-    let mut first = std::collections::HashMap::new();
-    let (mut known, mut new) = (Vec::new(), Vec::new());
-    for message in messages {
-        let Some((mark, id)) = message else {
-            known.push(None);
-            continue;
-        };
-        if let Some(end) = memory.under_way(mark) {
-            return Err(end);
+impl Sorted {
+    /// A message can be in a request twice. Gives the end of one that is being taken, if there is one.
+    fn by(
+        memory: &Memory,
+        messages: &[Option<(Mark, EventId)>],
+        now_ms: u64,
+        window: Duration,
+    ) -> Result<Self, watch::Receiver<()>> {
+        let mut sorted = Self::default();
+        let mut first = HashMap::new();
+        for message in messages {
+            let Some((mark, id)) = message else {
+                sorted.known.push(None);
+                continue;
+            };
+            if let Some(end) = memory.under_way(mark) {
+                return Err(end);
+            }
+            let before = match memory.look(mark, now_ms, window) {
+                Look::Known(id) => Some(id),
+                Look::New | Look::Other => first.get(&mark.name).copied(),
+            };
+            sorted.known.push(before);
+            if before.is_none() {
+                first.insert(mark.name, *id);
+                sorted.new.push((*mark, *id));
+            }
         }
-        let before = match memory.look(mark, now_ms, window) {
-            Look::Known(id) => Some(id),
-            Look::New | Look::Other => first.get(&mark.name).copied(),
-        };
-        known.push(before);
-        if before.is_none() {
-            first.insert(mark.name, *id);
-            new.push((*mark, *id));
-        }
+        Ok(sorted)
     }
-    Ok((known, new))
 }
 
 impl Claim {
     /// The id that the message in this place had, if it is known.
     pub(super) fn known(&self, place: usize) -> Option<EventId> {
-        self.known.get(place).copied().flatten()
+        self.messages.known.get(place).copied().flatten()
     }
 
     /// Keeps that all that is new was taken, under this id of the request, and waits until that is on
@@ -366,7 +377,7 @@ impl Claim {
     pub(super) async fn keep(self, request_id: EventId, until: Instant) -> Result<(), Error> {
         let time_ms = unix_ms(self.repeats.shared.clock.wall());
         let request = self.request.map(|mark| (mark, request_id));
-        let marks = self.new.iter().copied().chain(request);
+        let marks = self.messages.new.iter().copied().chain(request);
         let records = marks.map(|(mark, id)| Record { mark, id, time_ms });
         let records: Vec<Record> = records.collect();
         if records.is_empty() {
@@ -382,7 +393,8 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut memory = locked(&self.repeats.shared.memory);
-        for mark in self.new.iter().map(|(mark, _)| mark).chain(&self.request) {
+        let new = self.messages.new.iter().map(|(mark, _)| mark);
+        for mark in new.chain(&self.request) {
             memory.end(&mark.name);
         }
     }
