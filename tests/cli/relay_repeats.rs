@@ -314,6 +314,7 @@ struct Tmpfs(std::path::PathBuf);
 
 #[cfg(target_os = "linux")]
 impl Tmpfs {
+    #[expect(clippy::print_stderr, reason = "otherwise it would seem tested")]
     fn mount(path: &std::path::Path) -> Option<Self> {
         fs::create_dir(path).unwrap();
         let mut mount = std::process::Command::new("mount");
