@@ -23,7 +23,9 @@ use super::browsers;
 use super::numbers::Tally;
 use super::posted::Posted;
 use super::repeats::{Key as RequestKey, Request as RequestUnderKey};
-use super::{BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME, Channel, MESSAGES_MAX, Rules, Tokens};
+use super::{
+    BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME, Channel, MESSAGES_MAX, Origin, Rules, Tokens,
+};
 use crate::event::{Event, EventId};
 use crate::intake::{self, NOT_A_LIST};
 use crate::sandbox::check_message;
@@ -112,7 +114,7 @@ async fn messages(State(desk): State<Arc<Desk>>, request: Request) -> Answer {
         let text = "Request payloads must be in JSON format.";
         return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
     }
-    let key = request_key(channel, request.headers())?;
+    let key = request_key(channel, request.headers(), origin.as_ref())?;
     let memory = desk.memory_for(&rules, request.headers()).await?;
     let body = read_body(request).await?;
     let request = key.map(|key| key.of_request(channel.name(), &body));
@@ -127,11 +129,15 @@ async fn messages(State(desk): State<Arc<Desk>>, request: Request) -> Answer {
 }
 
 /// The key under which a request can come again, if the channel looks for that.
-fn request_key(channel: &Channel, headers: &HeaderMap) -> Result<Option<RequestKey>, Refusal> {
+fn request_key(
+    channel: &Channel,
+    headers: &HeaderMap,
+    page: Option<&Origin>,
+) -> Result<Option<RequestKey>, Refusal> {
     if channel.recognises().is_none() {
         return Ok(None);
     }
-    RequestKey::of(headers).map_err(|text| Refusal::bad(vec![text]))
+    RequestKey::of(headers, page).map_err(|text| Refusal::bad(vec![text]))
 }
 
 impl Desk {

@@ -71,7 +71,8 @@
 //! once within a [window](RepeatWindows), which outlives the process. The second answer has the same
 //! `request_id`, the header `Idempotency-Replayed: true`, and how many messages were `repeated`. One
 //! that comes while the first is being taken waits for it. A key is 1 to 255 visible ASCII characters
-//! and belongs to the channel, whichever token comes with it; with another body it is refused.
+//! and belongs to the channel, whichever token comes with it, or to the origin of a web page there; with
+//! another body it is refused.
 //!
 //! With [`RepeatWindows::messages`] a message is known by its own `id`, a text, together with its
 //! bytes, and is `repeated` without being taken again; with other bytes it is another message.

@@ -234,6 +234,32 @@ fn of_64_clients_with_one_request_under_one_key_one_is_taken() {
     assert_eq!(appended(&place), 2);
 }
 
+/// Any visitor can send what a page sends, and must not take away the keys of a bot.
+#[test]
+fn a_page_cannot_use_up_the_key_of_a_program() {
+    let place = Place::new();
+    let dir = place.path("relay");
+    let token = |args: &[&str]| {
+        let made = [&["relay", "token", "--dir", dir.to_str().unwrap()], args].concat();
+        place.run(&made).expect(exit::DONE).out.trim().to_owned()
+    };
+    let origin = "https://shop.example";
+    let (page, own) = (token(&["--origin", origin]), token(&[]));
+    let relay = Relaying::start(&place, &["--sandbox", "--allow-origin", origin]);
+    let from_page = format!("{}origin: {origin}\r\n", under(&page, "k"));
+    let mut client = relay.client();
+    let bodies = ["a", "b"].map(|id| wrapped(&[id]));
+    for is_again in [false, true] {
+        for (headers, body) in [from_page.clone(), under(&own, "k")].iter().zip(&bodies) {
+            let answer = client.send(POST, headers, body);
+            assert_eq!((answer.status, is_replayed(&answer)), (200, is_again));
+        }
+    }
+    drop(client);
+    relay.stop().expect(exit::DONE);
+    assert_eq!(appended(&place), 2);
+}
+
 /// A client that gives up before the answer comes again; the first may have got anywhere by then.
 #[test]
 fn a_client_that_goes_away_before_the_answer_and_comes_again_is_one_event() {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::event::{Event, EventId};
+use crate::relay::Origin;
 
 /// The header that names a request.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -52,11 +53,16 @@ pub(in crate::relay) struct Request {
 }
 
 impl Key {
-    /// The key of a request, if it has one.
+    /// The key of a request, if it has one. Those of web pages, each origin for itself, are others than
+    /// those of programs: a page shows its token, and what any visitor can send must not take a key
+    /// away that a bot is about to use.
     ///
     /// # Errors
     /// What is wrong with the header, without any of it.
-    pub(in crate::relay) fn of(headers: &HeaderMap) -> Result<Option<Self>, String> {
+    pub(in crate::relay) fn of(
+        headers: &HeaderMap,
+        page: Option<&Origin>,
+    ) -> Result<Option<Self>, String> {
         let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
         let wrong = || {
             format!(
@@ -66,17 +72,26 @@ impl Key {
         match (given.next(), given.next()) {
             (None, _) => Ok(None),
             (Some(value), None) => {
-                let key = value.to_str().ok().and_then(Self::parse);
+                let text = value.to_str().ok();
+                let key = text.and_then(|text| Self::parse(text, page));
                 key.map(Some).ok_or_else(wrong)
             }
             (Some(_), Some(_)) => Err(wrong()),
         }
     }
 
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str, page: Option<&Origin>) -> Option<Self> {
         let is_fit = (1..=KEY_LENGTH_MAX).contains(&text.len());
         let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-        (is_fit && is_visible).then(|| Self(Name(digest_of("key", text.as_bytes(), &[]))))
+        (is_fit && is_visible).then(|| {
+            Self(Name(match page {
+                None => digest_of("key", text.as_bytes(), &[]),
+                Some(origin) => {
+                    let origin = digest(&SHA256, origin.as_str().as_bytes());
+                    digest_of("page", text.as_bytes(), origin.as_ref())
+                }
+            }))
+        })
     }
 
     /// The request with this body that came under the key.
@@ -188,10 +203,10 @@ mod tests {
 
     #[test]
     fn a_key_is_one_header_of_visible_characters() {
-        assert!(Key::of(&headers(&[])).unwrap().is_none());
+        assert!(Key::of(&headers(&[]), None).unwrap().is_none());
         let longest = [b'x'; KEY_LENGTH_MAX];
         for good in [&b"a"[..], b"\"8e03978e-40d5\"", b"!~", &longest] {
-            assert!(Key::of(&headers(&[good])).unwrap().is_some());
+            assert!(Key::of(&headers(&[good]), None).unwrap().is_some());
         }
         let long = [b'x'; KEY_LENGTH_MAX + 1];
         for bad in [
@@ -201,14 +216,22 @@ mod tests {
             &[&long],
             &[b"a", b"a"],
         ] {
-            let error = Key::of(&headers(bad)).unwrap_err();
+            let error = Key::of(&headers(bad), None).unwrap_err();
             assert!(error.contains("1 to 255 visible"), "{error}");
         }
     }
 
     #[test]
+    fn a_page_has_keys_of_its_own() {
+        let [one, other] = ["https://a.example", "https://b.example"].map(|text| text.parse().ok());
+        let key = |page: Option<&Origin>| Key::parse("k", page).unwrap().0;
+        assert!(one.is_some() && key(one.as_ref()) == key(one.as_ref()));
+        assert!(key(one.as_ref()) != key(other.as_ref()) && key(one.as_ref()) != key(None));
+    }
+
+    #[test]
     fn ids_follow_from_channel_key_body_and_place_and_from_nothing_else() {
-        let key = |text| Key::parse(text).unwrap();
+        let key = |text| Key::parse(text, None).unwrap();
         let request = key("k").of_request("universal", b"{}");
         let again = key("k").of_request("universal", b"{}");
         assert_eq!(request.event_id(3), again.event_id(3));
@@ -248,7 +271,7 @@ mod tests {
             assert_eq!(mark(none), None, "{none}");
         }
         // A request under a key of the same text is something else.
-        let request = Key::parse("a")
+        let request = Key::parse("a", None)
             .unwrap()
             .of_request("c", br#"{"id":"a","x":1}"#);
         assert_ne!(Some(request.mark().name), one.map(|mark| mark.name));

@@ -178,7 +178,9 @@ mod tests {
     const NOW: u64 = 1_764_000_000_000;
 
     fn record(key: &str, body: &str, time_ms: u64) -> Record {
-        let request = Key::parse(key).unwrap().of_request("c", body.as_bytes());
+        let request = Key::parse(key, None)
+            .unwrap()
+            .of_request("c", body.as_bytes());
         Record {
             mark: request.mark(),
             id: request.event_id(0),

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        let request = super::super::mark::Key::parse("k").unwrap();
+        let request = super::super::mark::Key::parse("k", None).unwrap();
         Record {
             mark: request.of_request("universal", b"{}").mark(),
             id: EventId::from_uuid(Uuid::from_u128(7)),

@@ -123,7 +123,7 @@ fn try_open(
 }
 
 fn request(n: u64) -> Request {
-    let key = Key::parse(&format!("key-{n}")).unwrap();
+    let key = Key::parse(&format!("key-{n}"), None).unwrap();
     key.of_request("universal", format!("body {n}").as_bytes())
 }
 
@@ -179,7 +179,7 @@ async fn what_was_taken_is_known_by_its_key_also_after_a_restart_and_other_conte
     }
     let repeats = open(&dir.path().join("a/b"));
     assert!(is_known(&repeats, 1).await && !is_known(&repeats, 2).await);
-    let other = Key::parse("key-1")
+    let other = Key::parse("key-1", None)
         .unwrap()
         .of_request("universal", b"else");
     let marks = Marks {
