@@ -562,8 +562,10 @@ async fn what_waits_at_the_same_moment_shares_a_sync() {
         let repeats = repeats.clone();
         tasks.spawn(async move { take(&repeats, n).await });
     }
-    // On this one thread, each has handed over what it took.
-    tokio::task::yield_now().await;
+    // On this one thread, each has handed over what it took; not all of them have their turn at once.
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
     release.send(()).unwrap();
     tasks.join_all().await;
     // One that made the file, one for the first, one for all that came meanwhile.
