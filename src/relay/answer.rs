@@ -11,14 +11,23 @@ use crate::event::EventId;
 /// What a request is answered with.
 pub(super) type Answer = Result<Taken, Refusal>;
 
+/// Says that a request came again and was not taken twice.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
 /// All of the request is in the queue.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Taken {
     /// The id of its first event.
-    pub(super) request_id: EventId,
+    request_id: EventId,
+    /// How many of its messages were taken before.
+    #[serde(skip_serializing_if = "is_none")]
+    repeated: usize,
+    /// Whether it was, as a whole and under its key.
+    #[serde(skip)]
+    is_again: bool,
 }
 
-/// Nothing of the request is in the queue, and why.
+/// Nothing of the request is in the queue, but where the text says otherwise, and why.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
@@ -30,6 +39,30 @@ pub(super) struct Refusal {
 #[derive(Serialize)]
 struct Errors<'a> {
     errors: &'a [String],
+}
+
+impl Taken {
+    pub(super) fn new(request_id: EventId) -> Self {
+        Self {
+            request_id,
+            repeated: 0,
+            is_again: false,
+        }
+    }
+
+    /// The whole request, with so many messages, was taken before.
+    pub(super) fn again(request_id: EventId, repeated: usize) -> Self {
+        Self {
+            request_id,
+            repeated,
+            is_again: true,
+        }
+    }
+
+    /// Beside messages that were taken before.
+    pub(super) fn beside(self, repeated: usize) -> Self {
+        Self { repeated, ..self }
+    }
 }
 
 impl Refusal {
@@ -70,6 +103,19 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error).with(RETRY_AFTER, seconds)
     }
 
+    /// 422: a key is for one request.
+    pub(super) fn other_request() -> Self {
+        let text = "Idempotency-Key was used for another request; nothing was taken. Send this one \
+                    under a key of its own.";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, text)
+    }
+
+    /// 500: how far it came is not known.
+    pub(super) fn panicked() -> Self {
+        let text = "a part of the relay ended by a panic, which is in its log";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+    }
+
     fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.header = Some((name, value));
         self
@@ -93,7 +139,12 @@ impl From<Error> for Refusal {
 
 impl IntoResponse for Taken {
     fn into_response(self) -> Response {
-        json(StatusCode::OK, &self)
+        let mut response = json(StatusCode::OK, &self);
+        if self.is_again {
+            let yes = HeaderValue::from_static("true");
+            response.headers_mut().insert(REPLAYED, yes);
+        }
+        response
     }
 }
 
@@ -106,6 +157,11 @@ impl IntoResponse for Refusal {
         }
         response
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "it is what serde calls")]
+fn is_none(repeated: &usize) -> bool {
+    *repeated == 0
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {

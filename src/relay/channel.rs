@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use super::Repeats;
 use super::token::Tokens;
 use crate::error::Error;
 use crate::event::Event;
@@ -21,6 +22,7 @@ pub struct Channel {
     name: String,
     queue: Queue,
     upstream: Option<Botanalytics>,
+    repeats: Option<Repeats>,
 }
 
 impl Channel {
@@ -35,6 +37,7 @@ impl Channel {
             name: name.into(),
             queue,
             upstream: None,
+            repeats: None,
         }
     }
 
@@ -44,6 +47,19 @@ impl Channel {
     pub fn upstream(mut self, sink: Botanalytics) -> Self {
         self.upstream = Some(sink);
         self
+    }
+
+    /// Recognises what comes again: see [`Repeats`], which is for this channel alone. Otherwise every
+    /// request is another, and an `Idempotency-Key` says nothing.
+    #[must_use]
+    pub fn repeats(mut self, repeats: Repeats) -> Self {
+        self.repeats = Some(repeats);
+        self
+    }
+
+    /// What it recognises repeats by.
+    pub(super) fn recognises(&self) -> Option<&Repeats> {
+        self.repeats.as_ref()
     }
 
     /// Its name.

@@ -15,13 +15,17 @@ use hyper::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use super::answer::{Answer, Refusal, Taken};
+use super::answer::{Answer, Refusal};
 use super::browsers;
 use super::numbers::Tally;
-use super::{BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME, Channel, MESSAGES_MAX, Rules, Tokens};
+use super::posted::Posted;
+use super::repeats::{Key as RequestKey, Request as RequestUnderKey};
+use super::{
+    BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME, Channel, MESSAGES_MAX, Origin, Rules, Tokens,
+};
 use crate::event::{Event, EventId};
 use crate::intake::{self, NOT_A_LIST};
 use crate::sandbox::check_message;
@@ -38,7 +42,7 @@ pub(super) struct Desk {
     rules: RwLock<Arc<Rules>>,
     tally: Tally,
     /// Memory for bodies, in units of [`PERMIT_BYTES`].
-    memory: Semaphore,
+    memory: Arc<Semaphore>,
 }
 
 pub(super) fn router(desk: Arc<Desk>) -> Router {
@@ -110,17 +114,30 @@ async fn messages(State(desk): State<Arc<Desk>>, request: Request) -> Answer {
         let text = "Request payloads must be in JSON format.";
         return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
     }
-    // Given back when the events are in the queue.
-    let _memory = desk.memory_for(&rules, request.headers()).await?;
+    let key = request_key(channel, request.headers(), origin.as_ref())?;
+    let memory = desk.memory_for(&rules, request.headers()).await?;
     let body = read_body(request).await?;
-    let events = events(&rules, channel.name(), &body)?;
+    let request = key.map(|key| key.of_request(channel.name(), &body));
+    let events = events(&rules, channel.name(), &body, request.as_ref())?;
     drop(body);
-    let request_id = events.first().map(Event::id);
-    channel.take(events, rules.hold_time()).await?;
-    // There is one: an empty list is refused.
-    request_id
-        .map(|request_id| Taken { request_id })
-        .ok_or_else(|| Refusal::bad(vec![NOT_A_LIST.to_owned()]))
+    let posted = Posted {
+        events,
+        request,
+        memory,
+    };
+    posted.take(channel, rules.hold_time()).await
+}
+
+/// The key under which a request can come again, if the channel looks for that.
+fn request_key(
+    channel: &Channel,
+    headers: &HeaderMap,
+    page: Option<&Origin>,
+) -> Result<Option<RequestKey>, Refusal> {
+    if channel.recognises().is_none() {
+        return Ok(None);
+    }
+    RequestKey::of(headers, page).map_err(|text| Refusal::bad(vec![text]))
 }
 
 impl Desk {
@@ -130,7 +147,7 @@ impl Desk {
             channels,
             rules: RwLock::new(Arc::new(rules)),
             tally: Tally::default(),
-            memory: Semaphore::new(BODIES_BYTES_MAX / PERMIT_BYTES),
+            memory: Arc::new(Semaphore::new(BODIES_BYTES_MAX / PERMIT_BYTES)),
         }
     }
 
@@ -168,7 +185,7 @@ impl Desk {
         &self,
         rules: &Rules,
         headers: &HeaderMap,
-    ) -> Result<SemaphorePermit<'_>, Refusal> {
+    ) -> Result<OwnedSemaphorePermit, Refusal> {
         let said = headers.get(CONTENT_LENGTH);
         let said = said.and_then(|length| length.to_str().ok()?.parse().ok());
         let bytes: usize = said.unwrap_or(BODY_BYTES_MAX);
@@ -177,14 +194,20 @@ impl Desk {
             return Err(too_large());
         }
         let permits = u32::try_from(bytes / PERMIT_BYTES + 1).unwrap_or(u32::MAX);
-        let acquired = timeout(rules.hold_time(), self.memory.acquire_many(permits)).await;
+        let acquired = Arc::clone(&self.memory).acquire_many_owned(permits);
+        let acquired = timeout(rules.hold_time(), acquired).await;
         let busy = || Refusal::later("too many requests are under way; nothing was taken");
         acquired.map_err(|_| busy())?.map_err(|_| busy())
     }
 }
 
 /// The events of a request, all or none.
-fn events(rules: &Rules, channel: &str, body: &Bytes) -> Result<Vec<Event>, Refusal> {
+fn events(
+    rules: &Rules,
+    channel: &str,
+    body: &Bytes,
+    request: Option<&RequestUnderKey>,
+) -> Result<Vec<Event>, Refusal> {
     let items = intake::messages(body).map_err(|why| Refusal::bad(vec![why.to_string()]))?;
     if items.is_empty() {
         return Err(Refusal::bad(vec!["messages must not be empty".to_owned()]));
@@ -195,7 +218,8 @@ fn events(rules: &Rules, channel: &str, body: &Bytes) -> Result<Vec<Event>, Refu
     }
     let several = items.len() > 1;
     let read = |(number, item)| {
-        let event = event(rules, channel, item);
+        let made = request.map(|request| request.event_id(number));
+        let event = event(rules, channel, item, made);
         event.map_err(|texts| {
             let at = |text| format!("message {number}: {text}");
             let texts = texts.into_iter();
@@ -208,7 +232,13 @@ fn events(rules: &Rules, channel: &str, body: &Bytes) -> Result<Vec<Event>, Refu
     (1..).zip(items).map(read).collect()
 }
 
-fn event(rules: &Rules, channel: &str, item: &RawValue) -> Result<Event, Vec<String>> {
+/// The event of a message: under its own id, or else the one that was made for it.
+fn event(
+    rules: &Rules,
+    channel: &str,
+    item: &RawValue,
+    made: Option<EventId>,
+) -> Result<Event, Vec<String>> {
     let said = |text: &str| vec![text.to_owned()];
     let message = intake::message_in(channel, item).ok_or_else(|| said(NOT_A_LIST))?;
     let object: Object<'_> =
@@ -221,7 +251,7 @@ fn event(rules: &Rules, channel: &str, item: &RawValue) -> Result<Event, Vec<Str
     // A copy, so that one event in memory does not keep the body of a whole request there.
     let json = Bytes::copy_from_slice(message.get().as_bytes());
     let event = Event::json(json).map_err(|error| vec![error.to_string()])?;
-    Ok(match object.id() {
+    Ok(match object.id().or(made) {
         Some(id) => event.with_id(id),
         None => event,
     })

@@ -53,6 +53,8 @@
 //! | it comes from a web page whose origin is not [let in](Rules::origin) | 403 |
 //! | another path, another method | 404, 405 |
 //! | a host that is not [served](Rules::host) | 400, 421 |
+//! | an `Idempotency-Key` that is none: see [below](#what-comes-again) | 400 |
+//! | another request under an `Idempotency-Key` that was used | 422 |
 //! | the body did not come within [`BODY_TIME`] | 408 |
 //! | more than [`BODY_BYTES_MAX`] bytes or [`MESSAGES_MAX`] messages, or more than the queue's settings take at once | 413 |
 //! | the queue can take no more in, nor could for as long as the request was [held](Rules::hold) | 503, with `Retry-After` |
@@ -61,6 +63,25 @@
 //!
 //! Every answer but 200 has `{"errors":["..."]}`, and nothing of the request is in the queue, but
 //! for one that was cut off by the disk: that may be found there after a restart, under its ids.
+//! The text says so where it is otherwise.
+//!
+//! # What comes again
+//!
+//! With [`Channel::repeats`], a request under the same `Idempotency-Key` with the same body is taken
+//! once within a [window](RepeatWindows), which outlives the process. The second answer has the same
+//! `request_id`, the header `Idempotency-Replayed: true`, and how many messages were `repeated`. One
+//! that comes while the first is being taken waits for it. A key is 1 to 255 visible ASCII characters
+//! and belongs to the channel, whichever token comes with it, or to the origin of a web page there; with
+//! another body it is refused.
+//!
+//! With [`RepeatWindows::messages`] a message is known by its own `id`, a text, together with its
+//! bytes, and is `repeated` without being taken again; with other bytes it is another message.
+//!
+//! The commit comes first, then the record of it, then the answer. So what was answered is known, and a
+//! crash in between leaves events in the queue that were not answered. Under a key their ids follow
+//! from the channel, the key and the body, so that a repeat has the same; it is in the queue twice.
+//! If the record cannot be written, the answer is 503 although all of the request is in the queue; the
+//! same request is answered with 200 once the record can be written. See [`Repeats`] for the bounds.
 //!
 //! # Keys
 //!
@@ -94,6 +115,8 @@ mod desk;
 mod health;
 mod numbers;
 mod origin;
+mod posted;
+mod repeats;
 mod rules;
 mod token;
 
@@ -103,6 +126,7 @@ pub use builder::{Builder, Port, Relay};
 pub use channel::Channel;
 pub use numbers::{REQUEST_TIME, REQUESTS};
 pub use origin::{Origin, OriginError};
+pub use repeats::{KEY_WINDOW, REPEATS_MAX, RepeatWindows, Repeats};
 pub use rules::Rules;
 pub use token::{ORIGINS_MAX, Token, Tokens};
 

@@ -22,6 +22,7 @@ mod page;
 mod relay;
 mod relay_channels;
 mod relay_pages;
+mod relay_repeats;
 mod sandbox;
 mod secrets;
 mod service;

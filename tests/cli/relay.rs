@@ -56,12 +56,17 @@ pub(crate) struct Client(BufReader<TcpStream>);
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,
-    body: Value,
+    pub(crate) body: Value,
 }
 
 impl Client {
     /// Sends a request; none if the connection broke before the answer was there.
-    fn try_send(&mut self, first_line: &str, headers: &str, body: &str) -> Option<Answer> {
+    pub(crate) fn try_send(
+        &mut self,
+        first_line: &str,
+        headers: &str,
+        body: &str,
+    ) -> Option<Answer> {
         let request = format!(
             "{first_line} HTTP/1.1\r\n{headers}content-length: {}\r\n\r\n{body}",
             body.len()
@@ -81,6 +86,10 @@ impl Client {
             head,
             body: serde_json::from_slice(&body).unwrap_or_default(),
         })
+    }
+
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
+        self.0.get_mut()
     }
 
     pub(crate) fn send(&mut self, first_line: &str, headers: &str, body: &str) -> Answer {

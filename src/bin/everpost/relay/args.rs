@@ -78,6 +78,12 @@ pub(crate) struct Relay {
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub(crate) hold: Option<Duration>,
 
+    /// Takes a message that comes again within this time, under its own `id` and with the same bytes,
+    /// for the one that it has: it is in the queue once, and the answer says so. Otherwise only a
+    /// request under the same `Idempotency-Key` is recognised, for a day.
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub(crate) dedupe: Option<Duration>,
+
     /// Delivers to a sandbox in this process, which stands in for the API, and prints what to set for
     /// a bot: to try it out.
     #[arg(long)]

@@ -129,6 +129,11 @@ impl Assignment {
         &self.spool
     }
 
+    /// Where it is kept what was taken lately: a name that no channel can have.
+    pub(super) fn repeats(&self) -> PathBuf {
+        self.spool.with_extension("repeats")
+    }
+
     pub(super) fn effective(&self) -> &Effective {
         &self.effective
     }

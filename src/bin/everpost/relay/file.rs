@@ -24,6 +24,8 @@ pub(super) struct File {
     #[serde(with = "humantime_serde")]
     pub(super) hold: Option<Duration>,
     #[serde(with = "humantime_serde")]
+    pub(super) dedupe: Option<Duration>,
+    #[serde(with = "humantime_serde")]
     pub(super) deadline: Option<Duration>,
     pub(super) log_format: Option<LogFormat>,
 }

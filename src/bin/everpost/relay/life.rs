@@ -79,6 +79,9 @@ impl Life<'_> {
             match Plan::of(self.cli, self.args, self.plan.dir()).await {
                 Ok(plan) => {
                     self.relay.set_rules(plan.rules(&self.plan));
+                    for station in &self.stations {
+                        station.recognise(plan.windows());
+                    }
                     let before = newer.as_ref().unwrap_or(&self.plan);
                     tell_changes(&before.other_rules(&plan), &self.plan.other_work(&plan));
                     newer = Some(plan);

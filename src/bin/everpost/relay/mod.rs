@@ -77,7 +77,8 @@ async fn serve(cli: &Cli, args: &args::Relay, plan: Plan, out: Out) -> Result<()
     let tokens = Tokens::open(plan.dir())?;
     let mut stations = Vec::new();
     for assignment in plan.channels() {
-        stations.push(Station::open(assignment, cli.owners.wait, &mut signals).await?);
+        stations
+            .push(Station::open(assignment, plan.windows(), cli.owners.wait, &mut signals).await?);
     }
     let relay = stations.iter().fold(
         Relay::builder(tokens.clone()).rules(plan.rules(&plan)),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use everpost::relay::{HOLD, Origin, Rules};
+use everpost::relay::{HOLD, Origin, RepeatWindows, Rules};
 
 use super::args;
 use super::assignment::Assignment;
@@ -26,6 +26,7 @@ pub(super) struct Plan {
     tokens_only: bool,
     validate: bool,
     hold: Duration,
+    dedupe: Option<Duration>,
     deadline: Duration,
     log_format: Option<LogFormat>,
     channels: Vec<Assignment>,
@@ -84,6 +85,7 @@ impl Plan {
             tokens_only: args.tokens_only || file.tokens_only,
             validate: args.validate || file.validate,
             hold: args.hold.or(file.hold).unwrap_or(HOLD),
+            dedupe: args.dedupe.or(file.dedupe),
             deadline: deadline.unwrap_or(DEADLINE),
             log_format: log.or(file.log_format).or(of_channel.log_format),
             channels,
@@ -132,6 +134,12 @@ impl Plan {
         origins.fold(rules, Rules::origin)
     }
 
+    /// For how long what comes again is recognised.
+    pub(super) fn windows(&self) -> RepeatWindows {
+        let windows = RepeatWindows::new();
+        self.dedupe.map_or(windows, |time| windows.messages(time))
+    }
+
     /// Which rules another plan has otherwise.
     pub(super) fn other_rules(&self, new: &Self) -> Vec<String> {
         named([
@@ -140,6 +148,7 @@ impl Plan {
             ("tokens_only", self.tokens_only != new.tokens_only),
             ("validate", self.validate != new.validate),
             ("hold", self.hold != new.hold),
+            ("dedupe", self.dedupe != new.dedupe),
         ])
     }
 

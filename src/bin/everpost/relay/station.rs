@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use everpost::botanalytics::{Botanalytics, KeySource};
-use everpost::relay::Channel;
+use everpost::relay::{Channel, RepeatWindows, Repeats};
 use everpost::sandbox::Sandbox;
 use everpost::{Closed, Error, FlusherState, Queue, exit};
 
@@ -20,15 +20,18 @@ use crate::target::in_time;
 pub(super) struct Station {
     name: String,
     owned: Owned,
+    repeats: Repeats,
     sink: Botanalytics,
     care: KeyCare,
     sandbox: Option<Sandbox>,
 }
 
 impl Station {
-    /// Opens the spool of the channel; the sandbox, if it has one, is started before.
+    /// Opens the spool of the channel, and what it took lately; the sandbox, if it has one, is started
+    /// before.
     pub(super) async fn open(
         assignment: &Assignment,
+        windows: RepeatWindows,
         wait: Duration,
         signals: &mut Signals,
     ) -> Result<Self, Fault> {
@@ -52,10 +55,12 @@ impl Station {
         let way = Way::to(assignment.spool());
         let owned = in_time(own(&way, wait, open), signals, exit::PENDING, None).await?;
         tell_what_was_found(owned.queue());
+        let repeats = Repeats::open(&assignment.repeats(), windows)?;
         let care = KeyCare::new(sink.clone(), assignment.key_file());
         Ok(Self {
             name,
             owned,
+            repeats,
             sink,
             care,
             sandbox,
@@ -68,7 +73,14 @@ impl Station {
 
     /// For the relay.
     pub(super) fn channel(&self) -> Channel {
-        Channel::new(&self.name, self.queue().clone()).upstream(self.sink.clone())
+        Channel::new(&self.name, self.queue().clone())
+            .upstream(self.sink.clone())
+            .repeats(self.repeats.clone())
+    }
+
+    /// Recognises what comes again for other times from now on.
+    pub(super) fn recognise(&self, windows: RepeatWindows) {
+        self.repeats.set_windows(windows);
     }
 
     pub(super) async fn tell_that_it_relays(&self) {
