@@ -21,7 +21,7 @@ const BACKLOG: u32 = 1024;
 const REST: Duration = Duration::from_millis(10);
 
 /// How often a port that is in use is asked for again: for some seconds.
-const COME_BACK_TRIES: u32 = 500;
+const BIND_TRIES: u32 = 500;
 
 /// What the handle asks for; each is answered when it is done.
 #[derive(Debug)]
@@ -65,6 +65,21 @@ fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)
+}
+
+/// As [`reserve`], waiting a little for a port that is in use. While it is not bound, the system may
+/// lend it to a client as the port that it calls from; and a child that this process starts at that
+/// moment has a copy of the listening socket until its own program begins.
+async fn reserve_in_time(address: SocketAddr) -> io::Result<TcpSocket> {
+    for _ in 0..BIND_TRIES {
+        match reserve(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                tokio::time::sleep(REST).await;
+            }
+            other => return other,
+        }
+    }
+    reserve(address)
 }
 
 /// Binds and listens.
@@ -145,6 +160,12 @@ impl Listener {
         };
         let socket = reserve(self.address);
         self.drop_connections().await;
+        let socket = match socket {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                reserve_in_time(self.address).await
+            }
+            other => other,
+        };
         self.door = Door::Shut {
             reserved: Some(socket?),
             until,
@@ -164,16 +185,14 @@ impl Listener {
         Ok(())
     }
 
-    /// Listens again, waiting a little for a port that is in use: while nobody listens, the system
-    /// may lend it to a client of anybody's as the port it calls from.
+    /// As [`open`](Self::open), waiting a little for a port that is in use.
     async fn come_back(&mut self) -> io::Result<()> {
-        for _ in 0..COME_BACK_TRIES {
-            match self.open() {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    tokio::time::sleep(REST).await;
-                }
-                other => return other,
-            }
+        if let Door::Shut {
+            reserved: reserved @ None,
+            ..
+        } = &mut self.door
+        {
+            *reserved = Some(reserve_in_time(self.address).await?);
         }
         self.open()
     }
