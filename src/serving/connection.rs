@@ -29,7 +29,7 @@ use super::{Bounds, Patient};
 /// How long a client that is told that there is no place for it may take for everything.
 const TURN_AWAY_TIME: Duration = Duration::from_secs(2);
 
-/// How long a TLS handshake may take.
+/// How long a TLS handshake may take, and no longer than a head.
 #[cfg(feature = "relay")]
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
@@ -88,9 +88,8 @@ impl Serving {
         let Some(tls) = &self.tls else {
             return self.converse(stream, self.via(peer, false)).await;
         };
-        let shake = timeout(HANDSHAKE_TIME, async {
-            tls.acceptor().await.accept(stream).await
-        });
+        let time = HANDSHAKE_TIME.min(self.bounds.head_time);
+        let shake = timeout(time, async { tls.acceptor().await.accept(stream).await });
         let shaken = tokio::select! {
             shaken = shake => shaken,
             _ = self.cut() => return,

@@ -189,3 +189,6 @@ impl Hall {
         self.connections.spawn(serving.serve(caller));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,15 +147,14 @@ impl<'a> Address<'a> {
         let listening = |url| format!("listening on {url}\n");
         let mut text: String = self.base_urls.iter().map(listening).collect();
         let is_one = self.channels.len() == 1;
-        let mut is_url_told = false;
-        let url = self.base_urls.iter().find(|url| url.starts_with("http"));
+        // No official client can use a Unix socket.
+        let mut url = self.base_urls.iter().find(|url| url.starts_with("http"));
         for one in &self.channels {
-            let (Some(token), Some(url)) = (&one.token, url) else {
+            let Some(token) = &one.token else {
                 continue;
             };
-            if !is_url_told {
+            if let Some(url) = url.take() {
                 text += &format!("export BA_BASE_URL={url}\n");
-                is_url_told = true;
             }
             let of = if is_one {
                 String::new()
