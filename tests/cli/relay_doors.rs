@@ -80,9 +80,9 @@ pub(crate) fn post(key: &str, body: &str) -> String {
     format!("POST /v2/messages HTTP/1.1\r\n{headers}content-length: {length}\r\n\r\n{body}")
 }
 
-/// Reads one answer; none if the connection ends or breaks before it is there.
+/// Reads one answer, and nothing of the next; none if the connection ends or breaks before it is there.
 pub(crate) fn read_answer(stream: impl Read) -> Option<Answer> {
-    let mut reader = BufReader::new(stream);
+    let mut reader = BufReader::with_capacity(1, stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         (reader.read_line(&mut head).ok()? > 0).then_some(())?;
