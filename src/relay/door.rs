@@ -45,7 +45,8 @@ impl Door {
         Self(self.0.lent())
     }
 
-    pub(super) fn into_inner(self) -> serving::Door {
+    /// What other routes than those of a relay are served at too: see `serving::Port`.
+    pub(crate) fn into_inner(self) -> serving::Door {
         self.0
     }
 }

@@ -2,9 +2,10 @@
 
 use std::io::Write as _;
 use std::net::{Shutdown, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use everpost::exit;
+use tokio::time::Instant;
 
 use crate::relay::{headers, key_of, wrapped};
 use crate::relay_doors::{Open, connect, exchange, post, read_answer, taken};
