@@ -213,7 +213,7 @@ mod tests {
     fn a_client_is_a_key_and_an_address_and_published_tokens_have_a_rate_of_their_own() {
         let usual = Some(rate(1, 1));
         let [a, b] =
-            ["YQ", "Yg"].map(|end| Key::parse(&format!("e30.eyJjaGFubmVsIjoiYyJ9.{end}")).unwrap());
+            ["YQ", "Yg"].map(|end| Key::parse(format!("e30.eyJjaGFubmVsIjoiYyJ9.{end}")).unwrap());
         let limits = Limits::new(Rates {
             usual,
             published: rate(1, 2),
