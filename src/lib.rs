@@ -71,6 +71,8 @@ mod log;
 #[cfg(any(feature = "control", feature = "metrics"))]
 pub mod metrics;
 mod millis;
+#[cfg(all(unix, any(feature = "control", feature = "relay")))]
+mod near;
 mod observe;
 mod queue;
 #[cfg(feature = "relay")]
@@ -79,6 +81,8 @@ pub mod relay;
 mod room;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+#[cfg(all(unix, any(feature = "control", feature = "relay")))]
+mod seat;
 #[cfg(any(feature = "control", feature = "relay"))]
 mod serving;
 mod settings;

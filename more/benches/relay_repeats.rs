@@ -35,13 +35,15 @@ async fn main() -> Result<(), Failed> {
     let repeats = Repeats::open(&dir.path().join("repeats"), RepeatWindows::new())?;
     let channel = Channel::new("universal", queue.clone()).repeats(repeats);
     let relay = Relay::builder(tokens).rules(Rules::new()).channel(channel);
-    let port = relay.build().serve(TcpListener::bind("127.0.0.1:0")?)?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let port = relay.build().serve(listener)?;
     for clients in [1, 64] {
         let mut rates = [Vec::new(), Vec::new()];
         // The first round of each only warms up.
         for round in 0..=ROUNDS {
             for (kind, rates) in rates.iter_mut().enumerate() {
-                let (address, token) = (port.address(), token.expose().to_owned());
+                let token = token.expose().to_owned();
                 let posted = move || post_all(address, &token, kind == 1, clients);
                 let rate = tokio::task::spawn_blocking(posted).await?;
                 if round > 0 {

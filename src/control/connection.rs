@@ -1,11 +1,8 @@
 //! One connection to the socket: who is too slow is cut off.
 
 use std::convert::Infallible;
-use std::future::Future as _;
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,13 +14,13 @@ use hyper::service::{Service as _, service_fn};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::timeout;
 
 use super::answer::Refusal;
 use super::{HEAD_BYTES_MAX, HEAD_TIME, WRITE_TIME};
+use crate::serving::Patient;
 
 /// Bytes that are read or written ahead.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -47,8 +44,7 @@ pub(super) struct Door {
 /// Serves one connection until it ends. Once `stop` closes, what is under way is let finish, and
 /// what is asked after that is refused.
 pub(super) async fn serve(stream: UnixStream, door: Door) {
-    let stuck = None;
-    let io = TokioIo::new(Patient { stream, stuck });
+    let io = TokioIo::new(Patient::new(stream, WRITE_TIME));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -125,47 +121,4 @@ fn not_for_guests(request: &Request<Incoming>) -> Refusal {
         ),
         "do it as root, or as the user that the spool belongs to",
     )
-}
-
-/// The socket of a client, whose patience with a client that takes nothing has an end.
-struct Patient {
-    stream: UnixStream,
-    /// Runs while the client takes nothing.
-    stuck: Option<Pin<Box<Sleep>>>,
-}
-
-impl AsyncRead for Patient {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Patient {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, buf) {
-            self.stuck = None;
-            return Poll::Ready(written);
-        }
-        let stuck = self
-            .stuck
-            .get_or_insert_with(|| Box::pin(sleep(WRITE_TIME)));
-        ready!(stuck.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

@@ -41,7 +41,7 @@ mod on_unix {
     use super::{Address, Trust};
     use crate::control::client::ClientError;
     use crate::control::lines::LINE_BYTES_MAX;
-    use crate::control::place;
+    use crate::near::near;
 
     type Exchanged = (Response<Incoming>, JoinSet<()>);
 
@@ -104,7 +104,7 @@ mod on_unix {
 
     async fn connect(address: &Address) -> Result<UnixStream, ClientError> {
         let failed = |source| unreachable_socket(&address.path, source);
-        let near = place::near(&address.path).map_err(failed)?;
+        let near = near(&address.path).map_err(failed)?;
         let stream = UnixStream::connect(near.path()).await.map_err(failed)?;
         let uid = stream.peer_cred().map_err(failed)?.uid();
         if is_trusted(address, uid).map_err(failed)? {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::CONNECTIONS_MAX;
 use super::answer::Refusal;
 use super::connection::{self, Door};
-use super::socket::Seat;
+use crate::seat::Seat;
 
 /// Connections beyond the limit that are told so; more wait unheard.
 const TURNED_AWAY_MAX: usize = 16;

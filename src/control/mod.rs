@@ -124,8 +124,6 @@ mod follow;
 mod group;
 pub(crate) mod health;
 mod lines;
-#[cfg(unix)]
-mod place;
 mod router;
 mod serve;
 #[cfg(unix)]

@@ -29,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// soon; it does not wait.
 #[derive(Debug)]
 #[must_use = "dropping it closes the port"]
-pub struct Listening(Port);
+pub struct Listening(Port, SocketAddr);
 
 /// Serves `/livez`, `/readyz` and `/metrics` of this queue on a TCP port, until the [`Listening`]
 /// is closed or dropped, also while the queue closes and after that. Only GET and HEAD are known;
@@ -62,11 +62,15 @@ pub fn listen(
         turned_away_max: TURNED_AWAY_MAX,
         head_bytes_max: HEAD_BYTES_MAX,
         head_time: HEAD_TIME,
+        write_time: TCP_TIME,
         connection_time: Some(TCP_TIME),
         grace: GRACE,
     };
-    let served = Port::serve(listener, routes, busy, bounds);
-    served.map(Listening).map_err(|source| Error::Control {
+    let served = listener.local_addr().and_then(|address| {
+        let port = Port::serve(listener, routes, busy, bounds)?;
+        Ok(Listening(port, address))
+    });
+    served.map_err(|source| Error::Control {
         reason: source.to_string(),
         path: queue.spool().to_owned(),
     })
@@ -76,7 +80,7 @@ impl Listening {
     /// Where it listens; the port is the one that was picked if the listener was bound to port 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.0.address()
+        self.1
     }
 
     /// Closes the port and waits until answers under way are out, at most a second.

@@ -13,6 +13,10 @@ use crate::sink::botanalytics::Key;
 #[derive(Debug)]
 pub(super) struct Admitted<'a> {
     pub(super) channel: &'a Channel,
+    /// What it was let in by.
+    pub(super) key: Key,
+    /// Whether anyone may have that, since pages show it to all the world.
+    pub(super) is_published: bool,
     /// Whether it may send a body as text: a page that leaves a message behind as it goes away cannot
     /// say that it is JSON.
     pub(super) is_text_let_in: bool,
@@ -56,11 +60,14 @@ impl Desk {
                 "The key is of a channel that this relay does not serve.",
             ));
         };
+        let grant = self.tokens().read(&key);
         let admitted = Admitted {
             channel,
+            key,
+            is_published: matches!(grant, Some(Grant::Pages(_))),
             is_text_let_in: origin.is_some(),
         };
-        match (self.tokens().read(&key), origin) {
+        match (grant, origin) {
             (Some(Grant::Pages(origins)), Some(origin))
                 if origins.iter().any(|known| known == origin.as_str()) =>
             {
@@ -79,7 +86,7 @@ impl Desk {
             (None, None) if rules.is_any_key_let_in() => return Ok(admitted),
             (None, _) => {}
         }
-        if channel.delivers_with(&key, self.tokens()).await {
+        if channel.delivers_with(&admitted.key, self.tokens()).await {
             return Ok(admitted);
         }
         let text = "The key is none of this relay: see `everpost relay token`.";

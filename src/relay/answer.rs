@@ -1,5 +1,7 @@
 //! Answers in the form that the API documents.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -116,6 +118,18 @@ impl Refusal {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)
     }
 
+    /// 429: its client asks too often.
+    pub(super) fn too_often(wait: Duration) -> Self {
+        let seconds = HeaderValue::from(wait.as_secs());
+        let error = "This client sends more requests than it may; nothing was taken.";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, error).with(RETRY_AFTER, seconds)
+    }
+
+    /// 503: there will be another process soon.
+    pub(super) fn closing() -> Self {
+        Self::later("the relay is closing; nothing was taken")
+    }
+
     fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.header = Some((name, value));
         self
@@ -131,7 +145,7 @@ impl From<Error> for Refusal {
             Error::InvalidEvent { .. } => Self::bad(vec![error.to_string()]),
             Error::Full { .. } => Self::later(format!("{error}; nothing was taken")),
             Error::Storage { .. } => Self::later(error.to_string()),
-            Error::Closed => Self::later("the relay is closing; nothing was taken"),
+            Error::Closed => Self::closing(),
             error => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +9,18 @@ use axum::Router;
 
 use super::desk::{self, Desk};
 use super::health;
-use super::{CONNECTIONS_MAX, Channel, HEAD_BYTES_MAX, HEAD_TIME, Rules, Tokens};
+use super::{
+    Address, CONNECTIONS_MAX, Channel, Door, HEAD_BYTES_MAX, HEAD_TIME, Rules, Tokens, WRITE_TIME,
+};
 use crate::error::Error;
 use crate::serving;
 
 /// Connections beyond the limit that are told so; more wait unheard.
 const TURNED_AWAY_MAX: usize = 32;
 
-/// How long answers under way may take beyond the time that a request is held, once a port is to go.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long answers under way may take once a port is to go: what is held is told so at once, and what
+/// is handed to the disk is waited for.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// Takes messages in for the channels of the API; see the [module](super).
 ///
@@ -76,28 +78,35 @@ impl Relay {
         self.desk.set_rules(rules);
     }
 
-    /// Serves the routes on a TCP port until the [`Port`] is closed or dropped.
+    /// Serves the routes at a door, such as a `TcpListener` or a `UnixSocket` that was bound, until the
+    /// [`Port`] is closed or dropped.
     ///
-    /// It is plain HTTP: a machine that what passes goes through can read events and keys. Bind it to
-    /// a loopback address.
+    /// Without [TLS](Door::tls), a machine that what passes goes through can read events and keys:
+    /// bind such a port to a loopback address.
     ///
     /// At most [`CONNECTIONS_MAX`] connections are served at once; the head of a request may have
-    /// [`HEAD_BYTES_MAX`] and take [`HEAD_TIME`].
+    /// [`HEAD_BYTES_MAX`] and take [`HEAD_TIME`]; a client may take nothing of its answer for
+    /// [`WRITE_TIME`].
+    ///
+    /// A host that is not [known](Rules::host) is refused only where a page in a browser could have
+    /// named it: on TCP without TLS.
     ///
     /// # Errors
     /// If there is no tokio runtime, or the system refuses.
-    pub fn serve(&self, listener: TcpListener) -> io::Result<Port> {
+    pub fn serve(&self, door: impl Into<Door>) -> io::Result<Port> {
         let bounds = serving::Bounds {
             name: "the port of the relay",
             connections_max: CONNECTIONS_MAX,
             turned_away_max: TURNED_AWAY_MAX,
             head_bytes_max: HEAD_BYTES_MAX,
             head_time: HEAD_TIME,
+            write_time: WRITE_TIME,
             connection_time: None,
-            grace: self.desk.rules().hold_time() + GRACE,
+            grace: GRACE,
         };
         let busy = desk::busy(Arc::clone(&self.desk));
-        serving::Port::serve(listener, self.router(), busy, bounds).map(Port)
+        let door = door.into().into_inner();
+        serving::Port::serve(door, self.router(), busy, bounds).map(Port)
     }
 }
 
@@ -135,11 +144,24 @@ pub struct Port(serving::Port);
 impl Port {
     /// Where it listens; the port is the one that was picked if the listener was bound to port 0.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> &Address {
         self.0.address()
     }
 
-    /// Closes the port and waits until the requests under way are answered.
+    /// What clients are to set as `BA_BASE_URL`, such as `http://127.0.0.1:7679/v2`. For a Unix socket,
+    /// which no official client can use, `unix:` and its path.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        match self.address() {
+            Address::Tcp(address) if self.0.is_encrypted() => format!("https://{address}/v2"),
+            Address::Tcp(address) => format!("http://{address}/v2"),
+            address @ Address::Unix(_) => address.to_string(),
+        }
+    }
+
+    /// Closes the port and waits until the requests under way are answered: those that are held for
+    /// room at once, with 503. A client that was let in has a second to ask what it may have sent
+    /// already.
     ///
     /// # Errors
     /// [`Error::Panicked`] if serving had ended by a panic.

@@ -1,6 +1,7 @@
 //! One channel of the API, and where its events go.
 
 use std::fmt;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -86,11 +87,17 @@ impl Channel {
     }
 
     /// Appends all of these events as one commit. While the queue can take nothing in, it is tried
-    /// again, under the same ids, until `hold` is over.
+    /// again, under the same ids, until `hold` is over or `closing` ends.
     ///
     /// # Cancel safety
     /// As [`Queue::append_all`].
-    pub(super) async fn take(&self, events: Vec<Event>, hold: Duration) -> Result<(), Error> {
+    pub(super) async fn take(
+        &self,
+        events: Vec<Event>,
+        hold: Duration,
+        closing: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
+        let mut closing = pin!(closing);
         let until = Instant::now() + hold;
         let mut news = self.queue.watch();
         loop {
@@ -98,9 +105,18 @@ impl Channel {
             let rest = (Instant::now() + REST).min(until);
             match taken {
                 Err(Error::Full { .. } | Error::Storage { .. }) if Instant::now() < until => {
-                    // Delivery makes room, and then there is news.
-                    if matches!(timeout_at(rest, news.changed()).await, Ok(false)) {
-                        return Err(Error::Closed);
+                    tokio::select! {
+                        // Delivery makes room, and then there is news.
+                        changed = timeout_at(rest, news.changed()) => {
+                            if matches!(changed, Ok(false)) {
+                                return Err(Error::Closed);
+                            }
+                        }
+                        () = closing.as_mut() => return match taken {
+                            Err(Error::Full { .. }) => Err(Error::Closed),
+                            // It says what may be found later.
+                            taken => taken.map(drop),
+                        },
                     }
                 }
                 taken => return taken.map(drop),

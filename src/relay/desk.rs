@@ -18,15 +18,19 @@ use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
+use super::admission::Admitted;
 use super::answer::{Answer, Refusal};
 use super::browsers;
 use super::numbers::Tally;
 use super::posted::Posted;
+use super::rate::Limits;
 use super::repeats::{Key as RequestKey, Request as RequestUnderKey};
+use super::way::Way;
 use super::{
     BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME, Channel, MESSAGES_MAX, Origin, Rules, Tokens,
 };
 use crate::event::{Event, EventId};
+use crate::hosts::Wrong;
 use crate::intake::{self, NOT_A_LIST};
 use crate::sandbox::check_message;
 
@@ -40,6 +44,7 @@ pub(super) struct Desk {
     channels: BTreeMap<String, Channel>,
     /// They may be changed at any time, so that each request takes its own at its beginning.
     rules: RwLock<Arc<Rules>>,
+    limits: RwLock<Arc<Limits>>,
     tally: Tally,
     /// Memory for bodies, in units of [`PERMIT_BYTES`].
     memory: Arc<Semaphore>,
@@ -90,8 +95,10 @@ async fn count(State(desk): State<Arc<Desk>>, mut request: Request, next: Next) 
 async fn check_place(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
     let rules = desk.rules();
     let (uri, headers) = (request.uri(), request.headers());
-    if let Err(wrong) = rules.hosts().check(request.version(), uri, headers) {
-        return Refusal::new(wrong.status(), wrong.to_string()).into_response();
+    match rules.hosts().check(request.version(), uri, headers) {
+        Ok(()) => {}
+        Err(Wrong::Unknown) if !Way::of(&request).is_open_to_pages() => {}
+        Err(wrong) => return Refusal::new(wrong.status(), wrong.to_string()).into_response(),
     }
     if let Err(refusal) = browsers::origin(&rules, headers) {
         return refusal.into_response();
@@ -101,6 +108,7 @@ async fn check_place(State(desk): State<Arc<Desk>>, request: Request, next: Next
 
 async fn messages(State(desk): State<Arc<Desk>>, request: Request) -> Answer {
     let rules = desk.rules();
+    let way = Way::of(&request);
     let origin = browsers::origin(&rules, request.headers())?;
     let asked = (request.uri(), request.headers());
     let admitted = desk.admit(&rules, origin.as_ref(), asked).await?;
@@ -109,14 +117,16 @@ async fn messages(State(desk): State<Arc<Desk>>, request: Request) -> Answer {
         // The first word on it is the only one.
         let _ = told.0.set(channel.name().to_owned());
     }
+    desk.count(&admitted, &way)?;
     let is_text = admitted.is_text_let_in && intake::is_text(request.headers());
     if !is_text && !intake::is_json(request.headers()) {
         let text = "Request payloads must be in JSON format.";
         return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
     }
     let key = request_key(channel, request.headers(), origin.as_ref())?;
-    let memory = desk.memory_for(&rules, request.headers()).await?;
-    let body = read_body(request).await?;
+    let memory = desk.memory_for(&rules, request.headers());
+    let memory = way.unless_it_closes(memory).await?;
+    let body = way.unless_it_closes(read_body(request)).await?;
     let request = key.map(|key| key.of_request(channel.name(), &body));
     let events = events(&rules, channel.name(), &body, request.as_ref())?;
     drop(body);
@@ -125,7 +135,7 @@ async fn messages(State(desk): State<Arc<Desk>>, request: Request) -> Answer {
         request,
         memory,
     };
-    posted.take(channel, rules.hold_time()).await
+    posted.take(channel, rules.hold_time(), way).await
 }
 
 /// The key under which a request can come again, if the channel looks for that.
@@ -145,6 +155,7 @@ impl Desk {
         Self {
             tokens,
             channels,
+            limits: RwLock::new(Arc::new(Limits::new(rules.rates()))),
             rules: RwLock::new(Arc::new(rules)),
             tally: Tally::default(),
             memory: Arc::new(Semaphore::new(BODIES_BYTES_MAX / PERMIT_BYTES)),
@@ -159,8 +170,21 @@ impl Desk {
     }
 
     pub(super) fn set_rules(&self, rules: Rules) {
+        {
+            let mut limits = self.limits.write().unwrap_or_else(PoisonError::into_inner);
+            if limits.rates() != rules.rates() {
+                *limits = Arc::new(Limits::new(rules.rates()));
+            }
+        }
         let mut current = self.rules.write().unwrap_or_else(PoisonError::into_inner);
         *current = Arc::new(rules);
+    }
+
+    /// Counts a request that was let in among those of its client.
+    fn count(&self, admitted: &Admitted<'_>, way: &Way) -> Result<(), Refusal> {
+        let limits = Arc::clone(&self.limits.read().unwrap_or_else(PoisonError::into_inner));
+        let counted = limits.count(admitted.is_published, &admitted.key, way.peer());
+        counted.map_err(Refusal::too_often)
     }
 
     pub(super) fn tokens(&self) -> &Tokens {

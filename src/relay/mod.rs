@@ -57,8 +57,9 @@
 //! | another request under an `Idempotency-Key` that was used | 422 |
 //! | the body did not come within [`BODY_TIME`] | 408 |
 //! | more than [`BODY_BYTES_MAX`] bytes or [`MESSAGES_MAX`] messages, or more than the queue's settings take at once | 413 |
+//! | the client asks more often than its [rate](Rules::rate) | 429, with `Retry-After` |
 //! | the queue can take no more in, nor could for as long as the request was [held](Rules::hold) | 503, with `Retry-After` |
-//! | the queue is closing; too many connections are open | 503, with `Retry-After` |
+//! | the queue or the port is closing; too many connections are open | 503, with `Retry-After` |
 //! | anything else | 500 |
 //!
 //! Every answer but 200 has `{"errors":["..."]}`, and nothing of the request is in the queue, but
@@ -108,27 +109,38 @@
 
 mod admission;
 mod answer;
+#[cfg(unix)]
+mod berth;
 mod browsers;
 mod builder;
 mod channel;
 mod desk;
+mod door;
 mod health;
 mod numbers;
 mod origin;
 mod posted;
+mod rate;
 mod repeats;
 mod rules;
 mod token;
+mod way;
 
 use std::time::Duration;
 
 pub use builder::{Builder, Port, Relay};
 pub use channel::Channel;
+pub use door::Door;
+#[cfg(unix)]
+pub use door::UnixSocket;
 pub use numbers::{REQUEST_TIME, REQUESTS};
 pub use origin::{Origin, OriginError};
+pub use rate::Rate;
 pub use repeats::{KEY_WINDOW, REPEATS_MAX, RepeatWindows, Repeats};
 pub use rules::Rules;
 pub use token::{ORIGINS_MAX, Token, Tokens};
+
+pub use crate::serving::{Address, Tls};
 
 /// Bytes in the body of one request.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
@@ -149,7 +161,11 @@ pub const HOLD: Duration = Duration::from_secs(20);
 /// When a client that was answered with 503 is to come again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Connections that are served at once; a few more are told that the relay is busy.
+/// How long a client may take nothing of its answer.
+pub const WRITE_TIME: Duration = Duration::from_secs(30);
+
+/// Connections that are served at once. Beyond them, the one on which nothing was asked for the longest
+/// time makes way; if something is asked on each, a few more are told that the relay is busy.
 pub const CONNECTIONS_MAX: usize = 512;
 
 /// Bytes of the head of a request.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Channel;
 use super::answer::{Answer, Refusal, Taken};
 use super::repeats::{Begun, Claim, Mark, Marks, Repeats, Request};
+use super::way::Way;
 use crate::error::Error;
 use crate::event::{Event, EventId};
 use crate::intake::NOT_A_LIST;
@@ -22,25 +23,25 @@ pub(super) struct Posted {
 }
 
 impl Posted {
-    /// Takes in what is new in it.
+    /// Takes in what is new in it; held for no longer than the way that it came by is open.
     ///
     /// # Cancel safety
     /// What may come again is taken to its end, so that the one that comes again finds it: the client
     /// has gone away in most cases when the future is dropped. Otherwise as [`Channel::take`].
-    pub(super) async fn take(self, channel: &Channel, hold: Duration) -> Answer {
+    pub(super) async fn take(self, channel: &Channel, hold: Duration, way: Way) -> Answer {
         let Some(repeats) = channel.recognises() else {
-            return self.append(channel, hold).await;
+            return self.append(channel, hold, &way).await;
         };
         let marks = self.marks(repeats);
         if marks.is_empty() {
-            return self.append(channel, hold).await;
+            return self.append(channel, hold, &way).await;
         }
         let (channel, repeats) = (channel.clone(), repeats.clone());
         let taken = tokio::spawn(async move {
             let until = Instant::now() + hold;
             let events = self.events.len();
             match repeats.begin(&marks, until).await {
-                Ok(Begun::New(claim)) => self.take_new(&channel, claim, until).await,
+                Ok(Begun::New(claim)) => self.take_new(&channel, claim, until, &way).await,
                 Ok(Begun::Known(id)) => Ok(Taken::again(id, events)),
                 Ok(Begun::Other) => Err(Refusal::other_request()),
                 Ok(Begun::Busy) => Err(Refusal::later(
@@ -66,14 +67,14 @@ impl Posted {
         }
     }
 
-    async fn append(self, channel: &Channel, hold: Duration) -> Answer {
+    async fn append(self, channel: &Channel, hold: Duration, way: &Way) -> Answer {
         // There is one: an empty list is refused.
         let id = self.events.first().map(Event::id).ok_or_else(is_empty)?;
-        channel.take(self.events, hold).await?;
+        channel.take(self.events, hold, way.closing()).await?;
         Ok(Taken::new(id))
     }
 
-    async fn take_new(self, channel: &Channel, claim: Claim, until: Instant) -> Answer {
+    async fn take_new(self, channel: &Channel, claim: Claim, until: Instant, way: &Way) -> Answer {
         let first = self.events.first().map(Event::id).ok_or_else(is_empty)?;
         let request_id: EventId = claim.known(0).unwrap_or(first);
         let all = self.events.len();
@@ -83,7 +84,7 @@ impl Posted {
         let repeated = all - new.len();
         if !new.is_empty() {
             let hold = until.saturating_duration_since(Instant::now());
-            channel.take(new, hold).await?;
+            channel.take(new, hold, way.closing()).await?;
         }
         drop(self.memory);
         // Now, and not before: a request that is known and not in the queue would be lost.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::rate::{Rate, Rates};
 use super::{HOLD, Origin};
 use crate::hosts::Hosts;
 
@@ -18,6 +19,7 @@ pub struct Rules {
     any_key: bool,
     validate: bool,
     hold: Duration,
+    rates: Rates,
 }
 
 impl Rules {
@@ -30,6 +32,7 @@ impl Rules {
             any_key: false,
             validate: false,
             hold: HOLD,
+            rates: Rates::default(),
         }
     }
 
@@ -74,6 +77,28 @@ impl Rules {
     pub fn hold(mut self, time: Duration) -> Self {
         self.hold = time;
         self
+    }
+
+    /// How often one client may ask; as often as it likes if nothing is said. A client is a key or
+    /// token and the address that it comes from, of version 6 the network; all clients of a Unix
+    /// socket have one address. Beyond it, a request is refused with 429 and a `Retry-After` of at most
+    /// 29 s, and nothing of it is taken.
+    #[must_use]
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.rates.usual = Some(rate);
+        self
+    }
+
+    /// How often one client may ask whose token is published, as in a web page, so that anyone may have
+    /// it; 10 requests a second and 50 at once if nothing is said.
+    #[must_use]
+    pub fn published_rate(mut self, rate: Rate) -> Self {
+        self.rates.published = rate;
+        self
+    }
+
+    pub(super) fn rates(&self) -> Rates {
+        self.rates
     }
 
     pub(super) fn hosts(&self) -> &Hosts {

@@ -21,6 +21,8 @@ mod owners;
 mod page;
 mod relay;
 mod relay_channels;
+mod relay_doors;
+mod relay_floods;
 mod relay_pages;
 mod relay_repeats;
 mod sandbox;

@@ -379,7 +379,7 @@ async fn a_full_queue_holds_requests_and_then_says_when_to_come_again() {
 }
 
 /// Letters that do not compress, always the same ones.
-fn fastrand_like(seed: u64) -> impl FnMut() -> char {
+pub(crate) fn fastrand_like(seed: u64) -> impl FnMut() -> char {
     let mut state = seed;
     move || {
         state = state

@@ -25,7 +25,7 @@ pub(crate) fn group_socket(group: &str, socket: Option<&Path>) -> Result<GroupSo
 }
 
 /// The number of a group. Names are looked up where the system keeps its own groups.
-fn gid(group: &str) -> Result<u32, Fault> {
+pub(crate) fn gid(group: &str) -> Result<u32, Fault> {
     /// One line for each: `name:password:number:members`.
     const GROUPS: &str = "/etc/group";
     if let Ok(gid) = group.parse() {

@@ -1,6 +1,6 @@
 //! What is typed with `relay`.
 
-use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,8 +8,10 @@ use clap::{Args, Subcommand};
 use everpost::relay::Origin;
 
 use crate::args::Deadline;
-use crate::listen::{address, name};
+use crate::listen::name;
 use crate::times::span;
+
+use super::spot::{Mode, Spot, mode, rate, spot};
 
 /// The port of a relay if none is typed.
 pub(crate) const PORT: u16 = 7679;
@@ -44,9 +46,35 @@ pub(crate) struct Relay {
     pub(crate) channel: Vec<String>,
 
     /// Where it listens. Can be given several times; otherwise on 127.0.0.1:7679 and [::1]:7679.
-    /// With port 0 the first line of output names the one that was picked.
-    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
-    pub(crate) listen: Vec<SocketAddr>,
+    /// With port 0 the first line of output names the one that was picked. unix:/run/everpost/relay.sock
+    /// stands for a Unix socket. Sockets that systemd passes are served besides those that are typed,
+    /// and instead of the usual ones.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = spot)]
+    pub(crate) listen: Vec<Spot>,
+
+    /// The group, by name or number, whose members may use the Unix socket too.
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) socket_group: Option<String>,
+
+    /// The rights of the Unix socket, as chmod takes them; to write is to connect. Otherwise 0660 with
+    /// a group, and 0600 without.
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub(crate) socket_mode: Option<Mode>,
+
+    /// Speaks TLS on every TCP port, with the certificates in this PEM file: that of the server first.
+    /// It is read again when it changes. Other machines' addresses need no `--plain` then; only tokens
+    /// of this relay and the very key of the API open that door.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate, in a PEM file without a passphrase.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// How many requests a second one client may send, twice as many at once; the others are answered
+    /// with 429. A client is a key and the address that it comes from. Otherwise there is no limit.
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub(crate) rate: Option<NonZeroU32>,
 
     /// Answers requests that name this host too, besides addresses and localhost. Can be given
     /// several times.

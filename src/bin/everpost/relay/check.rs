@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::doors::tls;
 use super::plan::Plan;
 use crate::fault::Fault;
 use crate::out::Out;
@@ -27,6 +28,7 @@ struct Channel<'a> {
 
 /// Shows it. Only looks; whether ports are free shows at the start.
 pub(super) async fn show(plan: &Plan, out: Out) -> Result<(), Fault> {
+    tls(plan)?;
     let mut channels = Vec::new();
     for assignment in plan.channels() {
         let sink = assignment.sink()?;

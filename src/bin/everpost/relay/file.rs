@@ -1,10 +1,13 @@
 //! The file of a relay.
 
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use everpost::relay::{Origin, OriginError};
 use serde::Deserialize;
 
+use super::spot::{Mode, Spot};
 use crate::listen;
 use crate::settings::LogFormat;
 
@@ -15,7 +18,12 @@ pub(super) const CHANNELS: &str = "channels";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
-    pub(super) listen: Vec<Address>,
+    pub(super) listen: Vec<Spot>,
+    pub(super) socket_group: Option<String>,
+    pub(super) socket_mode: Option<Mode>,
+    pub(super) tls_cert: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
+    pub(super) rate: Option<NonZeroU32>,
     pub(super) hosts: Vec<Host>,
     pub(super) allow_origins: Vec<PageOrigin>,
     pub(super) plain: bool,
@@ -28,19 +36,6 @@ pub(super) struct File {
     #[serde(with = "humantime_serde")]
     pub(super) deadline: Option<Duration>,
     pub(super) log_format: Option<LogFormat>,
-}
-
-/// An address as `--listen` takes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct Address(pub(super) std::net::SocketAddr);
-
-impl TryFrom<String> for Address {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        listen::address(&text).map(Self)
-    }
 }
 
 /// A name as `--listen-host` takes it.

@@ -1,12 +1,14 @@
 //! A relay under way: until a signal ends it, or delivery ends by itself.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use everpost::Queue;
-use everpost::relay::{Port, Relay};
+use everpost::relay::{Port, Relay, Tls};
 use futures_util::future::select_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use super::args;
 use super::plan::Plan;
@@ -19,12 +21,19 @@ use crate::out::Out;
 use crate::service::{End, Keepers, finish};
 use crate::signals::{Hangup, Hangups, Signals};
 
+/// How long ports may take to close, whatever the deadline: a client that was let in has a moment to
+/// ask what it has sent already.
+const PORTS_TIME: Duration = Duration::from_secs(2);
+
 /// All that is under way.
 pub(super) struct Life<'a> {
     pub(super) cli: &'a Cli,
     pub(super) args: &'a args::Relay,
     /// What it was started by.
     pub(super) plan: Plan,
+    /// Whether other machines can reach one of its ports.
+    pub(super) is_public: bool,
+    pub(super) tls: Option<Tls>,
     pub(super) relay: Relay,
     pub(super) ports: Vec<Port>,
     pub(super) stations: Vec<Station>,
@@ -78,7 +87,7 @@ impl Life<'_> {
             notify::say_reloading();
             match Plan::of(self.cli, self.args, self.plan.dir()).await {
                 Ok(plan) => {
-                    self.relay.set_rules(plan.rules(&self.plan));
+                    self.relay.set_rules(plan.rules(self.is_public));
                     for station in &self.stations {
                         station.recognise(plan.windows());
                     }
@@ -92,10 +101,25 @@ impl Life<'_> {
                     fault.text
                 ),
             }
+            self.read_tls_again().await;
             for station in &self.stations {
                 station.read_key_again().await;
             }
             notify::say("READY=1");
+        }
+    }
+
+    async fn read_tls_again(&self) {
+        let Some(tls) = self.tls.clone() else {
+            return;
+        };
+        match tokio::task::spawn_blocking(move || tls.look()).await {
+            Ok(Ok(true)) => tracing::info!("the certificate was read again"),
+            Ok(Err(error)) => tracing::error!(
+                %error,
+                "the certificate or its key cannot be used; those from before stay in use"
+            ),
+            _ => {}
         }
     }
 
@@ -106,17 +130,18 @@ impl Life<'_> {
         let pending: u64 = self.stations.iter().map(pending).sum();
         tracing::info!(?deadline, pending, "closing");
         notify::say("STOPPING=1");
-        // All at once: each waits for the requests that it holds.
-        let closing = self
-            .ports
-            .into_iter()
-            .map(|port| tokio::spawn(port.close()));
-        for port in closing.collect::<Vec<_>>() {
-            if let Ok(Err(error)) = port.await {
-                // What is in a queue is to be kept and delivered all the same.
-                tracing::error!(%error, "a port did not end well");
-            }
-        }
+        let until = Instant::now() + deadline.max(PORTS_TIME);
+        let hastened = tokio::select! {
+            () = close_ports(self.ports, until) => false,
+            () = signals.next() => true,
+        };
+        // What the ports took beyond that is not added.
+        let rest = until.saturating_duration_since(Instant::now());
+        let deadline = if hastened {
+            Duration::ZERO
+        } else {
+            deadline.min(rest + PORTS_TIME)
+        };
         let (hasten, _) = watch::channel(());
         let mut closing = JoinSet::new();
         for station in self.stations {
@@ -142,6 +167,21 @@ impl Life<'_> {
             () = signals.next() => drop(hasten),
         }
         closed.await
+    }
+}
+
+/// All at once. One that is not closed until then is left to the end of the process.
+async fn close_ports(ports: Vec<Port>, until: Instant) {
+    let closing = ports.into_iter().map(|port| tokio::spawn(port.close()));
+    for port in closing.collect::<Vec<_>>() {
+        match timeout_at(until, port).await {
+            Ok(Ok(Err(error))) => {
+                // What is in a queue is to be kept and delivered all the same.
+                tracing::error!(%error, "a port did not end well");
+            }
+            Ok(_) => {}
+            Err(_) => tracing::warn!("requests are still under way, and are cut off"),
+        }
     }
 }
 

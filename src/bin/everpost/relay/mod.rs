@@ -6,7 +6,9 @@ mod check;
 mod doors;
 mod file;
 mod life;
+mod passed;
 mod plan;
+mod spot;
 mod station;
 
 use std::path::{Path, PathBuf};
@@ -75,13 +77,14 @@ async fn serve(cli: &Cli, args: &args::Relay, plan: Plan, out: Out) -> Result<()
     let mut signals = Signals::catch_for_a_service()?;
     let hangups = Hangups::catch()?;
     let tokens = Tokens::open(plan.dir())?;
+    let (is_public, tls) = (doors.is_public(), doors.tls());
     let mut stations = Vec::new();
     for assignment in plan.channels() {
         stations
             .push(Station::open(assignment, plan.windows(), cli.owners.wait, &mut signals).await?);
     }
     let relay = stations.iter().fold(
-        Relay::builder(tokens.clone()).rules(plan.rules(&plan)),
+        Relay::builder(tokens.clone()).rules(plan.rules(is_public)),
         |builder, station| builder.channel(station.channel()),
     );
     let relay = relay.build();
@@ -91,6 +94,8 @@ async fn serve(cli: &Cli, args: &args::Relay, plan: Plan, out: Out) -> Result<()
         cli,
         args,
         plan,
+        is_public,
+        tls,
         relay,
         ports,
         stations,
@@ -118,7 +123,6 @@ struct Served<'a> {
 
 impl<'a> Address<'a> {
     fn of(plan: &'a Plan, ports: &[Port], shown: Option<&Tokens>) -> Result<Self, Fault> {
-        let url = |port: &Port| format!("http://{}/v2", port.address());
         let mut channels = Vec::new();
         for one in plan.channels() {
             let token = shown.map(|tokens| tokens.mint(one.name())).transpose()?;
@@ -129,7 +133,7 @@ impl<'a> Address<'a> {
             });
         }
         Ok(Self {
-            base_urls: ports.iter().map(url).collect(),
+            base_urls: ports.iter().map(Port::base_url).collect(),
             dir: plan.dir(),
             channels,
         })
@@ -143,14 +147,14 @@ impl<'a> Address<'a> {
         let listening = |url| format!("listening on {url}\n");
         let mut text: String = self.base_urls.iter().map(listening).collect();
         let is_one = self.channels.len() == 1;
-        let mut is_url_told = false;
+        // No official client can use a Unix socket.
+        let mut url = self.base_urls.iter().find(|url| url.starts_with("http"));
         for one in &self.channels {
-            let (Some(token), Some(url)) = (&one.token, self.base_urls.first()) else {
+            let Some(token) = &one.token else {
                 continue;
             };
-            if !is_url_told {
+            if let Some(url) = url.take() {
                 text += &format!("export BA_BASE_URL={url}\n");
-                is_url_told = true;
             }
             let of = if is_one {
                 String::new()

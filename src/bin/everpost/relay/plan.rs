@@ -1,15 +1,16 @@
 //! What a relay is to do: its file and what was typed, put together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use everpost::relay::{HOLD, Origin, RepeatWindows, Rules};
+use everpost::relay::{HOLD, Origin, Rate, RepeatWindows, Rules};
 
 use super::args;
 use super::assignment::Assignment;
 use super::file::{CHANNELS, File};
+use super::spot::Spot;
 use crate::args::Cli;
 use crate::fault::Fault;
 use crate::service::DEADLINE;
@@ -19,7 +20,12 @@ use crate::settings::{LogFormat, Parts};
 #[derive(Debug)]
 pub(super) struct Plan {
     dir: PathBuf,
-    listen: Vec<SocketAddr>,
+    listen: Vec<Spot>,
+    socket_group: Option<String>,
+    socket_mode: Option<u32>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    rate: Option<NonZeroU32>,
     hosts: Vec<String>,
     origins: BTreeSet<Origin>,
     plain: bool,
@@ -69,16 +75,21 @@ impl Plan {
         let typed = args.deadline.deadline;
         let deadline = typed.or(file.deadline).or(of_channel.deadline);
         let log = args.deadline.log.log_format;
-        let listen = file.listen.iter().map(|address| address.0).collect();
         let hosts = file.hosts.into_iter().map(|host| host.0);
         let origins = file.allow_origins.into_iter().map(|origin| origin.0);
         Ok(Self {
             dir: dir.to_owned(),
             listen: if args.listen.is_empty() {
-                listen
+                file.listen
             } else {
                 args.listen.clone()
             },
+            socket_group: args.socket_group.clone().or(file.socket_group),
+            socket_mode: args.socket_mode.or(file.socket_mode).map(|mode| mode.0),
+            // Both are typed or neither is.
+            tls_cert: args.tls_cert.clone().or(file.tls_cert),
+            tls_key: args.tls_key.clone().or(file.tls_key),
+            rate: args.rate.or(file.rate),
             hosts: hosts.chain(args.listen_host.iter().cloned()).collect(),
             origins: origins.chain(args.allow_origin.iter().cloned()).collect(),
             plain: args.plain || file.plain,
@@ -97,8 +108,29 @@ impl Plan {
     }
 
     /// Where it listens; nothing stands for the usual places.
-    pub(super) fn listen(&self) -> &[SocketAddr] {
+    pub(super) fn listen(&self) -> &[Spot] {
         &self.listen
+    }
+
+    /// By name or number.
+    pub(super) fn socket_group(&self) -> Option<&str> {
+        self.socket_group.as_deref()
+    }
+
+    pub(super) fn socket_mode(&self) -> Option<u32> {
+        self.socket_mode
+    }
+
+    /// The files of the certificate and its key, if TLS is spoken.
+    pub(super) fn tls(&self) -> Result<Option<(&Path, &Path)>, Fault> {
+        match (&self.tls_cert, &self.tls_key) {
+            (None, None) => Ok(None),
+            (Some(cert), Some(key)) => Ok(Some((cert, key))),
+            _ => {
+                let text = "a certificate and its key go together, and one of both is not named";
+                Err(Fault::usage(text).hint("set both tls_cert and tls_key in the file"))
+            }
+        }
     }
 
     /// Whether addresses that other machines can reach may be listened on.
@@ -118,10 +150,12 @@ impl Plan {
         &self.channels
     }
 
-    /// How it deals with what comes, at the doors of this plan or of the one that it was started by.
-    pub(super) fn rules(&self, doors: &Self) -> Rules {
+    /// How it deals with what comes; `is_public` if other machines can reach one of its doors.
+    pub(super) fn rules(&self, is_public: bool) -> Rules {
         let mut rules = Rules::new().hold(self.hold);
-        let is_public = doors.listen.iter().any(|at| !at.ip().is_loopback());
+        if let Some(per_second) = self.rate {
+            rules = rules.rate(Rate::per_second(per_second));
+        }
         if !self.tokens_only && !is_public {
             rules = rules.any_key();
         }
@@ -149,6 +183,7 @@ impl Plan {
             ("validate", self.validate != new.validate),
             ("hold", self.hold != new.hold),
             ("dedupe", self.dedupe != new.dedupe),
+            ("rate", self.rate != new.rate),
         ])
     }
 
@@ -156,6 +191,10 @@ impl Plan {
     pub(super) fn other_work(&self, new: &Self) -> Vec<String> {
         let mut names = named([
             ("listen", self.listen != new.listen),
+            ("socket_group", self.socket_group != new.socket_group),
+            ("socket_mode", self.socket_mode != new.socket_mode),
+            ("tls_cert", self.tls_cert != new.tls_cert),
+            ("tls_key", self.tls_key != new.tls_key),
             ("plain", self.plain != new.plain),
             ("deadline", self.deadline != new.deadline),
             ("log_format", self.log_format != new.log_format),

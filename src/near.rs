@@ -13,14 +13,14 @@ const PATH_BYTES_MAX: usize = if cfg!(any(target_os = "linux", target_os = "andr
 
 /// A path that is short enough to bind and to connect to, as long as this lives.
 #[derive(Debug)]
-pub(super) struct Near {
+pub(crate) struct Near {
     path: PathBuf,
     // The short path leads through it.
     _dir: Option<File>,
 }
 
 impl Near {
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -31,7 +31,7 @@ impl Near {
 /// # Errors
 /// If it is too long and there is no other way, with the limit and what to do; or as the system
 /// says, if its directory cannot be opened.
-pub(super) fn near(socket: &Path) -> io::Result<Near> {
+pub(crate) fn near(socket: &Path) -> io::Result<Near> {
     let bytes = socket.as_os_str().len();
     if bytes <= PATH_BYTES_MAX {
         let path = socket.to_owned();
