@@ -6,7 +6,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -39,6 +42,10 @@ pub(crate) struct Bounds {
     /// How long answers under way may take once the port is to go.
     pub(crate) grace: Duration,
 }
+
+/// Where a request comes from: an extension of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// A port that is served. It is closed soon after this is dropped.
 #[derive(Debug)]
@@ -103,11 +110,12 @@ async fn accept(
             _ = stop.changed() => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if has_place => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let is_full = connections.len() >= bounds.connections_max;
                     let routes = if is_full { &busy } else { &routes };
                     let one_request = is_full || bounds.connection_time.is_some();
-                    let served = serve(stream, routes.clone(), bounds.clone(), one_request, stop.clone());
+                    let routes = (Peer(peer), routes.clone());
+                    let served = serve(stream, routes, bounds.clone(), one_request, stop.clone());
                     connections.spawn(served);
                 }
                 Err(error) => {
@@ -127,7 +135,7 @@ async fn accept(
 /// One connection, however slow its client is.
 async fn serve(
     stream: TcpStream,
-    routes: Router,
+    (peer, routes): (Peer, Router),
     bounds: Bounds,
     one_request: bool,
     mut stop: watch::Receiver<()>,
@@ -140,7 +148,11 @@ async fn serve(
         .header_read_timeout(bounds.head_time)
         .max_header_size(bounds.head_bytes_max);
     let served = async {
-        let service = TowerToHyperService::new(routes);
+        let routes = TowerToHyperService::new(routes);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            routes.call(request)
+        });
         let mut http = pin!(http.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             _ = http.as_mut() => return,

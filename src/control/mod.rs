@@ -126,7 +126,7 @@ pub(crate) mod health;
 mod lines;
 #[cfg(unix)]
 mod place;
-mod router;
+pub(crate) mod router;
 mod serve;
 #[cfg(unix)]
 mod socket;

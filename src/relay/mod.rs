@@ -118,7 +118,7 @@ mod origin;
 mod posted;
 mod repeats;
 mod rules;
-mod token;
+pub(crate) mod token;
 
 use std::time::Duration;
 
