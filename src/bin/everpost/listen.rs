@@ -1,11 +1,11 @@
-//! `run --listen`: health and numbers over TCP.
+//! `run --listen`: health, numbers and the page over TCP.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use clap::Args;
-use everpost::Queue;
-use everpost::control::{self, Listening};
+use everpost::admin::{Admin, Shown};
+use everpost::relay::Port;
 
 use crate::fault::Fault;
 
@@ -13,7 +13,7 @@ use crate::fault::Fault;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Listen {
     /// Serves /livez, /readyz and /metrics on this address, such as 127.0.0.1:9464, for probes and
-    /// Prometheus: plain HTTP, read-only. With port 0 the log names the one that was picked. Can be
+    /// Prometheus, and a page for people at /: plain HTTP, read-only. With port 0 the log names the one that was picked. Can be
     /// given several times; otherwise as the settings say.
     #[arg(long, value_name = "ADDR:PORT", value_parser = address, env = "EVERPOST_LISTEN",
         value_delimiter = ',', hide_env_values = true)]
@@ -48,15 +48,19 @@ impl Listen {
         wanted.iter().map(bind).collect()
     }
 
-    /// Serves the queue on these ports.
-    pub(crate) fn serve(
-        &self,
-        queue: &Queue,
-        ports: Vec<TcpListener>,
-    ) -> Result<Vec<Listening>, Fault> {
+    /// Serves health, numbers and the page of the queue on these ports.
+    pub(crate) fn serve(&self, shown: &Shown, ports: Vec<TcpListener>) -> Result<Vec<Port>, Fault> {
+        let mut builder = Admin::builder()
+            .channel(shown.clone())
+            .beside_probes_of(shown.queue());
+        for host in &self.listen_host {
+            builder = builder.host(host);
+        }
+        let admin = builder.build();
         let mut listening = Vec::new();
         for port in ports {
-            let port = control::listen(queue, port, self.listen_host.iter().cloned())?;
+            let port = admin.serve(port);
+            let port = port.map_err(|error| Fault::io("listen", &error))?;
             let address = port.address();
             tracing::info!(%address, "listening for probes and for Prometheus");
             listening.push(port);

@@ -18,6 +18,8 @@ pub(super) struct File {
     pub(super) listen: Vec<Address>,
     pub(super) hosts: Vec<Host>,
     pub(super) allow_origins: Vec<PageOrigin>,
+    pub(super) admin: Option<Address>,
+    pub(super) admin_token: bool,
     pub(super) plain: bool,
     pub(super) tokens_only: bool,
     pub(super) validate: bool,

@@ -27,13 +27,15 @@ pub(super) struct Life<'a> {
     pub(super) plan: Plan,
     pub(super) relay: Relay,
     pub(super) ports: Vec<Port>,
+    /// Stays until the queues are closed: how that goes is seen there.
+    pub(super) page: Option<Port>,
     pub(super) stations: Vec<Station>,
 }
 
 impl Life<'_> {
     /// Relays until it is to end, and ends.
     pub(super) async fn live(
-        self,
+        mut self,
         hangups: Hangups,
         mut signals: Signals,
         out: Out,
@@ -50,7 +52,14 @@ impl Life<'_> {
         let keepers = Keepers::begin(&queues);
         let ended = self.wait_for_the_end(hangups, &mut signals).await;
         drop(keepers);
+        let page = self.page.take();
         let end = self.leave(signals).await?;
+        if let Some(Err(error)) = match page {
+            Some(page) => Some(page.close().await),
+            None => None,
+        } {
+            tracing::error!(%error, "the page did not end well");
+        }
         finish((Tally::default(), ended), end, out)
     }
 

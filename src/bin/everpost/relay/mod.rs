@@ -6,6 +6,7 @@ mod check;
 mod doors;
 mod file;
 mod life;
+mod page;
 mod plan;
 mod station;
 
@@ -24,6 +25,7 @@ use crate::signals::{Hangups, Signals};
 use args::{Action, Dir};
 use doors::Doors;
 use life::Life;
+use page::Desk;
 use plan::Plan;
 use station::Station;
 
@@ -72,6 +74,7 @@ async fn serve(cli: &Cli, args: &args::Relay, plan: Plan, out: Out) -> Result<()
     logging::begin_for_a_service(LevelFilter::INFO, plan.log_format());
     // Before a spool is opened: an address that cannot be had is a mistake in the command line.
     let doors = Doors::bind(&plan)?;
+    let desk = Desk::bind(&plan)?;
     let mut signals = Signals::catch_for_a_service()?;
     let hangups = Hangups::catch()?;
     let tokens = Tokens::open(plan.dir())?;
@@ -86,13 +89,23 @@ async fn serve(cli: &Cli, args: &args::Relay, plan: Plan, out: Out) -> Result<()
     );
     let relay = relay.build();
     let ports = doors.open(&relay)?;
-    Address::of(&plan, &ports, args.sandbox.then_some(&tokens))?.show(out)?;
+    let token_file = desk.as_ref().and_then(Desk::token_file).map(Path::to_owned);
+    let page = desk.map(|desk| desk.open(&plan, &stations, args.sandbox));
+    let page = page.transpose()?;
+    let mut address = Address::of(&plan, &ports, args.sandbox.then_some(&tokens))?;
+    address.admin_urls = page
+        .iter()
+        .map(|port| format!("http://{}/", port.address()))
+        .collect();
+    address.admin_token_file = token_file;
+    address.show(out)?;
     let life = Life {
         cli,
         args,
         plan,
         relay,
         ports,
+        page,
         stations,
     };
     life.live(hangups, signals, out).await
@@ -103,6 +116,11 @@ async fn serve(cli: &Cli, args: &args::Relay, plan: Plan, out: Out) -> Result<()
 struct Address<'a> {
     /// What BA_BASE_URL is to be, for each port.
     base_urls: Vec<String>,
+    /// Where the page is.
+    admin_urls: Vec<String>,
+    /// The file with what lets the page act.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_token_file: Option<PathBuf>,
     dir: &'a Path,
     channels: Vec<Served<'a>>,
 }
@@ -130,6 +148,8 @@ impl<'a> Address<'a> {
         }
         Ok(Self {
             base_urls: ports.iter().map(url).collect(),
+            admin_urls: Vec::new(),
+            admin_token_file: None,
             dir: plan.dir(),
             channels,
         })
@@ -142,6 +162,14 @@ impl<'a> Address<'a> {
     fn for_people(&self) -> String {
         let listening = |url| format!("listening on {url}\n");
         let mut text: String = self.base_urls.iter().map(listening).collect();
+        text.extend(
+            self.admin_urls
+                .iter()
+                .map(|url| format!("admin on {url}\n")),
+        );
+        if let Some(file) = &self.admin_token_file {
+            text += &format!("its token is in {}\n", file.display());
+        }
         let is_one = self.channels.len() == 1;
         let mut is_url_told = false;
         for one in &self.channels {

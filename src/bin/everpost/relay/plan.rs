@@ -22,6 +22,8 @@ pub(super) struct Plan {
     listen: Vec<SocketAddr>,
     hosts: Vec<String>,
     origins: BTreeSet<Origin>,
+    admin: Option<SocketAddr>,
+    has_admin_token: bool,
     plain: bool,
     tokens_only: bool,
     validate: bool,
@@ -81,6 +83,8 @@ impl Plan {
             },
             hosts: hosts.chain(args.listen_host.iter().cloned()).collect(),
             origins: origins.chain(args.allow_origin.iter().cloned()).collect(),
+            admin: args.admin.or(file.admin.map(|address| address.0)),
+            has_admin_token: args.admin_token || file.admin_token,
             plain: args.plain || file.plain,
             tokens_only: args.tokens_only || file.tokens_only,
             validate: args.validate || file.validate,
@@ -99,6 +103,21 @@ impl Plan {
     /// Where it listens; nothing stands for the usual places.
     pub(super) fn listen(&self) -> &[SocketAddr] {
         &self.listen
+    }
+
+    /// Names that requests may have beside addresses and `localhost`.
+    pub(super) fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// Where the page is served, if it is.
+    pub(super) fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Whether the page lets those act who have its token.
+    pub(super) fn has_admin_token(&self) -> bool {
+        self.has_admin_token
     }
 
     /// Whether addresses that other machines can reach may be listened on.
@@ -156,6 +175,8 @@ impl Plan {
     pub(super) fn other_work(&self, new: &Self) -> Vec<String> {
         let mut names = named([
             ("listen", self.listen != new.listen),
+            ("admin", self.admin != new.admin),
+            ("admin_token", self.has_admin_token != new.has_admin_token),
             ("plain", self.plain != new.plain),
             ("deadline", self.deadline != new.deadline),
             ("log_format", self.log_format != new.log_format),
