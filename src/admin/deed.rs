@@ -41,6 +41,8 @@ enum Action {
 /// What is being done to a set, or was done last.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Job {
+    /// Its number since the start, from 1.
+    number: u64,
     action: Action,
     of: u64,
     /// Retried, or discarded.
@@ -91,6 +93,7 @@ pub(super) async fn act(
     }
     let stop = Arc::new(AtomicBool::new(false));
     desk.channels[at].set_job(Some(Job {
+        number: desk.jobs.fetch_add(1, Ordering::Relaxed) + 1,
         action: wanted.action,
         of: count,
         done: 0,

@@ -1,5 +1,6 @@
 //! What the routes share, and the routes.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ pub(super) struct Desk {
     pub(super) tickets: Tickets,
     pub(super) scans: Semaphore,
     pub(super) deeds: Arc<Semaphore>,
+    /// How many sets were retried or discarded, or begun to be.
+    pub(super) jobs: AtomicU64,
     /// The number of the newest piece of news.
     pub(super) news: watch::Sender<u64>,
 }
@@ -76,6 +79,7 @@ impl Desk {
             tickets: Tickets::default(),
             scans: Semaphore::new(SCANS_MAX),
             deeds: Arc::new(Semaphore::new(1)),
+            jobs: AtomicU64::new(0),
             news: watch::Sender::new(0),
         }
     }

@@ -114,14 +114,18 @@ export class Letters {
   /** Takes the state of the channel. */
   see(view) {
     const job = view.job;
-    const wasRunning = this.isRunning;
     this.isRunning = Boolean(job?.is_running);
     show(this.job, this.isRunning);
     if (this.isRunning) {
       put(this.jobText, `${job.action === 'retry' ? 'Retrying' : 'Discarding'}: ${number(job.done + job.gone)} of ${number(job.of)}`);
       this.jobBar.value = (job.done + job.gone) / Math.max(1, job.of);
     }
-    if (wasRunning && !this.isRunning) this.ended(job);
+    // One that had ended before this page was there is no news.
+    this.toldJob ??= job && !this.isRunning ? job.number : 0;
+    if (job && !this.isRunning && job.number !== this.toldJob) {
+      this.toldJob = job.number;
+      this.ended(job);
+    }
     show(this.none, view.dead_letters === 0 && !this.isRunning);
     show(this.some, view.dead_letters > 0 || this.isRunning);
     const before = this.held;
@@ -273,15 +277,16 @@ export class Letters {
 
   paintList(rows, next, scanned) {
     this.nextAfter = next ?? 0;
-    const hadFocus = this.list.contains(document.activeElement);
+    const had = this.list.contains(document.activeElement) ? document.activeElement.getAttribute('aria-label') : null;
     this.list.replaceChildren(...rows.map((row) => this.row(row)));
     show(this.list, rows.length > 0);
     show(this.first, this.after > 0);
     show(this.next, next !== null && rows.length === PAGE);
     const looking = next !== null && rows.length < PAGE ? `looking: ${number(scanned)} so far` : '';
     put(this.where, rows.length === 0 ? looking || 'None here.' : `${this.after > 0 ? 'from' : 'oldest first, from'} number ${number(rows[0].seq)} ${looking}`);
-    if (hadFocus) this.listTitle.focus();
     this.paint();
+    // On the same button of the same letter, if it is there still.
+    if (had) (this.list.querySelector(`[aria-label="${CSS.escape(had)}"]:enabled`) ?? this.listTitle).focus();
   }
 
   row(row) {

@@ -225,7 +225,7 @@ class Detail {
     this.tiles = Object.fromEntries([['pending', 'Pending'], ['oldest', 'Oldest'], ['in', 'In, last minute'], ['out', 'Out, last minute'], ['dead', 'Dead letters'], ['disk', 'Disk']]
       .map(([key, label]) => [key, tile(label)]));
     this.meter = el('meter', { min: '0', max: '1', low: '0.7', high: '0.9', optimum: '0', 'aria-label': 'Disk used of what is allowed' });
-    this.tiles.disk.value.after(this.meter);
+    this.tiles.disk.note.before(el('dd', {}, this.meter));
     this.charts = [
       new Chart('Pending', [{ key: 'pending', look: 'a', label: 'events' }], false),
       new Chart('Rates', [{ key: 'in', look: 'a', label: 'in' }, { key: 'out', look: 'b', label: 'out' }], true),
