@@ -240,8 +240,9 @@ class Detail {
     this.root = el('div', {}, back, el('div', { class: 'head' }, this.title, this.where), this.says,
       el('div', { class: 'row actions', role: 'group', 'aria-label': 'Delivery' }, this.resume, this.pause, this.wake, this.sample, this.badSample, this.why),
       el('section', { 'aria-label': 'Numbers' }, el('dl', { class: 'tiles' }, Object.values(this.tiles).map(({ root }) => root))),
-      section('books-title', 'The books', this.books), this.incidentSection, this.letters.root,
+      this.incidentSection,
       section('charts-title', 'The last six hours', el('div', { class: 'charts' }, this.charts.map(({ figure }) => figure))),
+      section('books-title', 'The books', this.books), this.letters.root,
       section('answers-title', 'Last answers', this.answers));
   }
 
@@ -447,6 +448,9 @@ document.addEventListener('visibilitychange', () => {
   } else start();
 });
 
+const LOG_SHORT = 10;
+let isLogLong = false;
+
 async function loadLog() {
   try {
     const entries = await ask('api/log');
@@ -457,10 +461,13 @@ async function loadLog() {
       if (entry.count !== null) parts.push(`(${number(entry.count)})`);
       return parts.join(' ');
     };
-    const rows = entries.slice(0, 50).map((entry) => el('li', {}, el('span', { class: 'when' }, time(entry.at_ms)),
+    const most = isLogLong ? entries.length : LOG_SHORT;
+    const rows = entries.slice(0, most).map((entry) => el('li', {}, el('span', { class: 'when' }, time(entry.at_ms)),
       el('span', { class: 'what' }, `${about(entry)}, `, visible(entry.channel), entry.outcome === 'done' || entry.outcome === 'begun' ? '' : [': ', visible(entry.outcome)]),
       el('span', { class: 'quiet' }, entry.by === 'socket' ? 'on the Unix socket' : `from ${entry.from} by ${entry.by}`)));
-    at('log').replaceChildren(rows.length > 0 ? el('ul', { class: 'plain' }, rows) : el('p', { class: 'box quiet' }, 'Nothing was done on this page since the service was started.'));
+    const all = () => { isLogLong = true; loadLog(); at('log-title').focus(); };
+    const more = entries.length > most ? el('div', { class: 'row actions' }, el('button', { type: 'button', class: 'small', click: all }, `Show all ${number(entries.length)}`)) : '';
+    at('log').replaceChildren(rows.length > 0 ? el('ul', { class: 'plain' }, rows) : el('p', { class: 'box quiet' }, 'Nothing was done on this page since the service was started.'), more);
   } catch (error) { if (error instanceof Refused) fail(error); }
 }
 

@@ -148,6 +148,7 @@ await toast('6 dead letters appended again.');
 await button('Discard 6').waitFor();
 await page.getByText('9 retried').or(page.getByText('8 retried')).first().waitFor();
 await page.getByText('differ').first().waitFor({ state: 'detached' });
+await page.getByRole('button', { name: /^Show all \d/ }).click();
 for (const what of ['retried dead letters (6)', 'discarded a dead letter (3)', 'downloaded dead letters', 'paused delivery', 'appended events']) {
   await page.locator('#log li', { hasText: what }).first().waitFor();
 }
