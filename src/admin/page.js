@@ -132,6 +132,7 @@ function route() {
 // -- All channels ------------------------------------------------------------------------------
 
 const cards = new Map();
+let tally;
 
 function overview() {
   cards.clear();
@@ -143,8 +144,22 @@ function overview() {
     list.append(card.root);
   }
   const missing = new URLSearchParams(location.search).get('channel');
-  at('main').replaceChildren(title, missing === null ? '' : el('p', { class: 'quiet' }, 'There is no channel ', visible(missing), ' here.'), list);
-  for (const [name, card] of cards) card.see(state.channels.get(name));
+  tally = el('p', { class: 'quiet' });
+  at('main').replaceChildren(title, tally, missing === null ? '' : el('p', { class: 'quiet' }, 'There is no channel ', visible(missing), ' here.'), list);
+  seeCards();
+}
+
+/** All of them, and how many are how. */
+function seeCards() {
+  const counts = { act: 0, wait: 0, off: 0, well: 0 };
+  for (const [name, card] of cards) {
+    const view = state.channels.get(name);
+    card.see(view);
+    counts[view.sentences[0].tone] += 1;
+  }
+  const words = { act: ['needs you', 'need you'], wait: ['waits', 'wait'], off: ['is off', 'are off'], well: ['is well', 'are well'] };
+  const parts = Object.entries(counts).filter(([, n]) => n > 0).map(([tone, n]) => `${number(n)} ${words[tone][n === 1 ? 0 : 1]}`);
+  put(tally, `Of ${many(cards.size, 'channel')}: ${parts.join(', ')}.`);
 }
 
 const tile = (label) => {
@@ -188,7 +203,7 @@ class Card {
 function sentence(box, said) {
   const when = [];
   if (said.since_ms) when.push(`since ${time(said.since_ms, false)} (${span(now() - said.since_ms)})`);
-  if (said.until_ms) when.push(said.until_ms > now() ? `next try in ${span(said.until_ms - now())}` : 'a try is under way');
+  if (said.until_ms) when.push(said.until_ms > now() + 500 ? `next try in ${span(said.until_ms - now())}` : 'a try is under way');
   const key = JSON.stringify([said.tone, said.text, said.todo]);
   if (box.dataset.key !== key) {
     box.dataset.key = key;
@@ -409,7 +424,7 @@ function take(view) {
     redraw(view.name);
   }
   if (state.detail?.name === view.name) state.detail.see(view);
-  if (!state.detail) cards.get(view.name)?.see(view);
+  if (!state.detail && cards.has(view.name)) seeCards();
   const words = ({ sentences }) => sentences.map(({ text }) => text).join(' ');
   if (before && words(before) !== words(view)) put(at('news'), plain(`${view.name}: ${words(view)}`));
   return before === undefined;
@@ -556,7 +571,7 @@ setInterval(() => {
     state.detail.say(view);
     state.detail.number(view);
     state.detail.answered(view);
-  } else for (const [name, card] of cards) card.see(state.channels.get(name));
+  } else if (cards.size > 0) seeCards();
 }, 1000);
 
 start();

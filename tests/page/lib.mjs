@@ -47,6 +47,7 @@ export async function relay(args, env = {}) {
   child.removeAllListeners('exit');
   return {
     ...found,
+    pid: child.pid,
     log: () => errors,
     async stop() {
       const ended = once(child, 'exit');
