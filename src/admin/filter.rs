@@ -27,14 +27,14 @@ pub(super) enum Where {
 
 /// What is asked for. Without anything it lets all through.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Filter {
-    cause: Option<Cause>,
+    pub(super) cause: Option<Cause>,
     /// The HTTP status of the answer; 0 for none.
-    status: Option<u16>,
-    group: Option<Uuid>,
-    q: Option<String>,
-    r#in: Where,
+    pub(super) status: Option<u16>,
+    pub(super) group: Option<Uuid>,
+    pub(super) q: Option<String>,
+    pub(super) r#in: Where,
 }
 
 impl Filter {
@@ -186,7 +186,13 @@ impl Kinship {
             status,
             text,
         } = self;
-        Uuid::new_v5(&SPACE, format!("{cause:?} {status:?} {text}").as_bytes())
+        let cause = match cause {
+            Cause::Refused => "refused",
+            Cause::TooLarge => "too_large",
+            Cause::Expired => "expired",
+        };
+        let status = status.unwrap_or(0);
+        Uuid::new_v5(&SPACE, format!("{cause} {status} {text}").as_bytes())
     }
 }
 
@@ -277,7 +283,7 @@ mod tests {
         };
         assert_eq!(
             known.group().to_string(),
-            "GROUP",
+            "68cf1347-9594-53fa-8099-e35c6d97cdcc",
             "the same in every version: it is in bookmarks"
         );
     }

@@ -18,7 +18,7 @@ use super::LIST_MAX;
 use super::access::Caller;
 use super::desk::{Desk, Watched, json_body};
 use super::diary::Deed;
-use super::filter::{Filter, Sieve};
+use super::filter::{Filter, Sieve, Where};
 use super::survey::{Slice, Walk, survey};
 use crate::control::answer::{Answer, Refusal, json, line, lines};
 use crate::control::wire::LetterLine;
@@ -27,17 +27,38 @@ use crate::event::{EventId, Seq, unix_ms};
 use crate::sink;
 
 type Shared = State<Arc<Desk>>;
-type Asked<T> = Result<Query<T>, QueryRejection>;
+type Asked = Result<Query<Wanted>, QueryRejection>;
 
-/// Which part of the letters.
+/// What is asked for in the query: which letters, and which part of them.
 #[derive(Debug, Deserialize)]
-pub(super) struct Range {
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
     #[serde(default)]
     after: Seq,
     /// Those behind it are left out.
     up_to: Option<Seq>,
     #[serde(default = "list_default")]
     max: usize,
+    /// Stands for a filter and the right to what it lets through.
+    ticket: Option<Uuid>,
+    cause: Option<Cause>,
+    status: Option<u16>,
+    group: Option<Uuid>,
+    q: Option<String>,
+    #[serde(default)]
+    r#in: Where,
+}
+
+impl Wanted {
+    fn filter(&self) -> Filter {
+        Filter {
+            cause: self.cause,
+            status: self.status,
+            group: self.group,
+            q: self.q.clone(),
+            r#in: self.r#in,
+        }
+    }
 }
 
 fn list_default() -> usize {
@@ -88,15 +109,15 @@ struct Page {
 pub(super) async fn list(
     State(desk): Shared,
     Path(channel): Path<String>,
-    range: Asked<Range>,
-    filter: Asked<Filter>,
+    wanted: Asked,
     Extension(caller): Extension<Caller>,
 ) -> Answer {
     let watched = desk.channel(&channel)?;
-    let (range, sieve) = (range?.0, allowed(filter?.0, &caller)?);
-    let max = range.max.clamp(1, LIST_MAX);
+    let Query(wanted) = wanted?;
+    let sieve = allowed(wanted.filter(), &caller)?;
+    let max = wanted.max.clamp(1, LIST_MAX);
     let _turn = desk.scans.acquire().await;
-    let mut walk = watched.walk(range.after, range.up_to);
+    let mut walk = watched.walk(wanted.after, wanted.up_to);
     let (mut rows, mut next) = (Vec::new(), None);
     let mut slice = Slice::begin();
     'all: loop {
@@ -131,15 +152,15 @@ pub(super) async fn list(
 pub(super) async fn count(
     State(desk): Shared,
     Path(channel): Path<String>,
-    range: Asked<Range>,
-    filter: Asked<Filter>,
+    wanted: Asked,
     Extension(caller): Extension<Caller>,
 ) -> Answer {
     let watched = desk.channel(&channel)?;
-    let (range, sieve) = (range?.0, allowed(filter?.0, &caller)?);
+    let Query(wanted) = wanted?;
+    let sieve = allowed(wanted.filter(), &caller)?;
     let _turn = desk.scans.acquire().await;
-    let walk = watched.walk(range.after, range.up_to);
-    json(StatusCode::OK, &survey(walk, &sieve).await?)
+    let walk = watched.walk(wanted.after, wanted.up_to);
+    json(StatusCode::OK, &survey(walk, &sieve, Slice::begin()).await?)
 }
 
 /// The filter, if this caller may look where it looks.
@@ -175,20 +196,15 @@ pub(super) async fn ticket(
     json(StatusCode::OK, &Given { path })
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Shown {
-    ticket: Option<Uuid>,
-}
-
 pub(super) async fn export(
     State(desk): Shared,
     Path(channel): Path<String>,
-    shown: Asked<Shown>,
-    filter: Asked<Filter>,
+    wanted: Asked,
     Extension(caller): Extension<Caller>,
 ) -> Answer {
     let watched = desk.channel(&channel)?;
-    let (filter, caller) = match shown?.0.ticket {
+    let Query(wanted) = wanted?;
+    let (filter, caller) = match wanted.ticket {
         Some(number) => {
             let ticket = desk.tickets.take(number, &channel).ok_or_else(|| {
                 let hint = "each is good once, for a minute: press the button again";
@@ -199,7 +215,7 @@ pub(super) async fn export(
         }
         None => {
             caller.must_act()?;
-            (filter?.0, caller)
+            (wanted.filter(), caller)
         }
     };
     let sieve = filter.ready()?;

@@ -79,6 +79,8 @@ mod letters;
 mod live;
 mod page;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod ticket;
 mod token;
 mod view;

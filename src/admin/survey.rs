@@ -109,13 +109,16 @@ pub(super) struct Survey {
 }
 
 /// Counts and groups for as long as a slice may take.
-pub(super) async fn survey(mut walk: Walk, sieve: &Sieve) -> Result<Survey, Error> {
+pub(super) async fn survey(
+    mut walk: Walk,
+    sieve: &Sieve,
+    mut slice: Slice,
+) -> Result<Survey, Error> {
     let mut groups: BTreeMap<Uuid, Group> = BTreeMap::new();
     let mut survey = Survey {
         up_to: walk.up_to,
         ..Survey::default()
     };
-    let mut slice = Slice::begin();
     loop {
         let found = walk.next().await?;
         if found.is_empty() {
@@ -163,5 +166,68 @@ impl Group {
         self.bytes += letter.event.json_bytes().len() as u64;
         self.first_ms = self.first_ms.min(at);
         self.last_ms = self.last_ms.max(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::filter::Filter;
+    use crate::admin::tests::{Refusing, open};
+    use crate::event::Event;
+
+    /// The time of a slice is over with its first stride: what all slices say together is the same.
+    #[tokio::test]
+    async fn slices_come_to_the_same_as_the_whole() {
+        let (_dir, queue) = open(Refusing).await;
+        let bad = |n: u32| Event::from_serialize(&format!("bad {}", n % 3)).unwrap();
+        queue.append_all((0..100).map(bad)).await.unwrap();
+        let settled = queue.watch().wait_for(|now| now.pending == 0).await;
+        assert_eq!(settled.unwrap().dead_letters, 100);
+        let sieve = Filter::default().ready().unwrap();
+        let walk = |after| Walk::new(queue.dead_letters(), after, 90);
+        let whole = survey(walk(0), &sieve, Slice::begin()).await.unwrap();
+        assert_eq!(
+            (whole.matched, whole.next, whole.groups.len()),
+            (90, None, 1)
+        );
+        let (mut after, mut matched, mut slices) = (Some(0), 0, 0);
+        while let Some(from) = after {
+            let over = Slice {
+                until: Instant::now(),
+                scanned: 0,
+            };
+            let slice = survey(walk(from), &sieve, over).await.unwrap();
+            assert!(slice.scanned <= STRIDE_MAX);
+            (after, matched, slices) = (slice.next, matched + slice.matched, slices + 1);
+        }
+        assert_eq!(matched, 90);
+        assert!(slices > 1, "{slices}");
+        queue.close(std::time::Duration::ZERO).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn groups_beyond_the_bound_are_one() {
+        let (_dir, queue) = open(Refusing).await;
+        // What differs in letters is another group.
+        let word = |n: usize| char::from(b'a' + (n % 26) as u8);
+        let bad = |n: usize| {
+            let text = format!("bad {}{}", word(n / 26), word(n));
+            Event::from_serialize(&text).unwrap()
+        };
+        queue
+            .append_all((0..GROUPS_MAX + 7).map(bad))
+            .await
+            .unwrap();
+        queue
+            .watch()
+            .wait_for(|now| now.pending == 0)
+            .await
+            .unwrap();
+        let sieve = Filter::default().ready().unwrap();
+        let walk = Walk::new(queue.dead_letters(), 0, u64::MAX);
+        let survey = survey(walk, &sieve, Slice::begin()).await.unwrap();
+        assert_eq!((survey.groups.len(), survey.others), (GROUPS_MAX, 7));
+        queue.close(std::time::Duration::ZERO).await.unwrap();
     }
 }
