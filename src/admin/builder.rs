@@ -51,7 +51,7 @@ pub struct Admin {
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder {
     channels: Vec<Shown>,
-    hosts: Vec<String>,
+    hosts: Hosts,
     rules: Rules,
     health: Router,
     bounds: Bounds,
@@ -62,7 +62,7 @@ impl Admin {
     pub fn builder() -> Builder {
         Builder {
             channels: Vec::new(),
-            hosts: Vec::new(),
+            hosts: Hosts::default(),
             rules: Rules::default(),
             health: Router::new(),
             bounds: Bounds {
@@ -155,7 +155,7 @@ impl Builder {
 
     /// Answers requests that name this host, besides addresses and `localhost`; without a port.
     pub fn host(mut self, name: impl Into<String>) -> Self {
-        self.hosts.push(name.into());
+        self.hosts.add(name.into());
         self
     }
 
@@ -178,9 +178,10 @@ impl Builder {
         self.health(control::health::routes(queue.clone()))
     }
 
-    /// Routes that are served beside the page, behind the same door: for probes. They must have no
-    /// fallback.
-    pub(crate) fn health(mut self, routes: Router) -> Self {
+    /// Routes that are served beside the page, behind the same door: for probes, such as those of
+    /// [`Relay::health`](crate::relay::Relay::health). They must have no fallback, and none of the
+    /// paths of the page.
+    pub fn health(mut self, routes: Router) -> Self {
         self.health = self.health.merge(routes);
         self
     }
@@ -188,13 +189,10 @@ impl Builder {
     /// The page.
     #[must_use]
     pub fn build(self) -> Admin {
-        let names = self.hosts.clone().into_iter();
-        let trusted = names.chain([SOCKET_HOST.to_owned()]);
+        let mut trusted = self.hosts.clone();
+        trusted.add(SOCKET_HOST.to_owned());
         Admin {
-            doors: [
-                Arc::new(Hosts::new(self.hosts.clone())),
-                Arc::new(Hosts::new(trusted)),
-            ],
+            doors: [Arc::new(self.hosts), Arc::new(trusted)],
             desk: Arc::new(Desk::new(self.channels, self.rules)),
             health: self.health,
             bounds: self.bounds,

@@ -360,7 +360,6 @@ async fn a_page_of_another_origin_gets_nothing_at_either_door() {
                 ("POST", pause.as_str()),
                 ("GET", "/api/channels"),
                 ("GET", "/api/live"),
-                ("POST", "/"),
                 ("OPTIONS", "/api/channels"),
             ] {
                 let got = ask(to, method, path, &headers, "").await;

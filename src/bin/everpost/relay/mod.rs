@@ -90,7 +90,7 @@ async fn serve(cli: &Cli, args: &args::Relay, plan: Plan, out: Out) -> Result<()
     let relay = relay.build();
     let ports = doors.open(&relay)?;
     let token_file = desk.as_ref().and_then(Desk::token_file).map(Path::to_owned);
-    let page = desk.map(|desk| desk.open(&plan, &stations, args.sandbox));
+    let page = desk.map(|desk| desk.open(&plan, &relay, &stations, args.sandbox));
     let page = page.transpose()?;
     let mut address = Address::of(&plan, &ports, args.sandbox.then_some(&tokens))?;
     address.admin_urls = page

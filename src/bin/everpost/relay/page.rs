@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use everpost::admin::{Admin, Shown, Token};
-use everpost::relay::Port;
+use everpost::relay::{Port, Relay};
 
 use super::plan::Plan;
 use super::station::Station;
@@ -45,14 +45,16 @@ impl Desk {
         self.token.as_ref().map(Token::path)
     }
 
-    /// Serves the page.
+    /// Serves the page, and beside it health and numbers for probes.
     pub(super) fn open(
         self,
         plan: &Plan,
+        relay: &Relay,
         stations: &[Station],
         is_for_a_sandbox: bool,
     ) -> Result<Port, Fault> {
-        let mut builder = Admin::builder().sample(is_for_a_sandbox);
+        let builder = Admin::builder().sample(is_for_a_sandbox);
+        let mut builder = builder.health(relay.health());
         for (assignment, station) in plan.channels().iter().zip(stations) {
             let mut shown = station.shown();
             if let Some(file) = assignment.key_file() {
