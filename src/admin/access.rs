@@ -177,7 +177,7 @@ impl Gate {
 }
 
 fn wrong_host(wrong: Wrong) -> Refusal {
-    let hint = "ask by address, or name the host when the service is started";
+    let hint = "ask by address, or name the host with `--listen-host`";
     Refusal::new(wrong.status(), "wrong_host", wrong.to_string(), hint)
 }
 
