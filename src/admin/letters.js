@@ -318,11 +318,11 @@ export class Letters {
   describe() {
     const { filter } = this;
     const parts = [];
-    if (filter.q) parts.push(`with \u201c${plain(filter.q)}\u201d in ${{ content: 'the event', both: 'answer or event' }[filter.in] ?? 'the answer'}`);
+    if (filter.q) parts.push(`\u201c${plain(filter.q)}\u201d in ${{ content: 'the event', both: 'answer or event' }[filter.in] ?? 'the answer'}`);
     if (filter.cause) parts.push(CAUSES[filter.cause] ?? filter.cause);
     if (filter.status) parts.push(filter.status === '0' ? 'without an HTTP status' : `answered with HTTP ${filter.status}`);
     if (filter.group) parts.push('of the chosen group');
-    return parts.length > 0 ? `They are those ${parts.join(', ')}.` : 'They are all that there are.';
+    return parts.length > 0 ? `The filter: ${parts.join(', ')}.` : 'Without a filter: all that there are.';
   }
 
   /** Retries or discards exactly the set that was counted. */
@@ -330,7 +330,7 @@ export class Letters {
     const { matched, upTo } = this.survey;
     const letters = many(matched, 'dead letter');
     const isDiscard = action === 'discard';
-    const end = isDiscard ? 'Their events are gone for ever.' : 'Their events are appended at the end of the queue, and sent again.';
+    const end = isDiscard ? 'What is discarded is gone for ever.' : 'What is retried goes to the end of the queue, and is sent again.';
     const label = `${isDiscard ? 'Discard' : 'Retry'} ${number(matched)}`;
     if (!(await this.page.sure(`${isDiscard ? 'Discard' : 'Retry'} ${letters} of ${plain(this.channel)}?`, `${this.describe()} ${end}`, label, isDiscard))) return;
     try {

@@ -8,6 +8,7 @@ use axum::Router;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::{Admin, LIST_MAX, Shown, Token};
 use crate::event::Event;
@@ -603,7 +604,8 @@ async fn live_news_tell_each_change_and_no_event() {
     let mut text = String::new();
     let mut hear = async |wanted: &str| {
         while !text.contains(wanted) {
-            text += &heard.recv().await.unwrap();
+            let news = timeout(Duration::from_secs(60), heard.recv());
+            text += &news.await.unwrap().unwrap();
         }
         text.clone()
     };

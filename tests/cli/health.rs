@@ -216,7 +216,14 @@ async fn the_port_shows_nothing_else_and_knows_only_its_own_hosts() {
     let mut service = place.serve(&[&ANY_PORT[..], &["--listen-host", "Box.example"]].concat());
     let to = address(&mut service);
     let port = to.port();
-    for path in ["/status", "/events", "/dead", "/api", "/livez/", "/metrics/x"] {
+    for path in [
+        "/status",
+        "/events",
+        "/dead",
+        "/api",
+        "/livez/",
+        "/metrics/x",
+    ] {
         let answer = get(to, path);
         assert_eq!(answer.status, 404, "{path}");
         assert_eq!(answer.json()["kind"], "no_such_endpoint");
