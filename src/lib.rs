@@ -45,6 +45,8 @@
 //! - `layer`: a tracing layer whose events go into a queue, without waiting.
 //! - `metrics`: the numbers of a queue, for the recorder of the `metrics` crate.
 
+#[cfg(feature = "relay")]
+pub mod admin;
 pub mod clock;
 #[cfg(feature = "control")]
 pub mod control;

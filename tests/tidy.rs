@@ -64,6 +64,7 @@ fn each_third_party_crate_with_a_heavy_api_is_named_in_one_place() {
     assert_eq!(naming("reqwest::"), ["src/sink/botanalytics/http.rs"]);
     for name in naming("axum::").iter().chain(&naming("hyper::")) {
         let homes = [
+            "admin/",
             "sandbox/",
             "control/",
             "relay/",

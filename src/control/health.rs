@@ -14,7 +14,7 @@ use crate::metrics::page::{self, Page, Source};
 use crate::queue::Queue;
 
 /// The routes, without anything for what is none of them.
-pub(super) fn routes(queue: Queue) -> Router {
+pub(crate) fn routes(queue: Queue) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))

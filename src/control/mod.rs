@@ -124,7 +124,7 @@ mod follow;
 mod group;
 pub(crate) mod health;
 mod lines;
-mod router;
+pub(crate) mod router;
 mod serve;
 #[cfg(unix)]
 mod socket;

@@ -403,13 +403,13 @@ impl Desk {
     }
 }
 
-pub(super) async fn no_such_endpoint(method: Method, uri: Uri) -> Refusal {
+pub(crate) async fn no_such_endpoint(method: Method, uri: Uri) -> Refusal {
     let text = format!("no such endpoint. method=`{method}`, path=`{}`", uri.path());
     let hint = "see the documentation of everpost::control for the endpoints";
     Refusal::new(StatusCode::NOT_FOUND, "no_such_endpoint", text, hint)
 }
 
-pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Refusal {
+pub(crate) async fn method_not_allowed(method: Method, uri: Uri) -> Refusal {
     let text = format!(
         "no such method here. method=`{method}`, path=`{}`",
         uri.path()

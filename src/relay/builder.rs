@@ -134,12 +134,13 @@ impl Builder {
     }
 }
 
-/// A port on which a relay is served. Made by [`Relay::serve`].
+/// A port on which a relay, or [its page](crate::admin), is served. Made by [`Relay::serve`] and
+/// [`Admin::serve`](crate::admin::Admin::serve).
 ///
 /// Dropping it closes the port soon; it does not wait.
 #[derive(Debug)]
 #[must_use = "dropping it closes the port"]
-pub struct Port(serving::Port);
+pub struct Port(pub(crate) serving::Port);
 
 impl Port {
     /// Where it listens; the port is the one that was picked if the listener was bound to port 0.

@@ -123,7 +123,7 @@ mod posted;
 mod rate;
 mod repeats;
 mod rules;
-mod token;
+pub(crate) mod token;
 mod way;
 
 use std::time::Duration;

@@ -169,7 +169,7 @@ impl Tokens {
 }
 
 /// The secret in the file, if it is one.
-fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+pub(crate) fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     let mut text = Zeroizing::new(String::new());
     let max = 2 * SECRET_BYTES as u64 + 2;
     let read = open_to_look(path)?.take(max).read_to_string(&mut text);
@@ -194,7 +194,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 
 /// Makes the secret: whole and durable before it has its name, which it gets only if no other file
 /// has it.
-fn make(dir: &Path, path: &Path) -> io::Result<()> {
+pub(crate) fn make(dir: &Path, path: &Path) -> io::Result<()> {
     create_private_dir(dir)?;
     let mut secret = Zeroizing::new([0_u8; SECRET_BYTES]);
     rand::rngs::OsRng.fill(&mut secret[..]);

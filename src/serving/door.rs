@@ -138,6 +138,11 @@ impl Door {
         door
     }
 
+    /// Whether programs of all users, and perhaps of other machines, get here.
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self.listener, Listener::Tcp(_))
+    }
+
     pub(crate) fn with_tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
         self

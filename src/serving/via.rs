@@ -48,6 +48,17 @@ impl From<IpAddr> for Peer {
     }
 }
 
+/// As it is told to people.
+#[cfg(feature = "relay")]
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Local => f.write_str("socket"),
+            Self::Ip(ip) => write!(f, "{ip}"),
+        }
+    }
+}
+
 impl Via {
     pub(super) fn new(peer: Peer, is_encrypted: bool, stop: watch::Receiver<()>) -> Self {
         Self {

@@ -25,7 +25,7 @@ pub(crate) async fn listening() -> (Sandbox, Place) {
 const ANY_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
 
 /// The address that the log names.
-fn address(service: &mut Service) -> SocketAddr {
+pub(crate) fn address(service: &mut Service) -> SocketAddr {
     let stderr = service.running.child.stderr.as_mut().unwrap();
     loop {
         let mut line = Vec::new();
@@ -80,13 +80,13 @@ impl Answer {
 }
 
 /// Sends these bytes and reads the answer.
-fn send(to: SocketAddr, request: &str) -> Answer {
+pub(crate) fn send(to: SocketAddr, request: &str) -> Answer {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     Answer::read(stream)
 }
 
-fn get(to: SocketAddr, path: &str) -> Answer {
+pub(crate) fn get(to: SocketAddr, path: &str) -> Answer {
     send(to, &format!("GET {path} HTTP/1.1\r\nhost: {to}\r\n\r\n"))
 }
 
@@ -216,7 +216,14 @@ async fn the_port_shows_nothing_else_and_knows_only_its_own_hosts() {
     let mut service = place.serve(&[&ANY_PORT[..], &["--listen-host", "Box.example"]].concat());
     let to = address(&mut service);
     let port = to.port();
-    for path in ["/status", "/events", "/dead", "/", "/livez/", "/metrics/x"] {
+    for path in [
+        "/status",
+        "/events",
+        "/dead",
+        "/api",
+        "/livez/",
+        "/metrics/x",
+    ] {
         let answer = get(to, path);
         assert_eq!(answer.status, 404, "{path}");
         assert_eq!(answer.json()["kind"], "no_such_endpoint");

@@ -167,7 +167,7 @@ fn a_socket_that_is_served_and_a_file_that_is_none_are_left_alone_and_a_stale_on
     let mut first = Open::start(&place, 1, &["--listen", &unix]);
     let said = refused(&place);
     assert!(
-        said.contains("another process serves it") && said.contains("--listen unix:"),
+        said.contains("another process serves it") && said.contains("another path, unix:"),
         "{said}"
     );
     first.running.child.kill().unwrap();
@@ -294,10 +294,63 @@ fn sockets_that_are_not_meant_for_a_relay_are_not_served() {
     let tcp = |address: &str| OwnedFd::from(TcpListener::bind(address).unwrap());
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     usage([tcp("127.0.0.1:0"), udp.into()], "");
-    usage([tcp("127.0.0.1:0"), tcp("127.0.0.1:0")], "relay:admin");
     // Other machines can reach it, and nothing is encrypted.
     usage([tcp("0.0.0.0:0"), tcp("127.0.0.1:0")], "");
+    usage([tcp("127.0.0.1:0"), tcp("0.0.0.0:0")], "relay:admin");
     assert!(!place.path("relay/universal").exists());
+}
+
+/// On a Unix socket the page may act without a token, for its file says who gets there; on a TCP port
+/// it only looks.
+#[test]
+fn the_page_is_at_sockets_that_are_passed_for_it_and_at_those_that_are_named() {
+    let place = Place::new();
+    let passed = place.path("passed.sock");
+    let unix = UnixListener::bind(&passed).unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let sockets = [
+        tcp.try_clone().unwrap().into(),
+        unix.try_clone().unwrap().into(),
+    ];
+    let named = place.path("page/admin.sock");
+    let admin = format!("unix:{}", named.display());
+    let args = ["--listen", "127.0.0.1:0", "--admin", &admin];
+    let child = start_with(&place, sockets, "admin:admin", &args).spawn();
+    let mut running = Running::of(child.unwrap());
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let line = running.read_until(|line| line.starts_with("admin on "));
+        told.push(line.trim().trim_start_matches("admin on ").to_owned());
+    }
+    let at = tcp.local_addr().unwrap();
+    let expected = [
+        format!("http://{at}/"),
+        format!("unix:{}", passed.display()),
+        admin,
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(mode(&named), 0o600);
+    let ask =
+        |line: &str| format!("{line} HTTP/1.1\r\nhost: everpost\r\ncontent-length: 0\r\n\r\n");
+    let pause = ask("POST /api/channels/universal/control/pause");
+    for path in [&passed, &named] {
+        let local = UnixStream::connect(path).unwrap();
+        assert_eq!(exchange(local, &pause).unwrap().status, 202);
+        for line in [
+            "GET /",
+            "GET /livez",
+            "GET /readyz?channel=universal",
+            "GET /metrics",
+        ] {
+            let local = UnixStream::connect(path).unwrap();
+            assert_eq!(exchange(local, &ask(line)).unwrap().status, 200, "{line}");
+        }
+    }
+    let over_tcp = pause.replace("host: everpost", "host: localhost");
+    assert_eq!(exchange(connect(at), &over_tcp).unwrap().status, 403);
+    running.signal("-TERM");
+    running.end().expect(exit::DONE);
+    assert!(passed.exists() && !named.exists());
 }
 
 /// The socket stays while the process is another one: every request is answered, none twice.

@@ -1,11 +1,12 @@
-//! `run --listen`: health and numbers over TCP.
+//! `run --listen`: health, numbers and the page over TCP.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use clap::Args;
-use everpost::Queue;
+use everpost::admin::{Admin, Shown};
 use everpost::control::{self, Listening};
+use everpost::relay::Port;
 
 use crate::fault::Fault;
 
@@ -13,7 +14,7 @@ use crate::fault::Fault;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Listen {
     /// Serves /livez, /readyz and /metrics on this address, such as 127.0.0.1:9464, for probes and
-    /// Prometheus: plain HTTP, read-only. With port 0 the log names the one that was picked. Can be
+    /// Prometheus, and on loopback a page for people at /: plain HTTP, read-only. With port 0 the log names the one that was picked. Can be
     /// given several times; otherwise as the settings say.
     #[arg(long, value_name = "ADDR:PORT", value_parser = address, env = "EVERPOST_LISTEN",
         value_delimiter = ',', hide_env_values = true)]
@@ -48,20 +49,52 @@ impl Listen {
         wanted.iter().map(bind).collect()
     }
 
-    /// Serves the queue on these ports.
-    pub(crate) fn serve(
-        &self,
-        queue: &Queue,
-        ports: Vec<TcpListener>,
-    ) -> Result<Vec<Listening>, Fault> {
+    /// Serves health and numbers of the queue on these ports; and the page, where no other machine
+    /// can reach it: it shows what the receiver said.
+    pub(crate) fn serve(&self, shown: &Shown, ports: Vec<TcpListener>) -> Result<Vec<Open>, Fault> {
+        let queue = shown.queue();
+        let builder = Admin::builder().channel(shown.clone());
+        let hosts = self.listen_host.iter();
+        let builder = hosts.fold(builder.beside_probes_of(queue), |builder, host| {
+            builder.host(host)
+        });
+        let admin = builder.build();
         let mut listening = Vec::new();
         for port in ports {
-            let port = control::listen(queue, port, self.listen_host.iter().cloned())?;
-            let address = port.address();
+            let bound = port.local_addr();
+            let address = bound.map_err(|error| Fault::io("listen", &error))?;
+            let open = if address.ip().is_loopback() {
+                let served = admin.serve(port);
+                Open::Page(served.map_err(|error| Fault::io("listen", &error))?)
+            } else {
+                Open::Probes(control::listen(
+                    queue,
+                    port,
+                    self.listen_host.iter().cloned(),
+                )?)
+            };
             tracing::info!(%address, "listening for probes and for Prometheus");
-            listening.push(port);
+            listening.push(open);
         }
         Ok(listening)
+    }
+}
+
+/// A port that is served.
+#[derive(Debug)]
+pub(crate) enum Open {
+    /// With the page.
+    Page(Port),
+    Probes(Listening),
+}
+
+impl Open {
+    /// Closes it, once answers under way are out.
+    pub(crate) async fn close(self) -> Result<(), everpost::Error> {
+        match self {
+            Self::Page(port) => port.close().await,
+            Self::Probes(port) => port.close().await,
+        }
     }
 }
 

@@ -6,6 +6,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use everpost::admin::Shown;
+use everpost::botanalytics::Botanalytics;
 use everpost::{Closed, Error, FlusherState, OnFull, Queue, exit};
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -65,7 +67,7 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     let queue = owned.queue();
     tell_opened(cli, &spool, is_new && owned.is_made_here());
     tell_what_was_found(queue);
-    let ports = run.listen.serve(queue, ports)?;
+    let ports = run.listen.serve(&shown(&effective, queue, &sink), ports)?;
     let care = KeyCare::new(sink, environment::key_file(&effective));
     let channel = care.look().await;
     let pending = queue.status().pending;
@@ -90,6 +92,21 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
         port.close().await?;
     }
     finish(served, End::of(&closed), out)
+}
+
+/// The queue as the page shows it: by its channel, or else by the name of its spool.
+fn shown(effective: &Effective, queue: &Queue, sink: &Botanalytics) -> Shown {
+    let spool = queue.spool().file_name();
+    let spool = spool.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let name = effective.service().channel.clone().unwrap_or(spool);
+    let shown = Shown::new(name, queue.clone()).upstream(sink.clone());
+    match environment::key_file(effective) {
+        Some(file) => shown.key_hint(format!(
+            "Put a valid key into {}: it is read again by itself.",
+            file.display()
+        )),
+        None => shown,
+    }
 }
 
 /// Says in the log what opening found.

@@ -76,6 +76,18 @@ pub(crate) struct Relay {
     #[arg(long, value_name = "N", value_parser = rate)]
     pub(crate) rate: Option<NonZeroU32>,
 
+    /// Serves a page for the people who run the relay on this address, such as 127.0.0.1:7680: what
+    /// each channel does and why, and its dead letters without their events; and /livez, /readyz and
+    /// /metrics. Other machines can reach it only with `--plain`. On a Unix socket, `unix:` and its
+    /// path, this user alone gets there, and may do everything.
+    #[arg(long, value_name = "ADDR", value_parser = spot)]
+    pub(crate) admin: Option<Spot>,
+
+    /// Lets the page act, and show events, for those who have the token: it is in `admin.token` in
+    /// the directory of the relay, which is made if it is not there.
+    #[arg(long)]
+    pub(crate) admin_token: bool,
+
     /// Answers requests that name this host too, besides addresses and localhost. Can be given
     /// several times.
     #[arg(long, value_name = "NAME", value_parser = name)]

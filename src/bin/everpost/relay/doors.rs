@@ -7,7 +7,7 @@ use std::path::Path;
 use everpost::relay::{Door, Port, Relay, Tls};
 
 use super::args::PORT;
-use super::passed::passed;
+use super::passed::Passed;
 use super::plan::Plan;
 use super::spot::Spot;
 use crate::fault::Fault;
@@ -24,7 +24,7 @@ pub(super) struct Doors {
 impl Doors {
     /// Takes the ports, all or none: those that were passed and those that are named, or the usual
     /// ones.
-    pub(super) fn bind(plan: &Plan) -> Result<Self, Fault> {
+    pub(super) fn bind(plan: &Plan, passed: Vec<Passed>) -> Result<Self, Fault> {
         let tls = tls(plan)?;
         let with_tls = |door: Door| match &tls {
             Some(tls) => door.tls(tls.clone()),
@@ -36,7 +36,7 @@ impl Doors {
         }
         let mut is_public = public.is_some();
         let mut doors = Vec::new();
-        for one in passed()? {
+        for one in passed {
             if one.is_public {
                 allow_public(plan, "a socket that was passed")?;
                 is_public = true;
@@ -116,17 +116,23 @@ fn unix(plan: &Plan, path: &Path) -> Result<Door, Fault> {
     if let Some(mode) = plan.socket_mode() {
         socket = socket.mode(mode);
     }
+    bound(&socket)
+}
+
+/// The socket, or why it cannot be had and what to do.
+#[cfg(unix)]
+pub(super) fn bound(socket: &everpost::relay::UnixSocket) -> Result<Door, Fault> {
     socket.bind().map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => {
-                "stop the process that serves it, or name another path with --listen unix:PATH; if no \
+                "stop the process that serves it, or name another path, unix:PATH; if no \
                  process does, remove the file"
             }
             io::ErrorKind::PermissionDenied => {
                 "name a path in a directory that belongs to this user or to root, and to which no \
                  other user may write, such as --listen unix:/run/everpost/relay.sock"
             }
-            _ => "see the cause; name another path with --listen unix:PATH",
+            _ => "see the cause; name another path, unix:PATH",
         };
         Fault::usage(error.to_string()).hint(hint)
     })

@@ -26,6 +26,8 @@ pub(super) struct File {
     pub(super) rate: Option<NonZeroU32>,
     pub(super) hosts: Vec<Host>,
     pub(super) allow_origins: Vec<PageOrigin>,
+    pub(super) admin: Option<Spot>,
+    pub(super) admin_token: bool,
     pub(super) plain: bool,
     pub(super) tokens_only: bool,
     pub(super) validate: bool,

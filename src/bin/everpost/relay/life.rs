@@ -36,13 +36,15 @@ pub(super) struct Life<'a> {
     pub(super) tls: Option<Tls>,
     pub(super) relay: Relay,
     pub(super) ports: Vec<Port>,
+    /// Stays until the queues are closed: how that goes is seen there.
+    pub(super) page: Vec<Port>,
     pub(super) stations: Vec<Station>,
 }
 
 impl Life<'_> {
     /// Relays until it is to end, and ends.
     pub(super) async fn live(
-        self,
+        mut self,
         hangups: Hangups,
         mut signals: Signals,
         out: Out,
@@ -59,7 +61,13 @@ impl Life<'_> {
         let keepers = Keepers::begin(&queues);
         let ended = self.wait_for_the_end(hangups, &mut signals).await;
         drop(keepers);
+        let page = std::mem::take(&mut self.page);
         let end = self.leave(signals).await?;
+        for port in page {
+            if let Err(error) = port.close().await {
+                tracing::error!(%error, "the page did not end well");
+            }
+        }
         finish((Tally::default(), ended), end, out)
     }
 

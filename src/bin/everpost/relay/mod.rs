@@ -6,6 +6,7 @@ mod check;
 mod doors;
 mod file;
 mod life;
+mod page;
 mod passed;
 mod plan;
 mod spot;
@@ -13,7 +14,7 @@ mod station;
 
 use std::path::{Path, PathBuf};
 
-use everpost::relay::{Port, Relay, Tokens};
+use everpost::relay::{self, Port, Relay, Tokens};
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
@@ -26,6 +27,8 @@ use crate::signals::{Hangups, Signals};
 use args::{Action, Dir};
 use doors::Doors;
 use life::Life;
+use page::Desk;
+use passed::passed;
 use plan::Plan;
 use station::Station;
 
@@ -73,7 +76,9 @@ fn show_token(args: &args::Token, out: Out) -> Result<(), Fault> {
 async fn serve(cli: &Cli, args: &args::Relay, plan: Plan, out: Out) -> Result<(), Fault> {
     logging::begin_for_a_service(LevelFilter::INFO, plan.log_format());
     // Before a spool is opened: an address that cannot be had is a mistake in the command line.
-    let doors = Doors::bind(&plan)?;
+    let (of_the_page, of_the_relay) = passed()?.into_iter().partition(|one| one.is_of_the_page);
+    let doors = Doors::bind(&plan, of_the_relay)?;
+    let desk = Desk::bind(&plan, of_the_page)?;
     let mut signals = Signals::catch_for_a_service()?;
     let hangups = Hangups::catch()?;
     let tokens = Tokens::open(plan.dir())?;
@@ -89,7 +94,19 @@ async fn serve(cli: &Cli, args: &args::Relay, plan: Plan, out: Out) -> Result<()
     );
     let relay = relay.build();
     let ports = doors.open(&relay)?;
-    Address::of(&plan, &ports, args.sandbox.then_some(&tokens))?.show(out)?;
+    let token_file = desk.as_ref().and_then(Desk::token_file).map(Path::to_owned);
+    let page = desk.map(|desk| desk.open(&plan, &relay, &stations, args.sandbox));
+    let page = page.transpose()?.unwrap_or_default();
+    let mut address = Address::of(&plan, &ports, args.sandbox.then_some(&tokens))?;
+    address.admin_urls = page
+        .iter()
+        .map(|port| match port.address() {
+            relay::Address::Tcp(address) => format!("http://{address}/"),
+            socket => socket.to_string(),
+        })
+        .collect();
+    address.admin_token_file = token_file;
+    address.show(out)?;
     let life = Life {
         cli,
         args,
@@ -98,6 +115,7 @@ async fn serve(cli: &Cli, args: &args::Relay, plan: Plan, out: Out) -> Result<()
         tls,
         relay,
         ports,
+        page,
         stations,
     };
     life.live(hangups, signals, out).await
@@ -108,6 +126,11 @@ async fn serve(cli: &Cli, args: &args::Relay, plan: Plan, out: Out) -> Result<()
 struct Address<'a> {
     /// What BA_BASE_URL is to be, for each port.
     base_urls: Vec<String>,
+    /// Where the page is.
+    admin_urls: Vec<String>,
+    /// The file with what lets the page act.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_token_file: Option<PathBuf>,
     dir: &'a Path,
     channels: Vec<Served<'a>>,
 }
@@ -134,6 +157,8 @@ impl<'a> Address<'a> {
         }
         Ok(Self {
             base_urls: ports.iter().map(Port::base_url).collect(),
+            admin_urls: Vec::new(),
+            admin_token_file: None,
             dir: plan.dir(),
             channels,
         })
@@ -146,6 +171,14 @@ impl<'a> Address<'a> {
     fn for_people(&self) -> String {
         let listening = |url| format!("listening on {url}\n");
         let mut text: String = self.base_urls.iter().map(listening).collect();
+        text.extend(
+            self.admin_urls
+                .iter()
+                .map(|url| format!("admin on {url}\n")),
+        );
+        if let Some(file) = &self.admin_token_file {
+            text += &format!("its token is in {}\n", file.display());
+        }
         let is_one = self.channels.len() == 1;
         // No official client can use a Unix socket.
         let mut url = self.base_urls.iter().find(|url| url.starts_with("http"));

@@ -4,12 +4,14 @@ use everpost::relay::Door;
 
 use crate::fault::Fault;
 
-/// What the socket of the admin page is called; every other one is of the relay.
+/// What a socket of the page is called; every other one is of the relay.
 const ADMIN: &str = "admin";
 
 /// A listener that was passed.
 #[derive(Debug)]
 pub(super) struct Passed {
+    /// Whether it is for the page.
+    pub(super) is_of_the_page: bool,
     /// Whether other machines can reach it.
     pub(super) is_public: bool,
     /// Whether it is a TCP port.
@@ -17,7 +19,7 @@ pub(super) struct Passed {
     pub(super) door: Door,
 }
 
-/// Those of the relay, in their order. It may be called once: each is one's own from then on.
+/// All of them, in their order. It may be called once: each is one's own from then on.
 #[cfg(unix)]
 pub(super) fn passed() -> Result<Vec<Passed>, Fault> {
     let sockets = sd_listen_fds::get().map_err(|_| {
@@ -27,15 +29,12 @@ pub(super) fn passed() -> Result<Vec<Passed>, Fault> {
     let mut passed = Vec::new();
     for (number, (name, socket)) in (3..).zip(sockets) {
         let name = name.unwrap_or_default();
-        let listener = on_unix::listener(socket.into_std()).map_err(|why| {
+        let mut listener = on_unix::listener(socket.into_std()).map_err(|why| {
             let text = format!("the socket {name:?} that was passed as number {number} {why}");
             Fault::usage(text)
                 .hint("pass listening stream sockets alone: ListenStream= of a socket unit")
         })?;
-        if name == ADMIN {
-            let text = "a socket named `admin` was passed, and this relay serves no admin page";
-            return Err(Fault::usage(text).hint("leave it out of the socket unit"));
-        }
+        listener.is_of_the_page = name == ADMIN;
         passed.push(listener);
     }
     Ok(passed)
@@ -71,6 +70,7 @@ mod on_unix {
         let family = getsockname(&socket).map(|address| address.address_family());
         match family {
             Ok(AddressFamily::UNIX) if is_listening => Ok(Passed {
+                is_of_the_page: false,
                 is_public: false,
                 is_tcp: false,
                 door: Door::from(UnixListener::from(socket)).lent(),
@@ -79,6 +79,7 @@ mod on_unix {
                 let listener = TcpListener::from(socket);
                 let address = listener.local_addr().map_err(|error| error.to_string())?;
                 Ok(Passed {
+                    is_of_the_page: false,
                     is_public: !address.ip().to_canonical().is_loopback(),
                     is_tcp: true,
                     door: Door::from(listener).lent(),

@@ -28,6 +28,8 @@ pub(super) struct Plan {
     rate: Option<NonZeroU32>,
     hosts: Vec<String>,
     origins: BTreeSet<Origin>,
+    admin: Option<Spot>,
+    has_admin_token: bool,
     plain: bool,
     tokens_only: bool,
     validate: bool,
@@ -92,6 +94,8 @@ impl Plan {
             rate: args.rate.or(file.rate),
             hosts: hosts.chain(args.listen_host.iter().cloned()).collect(),
             origins: origins.chain(args.allow_origin.iter().cloned()).collect(),
+            admin: args.admin.clone().or(file.admin),
+            has_admin_token: args.admin_token || file.admin_token,
             plain: args.plain || file.plain,
             tokens_only: args.tokens_only || file.tokens_only,
             validate: args.validate || file.validate,
@@ -131,6 +135,21 @@ impl Plan {
                 Err(Fault::usage(text).hint("set both tls_cert and tls_key in the file"))
             }
         }
+    }
+
+    /// Names that requests may have beside addresses and `localhost`.
+    pub(super) fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// Where the page is served, if it is.
+    pub(super) fn admin(&self) -> Option<&Spot> {
+        self.admin.as_ref()
+    }
+
+    /// Whether the page lets those act who have its token.
+    pub(super) fn has_admin_token(&self) -> bool {
+        self.has_admin_token
     }
 
     /// Whether addresses that other machines can reach may be listened on.
@@ -195,6 +214,8 @@ impl Plan {
             ("socket_mode", self.socket_mode != new.socket_mode),
             ("tls_cert", self.tls_cert != new.tls_cert),
             ("tls_key", self.tls_key != new.tls_key),
+            ("admin", self.admin != new.admin),
+            ("admin_token", self.has_admin_token != new.has_admin_token),
             ("plain", self.plain != new.plain),
             ("deadline", self.deadline != new.deadline),
             ("log_format", self.log_format != new.log_format),

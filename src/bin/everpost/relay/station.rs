@@ -67,6 +67,15 @@ impl Station {
         })
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The way to the API.
+    pub(super) fn sink(&self) -> &Botanalytics {
+        &self.sink
+    }
+
     pub(super) fn queue(&self) -> &Queue {
         self.owned.queue()
     }
