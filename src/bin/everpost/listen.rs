@@ -14,8 +14,9 @@ use crate::fault::Fault;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Listen {
     /// Serves /livez, /readyz and /metrics on this address, such as 127.0.0.1:9464, for probes and
-    /// Prometheus, and on loopback a page for people at /: plain HTTP, read-only. With port 0 the log names the one that was picked. Can be
-    /// given several times; otherwise as the settings say.
+    /// Prometheus, and on loopback a page for people at /: plain HTTP, read-only. With
+    /// port 0 the log names the one that was picked. Can be given several times; otherwise as the
+    /// settings say.
     #[arg(long, value_name = "ADDR:PORT", value_parser = address, env = "EVERPOST_LISTEN",
         value_delimiter = ',', hide_env_values = true)]
     listen: Vec<SocketAddr>,
