@@ -95,12 +95,13 @@ export async function browser() {
   });
   const wrong = [];
   let allowed = [];
+  const known = ['data:'];
   const open = async (url, { width = 1440, height = 1000, scheme = 'light', path = '' } = {}) => {
     const context = await started.newContext({ viewport: { width, height }, colorScheme: scheme, acceptDownloads: true, reducedMotion: 'reduce' });
     const page = await context.newPage();
     const origin = new URL(url).origin;
     page.on('request', (request) => {
-      if (!request.url().startsWith(`${origin}/`) && !request.url().startsWith('data:')) wrong.push(`asked ${request.url()}`);
+      if (!request.url().startsWith(`${origin}/`) && !known.some((url) => request.url().startsWith(url))) wrong.push(`asked ${request.url()}`);
     });
     page.on('pageerror', (error) => wrong.push(`threw ${error.stack}`));
     page.on('dialog', (dialog) => { wrong.push(`a dialog: ${dialog.message()}`); dialog.dismiss(); });
@@ -116,6 +117,8 @@ export async function browser() {
     open,
     /** What the console may say from here on: refusals that are meant. */
     allow: (...parts) => { allowed = parts; },
+    /** Pages may ask this place too. */
+    elsewhere: (url) => { known.push(url); },
     async close() {
       await started.close();
       assert.deepEqual(wrong, []);
