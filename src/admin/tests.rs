@@ -495,12 +495,7 @@ async fn exactly_the_set_that_was_counted_is_discarded_or_none() {
         (&entries[0]["count"], &entries[0]["by"]),
         (&json!(3), &json!("token"))
     );
-    assert!(
-        entries[0]["from"]
-            .as_str()
-            .unwrap()
-            .starts_with("127.0.0.1:")
-    );
+    assert_eq!(entries[0]["from"], "127.0.0.1");
     stand.close().await;
 }
 
