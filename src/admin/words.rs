@@ -119,7 +119,11 @@ fn delivery(state: &FlusherState, pending: u64, known: Known<'_>) -> Sentence {
             Tone::Off,
             "This process keeps events and does not deliver them.",
         ),
-        FlusherState::Idle => Sentence::new("idle", Tone::Well, "Nothing waits to be delivered."),
+        FlusherState::Idle if pending == 0 => {
+            Sentence::new("idle", Tone::Well, "Nothing waits to be delivered.")
+        }
+        // Between two batches, or where none is made: what is too old is set aside.
+        FlusherState::Idle => Sentence::new("delivering", Tone::Well, "Going through what waits."),
         FlusherState::Sending => match known.outage {
             Some(outage) => waiting(&outage.last_error).since(outage.since),
             None if pending == 0 => {
@@ -329,5 +333,22 @@ mod tests {
         assert_eq!(kinds, ["full", "network"]);
         assert_eq!(all[1].text, "Waiting for the network: connection refused.");
         assert_eq!(all[1].since_ms, Some(1000));
+    }
+
+    /// A million events that were too old went into the dead letters for minutes, and the page said that
+    /// nothing waits.
+    #[tokio::test]
+    async fn nothing_waits_is_said_where_nothing_does() {
+        let mut status = status().await;
+        for (state, pending, kind) in [
+            (FlusherState::Idle, 0, "idle"),
+            (FlusherState::Sending, 0, "idle"),
+            (FlusherState::Idle, 1, "delivering"),
+            (FlusherState::Sending, 1, "delivering"),
+        ] {
+            (status.flusher, status.pending) = (state, pending);
+            let all = sentences(&status, KNOWN);
+            assert_eq!(all[0].kind, kind, "{pending}");
+        }
     }
 }
