@@ -44,26 +44,6 @@ async fn nobody_else_is_given_the_port_while_it_is_away() {
     assert_eq!(send(&sandbox, &batch(&["a"])).await.status, 200);
 }
 
-/// A child has a copy of every socket until its own program begins, and tests that start programs
-/// beside a sandbox were told now and then that its own port is in use.
-#[cfg(unix)]
-#[tokio::test]
-async fn it_goes_away_while_programs_are_started_beside_it() {
-    let sandbox = Sandbox::start().await.unwrap();
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    let starting = std::thread::spawn(move || {
-        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
-            std::process::Command::new("true").status().unwrap();
-        }
-    });
-    for _ in 0..300 {
-        sandbox.go_away().await.unwrap();
-        sandbox.come_back().await.unwrap();
-    }
-    drop(stop);
-    starting.join().unwrap();
-}
-
 #[tokio::test]
 async fn going_away_cuts_a_request_that_hangs() {
     let sandbox = Sandbox::start().await.unwrap();
