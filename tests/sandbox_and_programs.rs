@@ -2,7 +2,6 @@
 //! a copy of every socket for a moment, also of those of other tests.
 
 #![cfg(all(feature = "sandbox", unix))]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use everpost::sandbox::Sandbox;
 

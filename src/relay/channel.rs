@@ -99,12 +99,13 @@ impl Channel {
     ) -> Result<(), Error> {
         let mut closing = pin!(closing);
         let until = Instant::now() + hold;
-        let mut news = self.queue.watch();
         loop {
             let taken = self.queue.append_all(events.iter().cloned()).await;
             let rest = (Instant::now() + REST).min(until);
             match taken {
                 Err(Error::Full { .. } | Error::Storage { .. }) if Instant::now() < until => {
+                    // What came before this is seen after a rest.
+                    let mut news = self.queue.watch();
                     tokio::select! {
                         // Delivery makes room, and then there is news.
                         changed = timeout_at(rest, news.changed()) => {
