@@ -65,3 +65,31 @@ pub(super) fn add(page: &mut Page, tally: &Tally) {
         page.histogram(REQUEST_TIME, &labels(channel), &counts.times);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_counted_by_channel_and_status_and_timed_by_channel() {
+        let tally = Tally::default();
+        for (channel, status) in [("a", 200), ("a", 200), ("a", 503), ("", 401)] {
+            let status = StatusCode::from_u16(status).unwrap();
+            tally.add(channel, status, Duration::from_millis(2));
+        }
+        let mut page = Page::default();
+        add(&mut page, &tally);
+        let page = page.into_text();
+        for line in [
+            "# TYPE everpost_relay_requests_total counter",
+            "everpost_relay_requests_total{channel=\"a\",code=\"200\"} 2",
+            "everpost_relay_requests_total{channel=\"a\",code=\"503\"} 1",
+            "everpost_relay_requests_total{channel=\"\",code=\"401\"} 1",
+            "everpost_relay_request_seconds_bucket{channel=\"a\",le=\"0.001\"} 0",
+            "everpost_relay_request_seconds_bucket{channel=\"a\",le=\"0.0025\"} 3",
+            "everpost_relay_request_seconds_count{channel=\"a\"} 3",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+        }
+    }
+}
