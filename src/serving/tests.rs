@@ -20,7 +20,8 @@ fn bounds() -> Bounds {
         connections_max: 1,
         turned_away_max: 1,
         head_bytes_max: 16 << 10,
-        head_time: PATIENT,
+        // Longer than any test waits: a silent connection does not end by itself.
+        head_time: 60 * PATIENT,
         write_time: PATIENT,
         connection_time: None,
         grace: PATIENT,
@@ -107,15 +108,16 @@ async fn a_full_port_says_so_and_has_no_patience_with_those_whom_it_turns_away()
     permits.add_permits(1);
     hear(&mut served, &["taken"]).await;
     // It was answered a moment ago, and is kept; after a longer silence it makes way.
-    let mut next = TcpStream::connect(address).await.unwrap();
-    loop {
-        ask(&mut next, "/").await;
-        let heard = hear(&mut next, &["quick", "busy"]).await;
-        if heard.ends_with("quick") {
-            break;
+    let let_in = async {
+        loop {
+            let mut next = TcpStream::connect(address).await.unwrap();
+            ask(&mut next, "/").await;
+            if hear(&mut next, &["quick", "busy"]).await.ends_with("quick") {
+                break;
+            }
         }
-        next = TcpStream::connect(address).await.unwrap();
-    }
+    };
+    timeout(PATIENT, let_in).await.expect("it is never let in");
     assert!(ends(&mut served).await);
     port.close().await.unwrap();
 }

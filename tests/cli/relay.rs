@@ -35,6 +35,13 @@ impl Relaying {
         Self { running, address }
     }
 
+    /// The key that it prints for a bot, with a sandbox.
+    pub(crate) fn told_key(&mut self) -> String {
+        const EXPORT: &str = "export BA_API_KEY=";
+        let line = self.running.read_until(|line| line.starts_with(EXPORT));
+        line.trim().trim_start_matches(EXPORT).to_owned()
+    }
+
     pub(crate) fn client(&self) -> Client {
         let stream = TcpStream::connect(self.address).unwrap();
         stream
@@ -496,13 +503,7 @@ async fn a_relay_without_a_key_keeps_what_it_is_given() {
 fn with_a_sandbox_it_says_what_a_bot_is_to_be_told() {
     let place = Place::new();
     let mut relay = Relaying::start(&place, &["--sandbox"]);
-    let line = relay
-        .running
-        .read_until(|line| line.starts_with("export BA_API_KEY="));
-    let key = line
-        .trim()
-        .trim_start_matches("export BA_API_KEY=")
-        .to_owned();
+    let key = relay.told_key();
     assert_eq!(relay.client().post(&key, &wrapped(&["a"])).status, 200);
     relay.stop().expect(exit::DONE);
     let spool = place.path("relay/universal");

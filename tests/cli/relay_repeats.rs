@@ -201,13 +201,7 @@ async fn what_was_answered_under_a_key_stays_one_event_whenever_the_relay_is_kil
 fn of_64_clients_with_one_request_under_one_key_one_is_taken() {
     let place = Place::new();
     let mut relay = Relaying::start(&place, &["--sandbox"]);
-    let line = relay
-        .running
-        .read_until(|line| line.starts_with("export BA_API_KEY="));
-    let key = line
-        .trim()
-        .trim_start_matches("export BA_API_KEY=")
-        .to_owned();
+    let key = relay.told_key();
     let clients: Vec<Client> = (0..64).map(|_| relay.client()).collect();
     let start = std::sync::Barrier::new(64);
     let answers: Vec<Answer> = std::thread::scope(|scope| {
@@ -265,13 +259,7 @@ fn a_page_cannot_use_up_the_key_of_a_program() {
 fn a_client_that_goes_away_before_the_answer_and_comes_again_is_one_event() {
     let place = Place::new();
     let mut relay = Relaying::start(&place, &["--sandbox"]);
-    let line = relay
-        .running
-        .read_until(|line| line.starts_with("export BA_API_KEY="));
-    let key = line
-        .trim()
-        .trim_start_matches("export BA_API_KEY=")
-        .to_owned();
+    let key = relay.told_key();
     for n in 0..100 {
         let id = format!("{n}");
         let (headers, body) = (under(&key, &id), wrapped(&[&id]));
