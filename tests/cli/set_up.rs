@@ -278,25 +278,30 @@ impl Service {
 
     /// The next word to systemd.
     pub(crate) fn heard(&self) -> String {
-        let mut buffer = [0; 256];
-        let bytes = loop {
-            match self.socket.recv(&mut buffer) {
-                // Another test of this process caught a signal.
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                heard => break heard.unwrap(),
-            }
-        };
-        std::str::from_utf8(&buffer[..bytes]).unwrap().to_owned()
+        self.next_word().unwrap()
     }
 
     /// A word to systemd that is there within this time.
     pub(crate) fn heard_within(&self, time: Duration) -> Option<String> {
         self.socket.set_read_timeout(Some(time)).unwrap();
-        let mut buffer = [0; 256];
-        let heard = self.socket.recv(&mut buffer);
+        let heard = self.next_word();
         self.socket.set_read_timeout(Some(PATIENT)).unwrap();
-        let heard = &buffer[..heard.ok()?];
-        Some(std::str::from_utf8(heard).unwrap().to_owned())
+        heard.ok()
+    }
+
+    /// Where the process was stopped and continued, a call with a time limit ends with `EINTR` even
+    /// without a handler (`signal(7)`), and is made again.
+    fn next_word(&self) -> std::io::Result<String> {
+        let mut buffer = [0; 256];
+        loop {
+            match self.socket.recv(&mut buffer) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                heard => {
+                    let heard = &buffer[..heard?];
+                    return Ok(std::str::from_utf8(heard).unwrap().to_owned());
+                }
+            }
+        }
     }
 
     /// Ends it as systemd would.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use everpost::sandbox::Sandbox;
 
-use crate::set_up::{Ended, Place, STRANGER, is_root, run};
+use crate::set_up::{Ended, Place, STRANGER, is_root, run, until_ready};
 
 /// The group that may append, and one of its members.
 const GROUP: u32 = STRANGER + 1;
@@ -48,12 +48,7 @@ fn serve(place: &Place, sandbox: &Sandbox, err: Stdio) -> Child {
         .stdin(Stdio::piped())
         .stderr(err);
     let service = service.uid(STRANGER).gid(GROUP).spawn().unwrap();
-    let mut heard = [0; 256];
-    let mut said = "";
-    while !said.starts_with("READY=1") {
-        let n = notify.recv(&mut heard).unwrap();
-        said = std::str::from_utf8(&heard[..n]).unwrap();
-    }
+    until_ready(&notify).unwrap();
     service
 }
 

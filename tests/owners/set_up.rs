@@ -1,6 +1,7 @@
 //! What the tests share: a directory that others may pass through, and the command in it.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -121,4 +122,18 @@ pub(crate) fn is_root() -> bool {
     }
     println!("skipped: this needs root, and a command that others may run");
     false
+}
+
+/// Waits until the service says so here. Where the process was stopped and continued, a call with
+/// a time limit ends with `EINTR` even without a handler (`signal(7)`), and is made again.
+pub(crate) fn until_ready(notify: &UnixDatagram) -> io::Result<()> {
+    let mut heard = [0; 256];
+    loop {
+        match notify.recv(&mut heard) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            Ok(bytes) if heard[..bytes].starts_with(b"READY=1") => return Ok(()),
+            Ok(_) => {}
+        }
+    }
 }

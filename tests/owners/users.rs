@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use everpost::sandbox::Sandbox;
 
-use crate::set_up::{Place, STRANGER, is_root, run};
+use crate::set_up::{Place, STRANGER, is_root, run, until_ready};
 
 /// A place with a spool of the stranger's.
 fn strangers() -> Place {
@@ -90,12 +90,8 @@ async fn a_directory_that_is_lent_to_a_group_holds_a_spool_and_a_control_socket(
         .stdin(Stdio::piped())
         .stderr(Stdio::piped());
     let mut service = as_group(service).spawn().unwrap();
-    let mut heard = [0; 256];
-    while let Ok(n) = notify.recv(&mut heard) {
-        if heard[..n].starts_with(b"READY=1") {
-            break;
-        }
-    }
+    // What it says of itself is looked at below, whether it is ready or not.
+    let _ = until_ready(&notify);
     let socket = fs::symlink_metadata(place.spool().join("control.sock"));
     let socket = socket.map(|meta| meta.permissions().mode() & 0o777);
     let mode = fs::metadata(place.spool()).unwrap().permissions().mode() & 0o7777;

@@ -109,7 +109,14 @@ fn send(state: &str) -> io::Result<()> {
     }?;
     let socket = UnixDatagram::unbound()?;
     socket.set_write_timeout(Some(PATIENCE))?;
-    socket.send_to_addr(state.as_bytes(), &address).map(drop)
+    loop {
+        match socket.send_to_addr(state.as_bytes(), &address) {
+            // Where the process was stopped and continued, as `signal(7)` has it for a call with
+            // a time limit.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            sent => return sent.map(drop),
+        }
+    }
 }
 
 #[cfg(not(unix))]
