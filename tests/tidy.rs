@@ -197,7 +197,7 @@ fn every_invariant_is_named_in_the_design_and_in_a_test() {
         .chain(files("tests", &[".rs"]))
         .map(|path| fs::read_to_string(path).unwrap())
         .collect();
-    for n in 1..=9 {
+    for n in 1..=15 {
         assert!(
             design.contains(&format!("**I{n}**")),
             "I{n} is not in docs/design.md"
@@ -206,6 +206,30 @@ fn every_invariant_is_named_in_the_design_and_in_a_test() {
             tests.contains(&format!("fn i{n}_")) || tests.contains(&format!("_i{n}_")),
             "no test names I{n}"
         );
+    }
+}
+
+/// A reader must see at once whether a decision still holds.
+#[test]
+fn every_decision_has_its_number_its_status_and_a_line_in_the_list() {
+    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/decisions/README.md");
+    let list = fs::read_to_string(list).unwrap();
+    for path in files("docs/decisions", &[".md"]) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let Some(number) = name.get(..4).and_then(|number| number.parse::<u32>().ok()) else {
+            continue;
+        };
+        let text = fs::read_to_string(&path).unwrap();
+        let (title, rest) = text.split_once("\n\n").unwrap();
+        let title = title.strip_prefix(&format!("# {number}. ")).expect(name);
+        let status = rest.lines().next().unwrap().strip_prefix("Status: ");
+        let is_known = |status: &str| {
+            let known = ["stands", "replaced in part: ", "replaced by ["];
+            known.iter().any(|word| status.starts_with(word))
+        };
+        assert!(status.is_some_and(is_known), "{name}: {status:?}");
+        let line = format!("\n{number}. [{title}]({name})");
+        assert!(list.contains(&line), "{name} is not in the list as {line}");
     }
 }
 
