@@ -126,7 +126,7 @@ fn layers_depend_downwards_only() {
             "src/control/",
             &["crate::flusher", "crate::log::spool", "crate::sandbox"],
         ),
-        ("src/queue.rs", &["crate::control"]),
+        ("src/queue/", &["crate::control"]),
         (
             "src/sandbox/",
             &[

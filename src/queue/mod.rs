@@ -1,4 +1,7 @@
-//! The handle that programs hold, and how it is opened.
+//! The handle that programs hold.
+
+mod builder;
+mod peek;
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -7,33 +10,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::JoinHandle;
 
+#[cfg(feature = "control")]
 use crate::clock::{Clock, SystemClock};
 use crate::dead::DeadLetters;
-use crate::ending::TaskEnd;
 use crate::error::Error;
 #[cfg(feature = "control")]
 use crate::event::unix_ms;
 use crate::event::{Event, EventId, Receipt, Seq, StoredEvent};
-use crate::flusher::{self, FlusherEnd, FlusherHandle};
+use crate::flusher::{FlusherEnd, FlusherHandle};
 use crate::incident::Incidents;
+use crate::log::Log;
 #[cfg(feature = "control")]
 use crate::log::PausedMemo;
-use crate::log::disk::RealDisk;
-use crate::log::spool::SpoolLog;
 use crate::log::sync::block_on;
-use crate::log::thread::{self, LogHandle, ThreadSettings};
-use crate::log::{Log, Read};
+#[cfg(feature = "layer")]
+use crate::log::thread;
+use crate::log::thread::LogHandle;
 use crate::observe::{self, Place};
 #[cfg(feature = "control")]
 use crate::room::{Guest, Room};
-use crate::settings::{Durability, OnFull, Settings};
-use crate::sink::Sink;
 #[cfg(feature = "control")]
 use crate::sink::{Answer, PauseReason};
 use crate::status::{Closed, Recovery, Status};
 use crate::watch::StatusWatch;
+
+pub use self::builder::QueueBuilder;
+use self::peek::peek;
 
 /// A durable queue: append now, deliver when the network returns.
 ///
@@ -76,150 +79,6 @@ struct Shared {
     room: Room,
 }
 
-type Started = (FlusherHandle, JoinHandle<()>);
-type Start = Box<dyn FnOnce(&Handle, LogHandle, &Settings, Arc<dyn Clock>) -> Started + Send>;
-
-/// Opens a [`Queue`]. Made by [`Queue::builder`].
-#[must_use = "a builder does nothing until it is opened"]
-pub struct QueueBuilder {
-    path: PathBuf,
-    settings: Settings,
-    clock: Arc<dyn Clock>,
-    start: Option<Start>,
-    own_thread: bool,
-}
-
-impl std::fmt::Debug for QueueBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("QueueBuilder")
-            .field("path", &self.path)
-            .field("settings", &self.settings)
-            .field("has_sink", &self.start.is_some())
-            .finish_non_exhaustive()
-    }
-}
-
-impl QueueBuilder {
-    /// The settings; [`Settings::default`] otherwise. They win over what the spool was used with
-    /// before, and over a `settings.toml` in it, which is for the command `everpost` alone.
-    pub fn settings(mut self, settings: Settings) -> Self {
-        self.settings = settings;
-        self
-    }
-
-    /// Where events go. Without a sink the queue keeps them for a later owner of the spool.
-    pub fn sink<S: Sink>(mut self, sink: S) -> Self {
-        self.start = Some(Box::new(move |runtime, log, settings, clock| {
-            let (delivery, max_age) = (settings.delivery.clone(), settings.max_age);
-            flusher::spawn(runtime, Arc::new(sink), log, delivery, max_age, clock)
-        }));
-        self
-    }
-
-    /// Delivers on a thread of the queue's own, even if there is a tokio runtime to deliver on:
-    /// for programs that keep their runtime busy, or end it before the queue.
-    ///
-    /// Without a runtime this is so anyway. The thread is named `everpost-flusher`, has a small
-    /// runtime for itself, and ends when the queue is closed, which waits for it, or when its last
-    /// clone is dropped, which does not. A sink that panics is seen as everywhere: in
-    /// [`FlusherState::Failed`](crate::FlusherState::Failed) and at [`Queue::close`].
-    pub fn flusher_thread(mut self) -> Self {
-        self.own_thread = true;
-        self
-    }
-
-    /// Where the time and the ids come from; the system's clock otherwise.
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Opens the spool, making it if it does not exist, and starts delivery: on the tokio runtime
-    /// this is called in, or on a thread of its own if there is none or
-    /// [`flusher_thread`](Self::flusher_thread) asks for it.
-    ///
-    /// This reads the journal, the last segment and the dead letters, and the size of each segment's
-    /// directory; events in the other segments are not read. What was found and mended is in
-    /// [`Queue::recovery`].
-    ///
-    /// # Errors
-    /// [`Error::Settings`]; [`Error::InUse`], [`Error::NotYours`], [`Error::Unsafe`],
-    /// [`Error::NotASpool`], [`Error::FutureFormat`] and [`Error::Damaged`], after which nothing
-    /// was touched; [`Error::Full`] if there is no room for a new spool, of which nothing stays;
-    /// [`Error::Storage`].
-    ///
-    /// # Cancel safety
-    /// If the future is dropped, the spool is closed again in the background.
-    pub async fn open(self) -> Result<Queue, Error> {
-        let runtime = Handle::try_current().ok().filter(|_| !self.own_thread);
-        let settings = self.settings.in_effect();
-        let threads = ThreadSettings {
-            intake_bytes: settings.intake_bytes,
-            block_when_full: settings.on_full == OnFull::Block,
-            sync_every: match settings.durability {
-                Durability::Synced => None,
-                Durability::Written { sync_every } => Some(sync_every),
-            },
-            place: Place::new(&self.path),
-        };
-        let sync = settings.durability == Durability::Synced;
-        let max_bytes = settings.max_bytes;
-        let (path, clock) = (self.path.clone(), Arc::clone(&self.clock));
-        let opening = settings.clone();
-        let open = move || SpoolLog::open(&path, opening, clock, Arc::new(RealDisk));
-        let (log, recovery) = thread::spawn(threads, Arc::clone(&self.clock), open).await?;
-        let log = log.of_spool(&self.path);
-        let (flusher, delivery) = match self.start {
-            None => (None, None),
-            Some(start) => {
-                let (log, clock) = (log.clone(), self.clock);
-                let start = move |runtime: &Handle| start(runtime, log, &settings, clock);
-                let (flusher, end) = deliver(start, runtime).await?;
-                (Some(flusher), Some(end))
-            }
-        };
-        let closing = AtomicBool::new(false);
-        Ok(Queue {
-            shared: Arc::new(Shared {
-                spool: self.path,
-                log,
-                flusher,
-                delivery,
-                recovery,
-                sync,
-                max_bytes,
-                closing,
-                #[cfg(feature = "control")]
-                room: Room::default(),
-            }),
-        })
-    }
-
-    /// As [`open`](Self::open), for programs without an async runtime; blocks the thread until
-    /// the spool is open. Delivery then has a thread of its own, and
-    /// [`append_blocking`](Queue::append_blocking) and
-    /// [`close_blocking`](Queue::close_blocking) are all such a program needs.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub fn open_blocking(self) -> Result<Queue, Error> {
-        block_on(self.open())
-    }
-}
-
-/// Begins to deliver, on this runtime or on a thread of its own.
-async fn deliver(
-    start: impl FnOnce(&Handle) -> Started + Send + 'static,
-    runtime: Option<Handle>,
-) -> Result<(FlusherHandle, FlusherEnd), Error> {
-    if let Some(runtime) = runtime {
-        let (flusher, task) = start(&runtime);
-        return Ok((flusher, FlusherEnd::Task(TaskEnd::new(task))));
-    }
-    let (flusher, thread) = flusher::thread::spawn(start).await?;
-    Ok((flusher, FlusherEnd::Thread(thread)))
-}
-
 thread_local! {
     /// Empty between two appends.
     static ONE: Cell<Vec<Event>> = const { Cell::new(Vec::new()) };
@@ -236,17 +95,11 @@ impl Queue {
     /// beyond the limit with the signal SIGXFSZ, unless it is ignored or handled, as the command
     /// `everpost` does. Then the write fails, and the queue sees it as a full disk.
     pub fn builder(spool: impl Into<PathBuf>) -> QueueBuilder {
-        QueueBuilder {
-            path: spool.into(),
-            settings: Settings::default(),
-            clock: Arc::new(SystemClock),
-            start: None,
-            own_thread: false,
-        }
+        QueueBuilder::new(spool.into())
     }
 
     /// Appends one event. When this returns `Ok`, the event is as safe as the settings'
-    /// [`Durability`] says: by default, on disk.
+    /// [`Durability`](crate::Durability) says: by default, on disk.
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Full`], [`Error::Closed`]: nothing was appended.
@@ -375,7 +228,7 @@ impl Queue {
     /// is still its own, and has room. Appends nothing and changes nothing, so that it does not say
     /// whether the disk works: see [`Status::storage_fault`] for when it was last used.
     ///
-    /// Where a full queue makes callers wait ([`OnFull::Block`]), it is not ready while it is full.
+    /// Where a full queue makes callers wait ([`OnFull::Block`](crate::OnFull::Block)), it is not ready while it is full.
     /// Whether delivery works is not asked: appends are taken meanwhile.
     ///
     /// # Errors
@@ -604,7 +457,7 @@ impl Queue {
     /// # Errors
     /// [`Error::Closed`] if it was closed before. [`Error::Panicked`] if delivery had ended by a
     /// panic; the spool is closed all the same. [`Error::Storage`] if the last sync failed; what
-    /// was acknowledged at [`Durability::Synced`] is safe even then.
+    /// was acknowledged at [`Durability::Synced`](crate::Durability::Synced) is safe even then.
     ///
     /// # Cancel safety
     /// If the future is dropped, the queue stays open, but takes nothing more in, and delivery may
@@ -654,32 +507,6 @@ impl Queue {
         }
         block_on(self.close(deadline))
     }
-}
-
-/// Bytes of JSON that one look at the queue gives at the most, beyond the first event.
-const PEEK_BYTES: u64 = 8 << 20;
-
-fn peek(log: &mut dyn Log, after: Seq, max: usize) -> Result<Vec<StoredEvent>, Error> {
-    let mut from = after.saturating_add(1);
-    let mut found: Vec<StoredEvent> = Vec::new();
-    let mut bytes = PEEK_BYTES;
-    while found.len() < max {
-        from = from.max(log.position().cursor + 1);
-        match log.read(from, max - found.len(), bytes)? {
-            Read::Events(events) => {
-                let size: usize = events.iter().map(|e| e.event.json_bytes().len()).sum();
-                from = events.last().map_or(from, |stored| stored.seq) + 1;
-                found.extend(events);
-                bytes = bytes.saturating_sub(size as u64);
-                if bytes == 0 {
-                    break;
-                }
-            }
-            Read::Missing(range) => from = range.last + 1,
-            Read::End => break,
-        }
-    }
-    Ok(found)
 }
 
 fn gathered(events: impl IntoIterator<Item = Event>) -> (Vec<Event>, Vec<EventId>) {
