@@ -4,7 +4,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use uuid::Uuid;
 
-use crate::event::{EventId, unix_ms};
+use crate::id::EventId;
+use crate::millis::unix_ms;
 
 /// Where the time of an event, its id and the age of things come from.
 ///

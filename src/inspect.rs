@@ -33,7 +33,8 @@ use serde::Serialize;
 
 use crate::dead::DeadLetter;
 use crate::error::Error;
-use crate::event::{Event, Seq, StoredEvent, unix_ms};
+use crate::event::{Event, StoredEvent};
+use crate::id::Seq;
 use crate::incident::{Finding, Incident, IncidentKind};
 use crate::ledger::{Ledger, LetterLedger};
 use crate::log::Read;
@@ -44,8 +45,9 @@ use crate::log::look::{Pending, Picture, undisturbed};
 use crate::log::marker;
 use crate::log::spool::leave::ledger_of;
 use crate::log::spool::space::OWN_BYTES;
+use crate::millis::unix_ms;
+use crate::outcome::{Answer, PauseReason};
 use crate::settings::Settings;
-use crate::sink::{Answer, PauseReason};
 use crate::status::{FlusherState, SeqRange, Status};
 
 /// Bytes of JSON that one [`Look::peek`] gives at the most, beyond the first event.

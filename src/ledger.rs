@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Seq;
+use crate::id::Seq;
 
 /// How an event left the queue. Together with "still pending" these are all the ways there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -59,6 +59,7 @@ pub mod exit;
 mod flusher;
 #[cfg(any(feature = "control", feature = "relay"))]
 mod hosts;
+mod id;
 mod incident;
 pub mod inspect;
 #[cfg(feature = "sandbox")]
@@ -69,6 +70,7 @@ pub mod internals;
 #[cfg(feature = "layer")]
 pub mod layer;
 mod ledger;
+mod letters;
 mod log;
 #[cfg(any(feature = "control", feature = "metrics"))]
 pub mod metrics;
@@ -76,6 +78,7 @@ mod millis;
 #[cfg(all(unix, any(feature = "control", feature = "relay")))]
 mod near;
 mod observe;
+mod outcome;
 mod queue;
 #[cfg(feature = "relay")]
 pub mod relay;
@@ -93,15 +96,18 @@ mod size;
 mod status;
 mod watch;
 
-pub use dead::{Cause, DeadLetter, DeadLetters};
+pub use dead::{Cause, DeadLetter};
 pub use error::Error;
-pub use event::{Event, EventId, Receipt, Seq, StoredEvent};
+pub use event::{Event, Receipt, StoredEvent};
+pub use id::{EventId, Seq};
 pub use incident::{Incident, IncidentKind, Incidents};
 pub use ledger::{Ledger, LetterLedger, Settled};
+pub use letters::DeadLetters;
+pub use outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
 pub use queue::{Queue, QueueBuilder};
 pub use settings::{Delivery, Durability, OnFull, Settings};
 pub use sink::botanalytics;
-pub use sink::{Answer, Batch, Hindrance, Outcome, PauseReason, Sink, Verdict};
+pub use sink::{Batch, Sink};
 pub use status::{Closed, FlusherState, Recovery, SeqRange, Status};
 pub use watch::StatusWatch;
 

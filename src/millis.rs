@@ -1,5 +1,16 @@
 //! Times and spans as JSON numbers of milliseconds; a time counts from 1970.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The last time there is: the highest bit of a stored time is a mark.
+const LAST_MS: u64 = u64::MAX >> 1;
+
+/// Milliseconds since 1970; earlier times are 0 and times past the year 292,000,000 are the last.
+pub(crate) fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).map_or(LAST_MS, |ms| ms.min(LAST_MS))
+}
+
 pub(crate) mod time {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +18,7 @@ pub(crate) mod time {
     use serde::{Deserialize, Deserializer, Serializer};
 
     pub(crate) fn serialize<S: Serializer>(time: &SystemTime, out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_u64(crate::event::unix_ms(*time))
+        out.serialize_u64(super::unix_ms(*time))
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {

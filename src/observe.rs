@@ -5,16 +5,21 @@
 
 #[cfg(feature = "control")]
 mod meter;
+#[cfg(any(feature = "control", feature = "metrics"))]
+pub(crate) mod numbers;
 mod place;
+#[cfg(feature = "metrics")]
+pub(crate) mod recorder;
 
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::dead::{Cause, DeadLetter};
 use crate::error::Error;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::incident::Finding;
-use crate::sink::{Answer, Batch, PauseReason, Verdict};
+use crate::outcome::{Answer, PauseReason, Verdict};
+use crate::sink::Batch;
 use crate::status::SeqRange;
 
 #[cfg(feature = "control")]
@@ -36,7 +41,7 @@ pub(crate) fn commit<T>(clock: &dyn Clock, work: impl FnOnce() -> T) -> T {
     #[cfg(feature = "control")]
     Place::count(|meter| meter.commits.add(took));
     #[cfg(feature = "metrics")]
-    crate::metrics::commit_took(took);
+    recorder::commit_took(took);
     let _ = took;
     done
 }
@@ -53,7 +58,7 @@ pub(crate) async fn request<T>(clock: &dyn Clock, work: impl Future<Output = T>)
     #[cfg(feature = "control")]
     Place::count(|meter| meter.requests.add(took));
     #[cfg(feature = "metrics")]
-    crate::metrics::request_took(took);
+    recorder::request_took(took);
     let _ = took;
     done
 }
@@ -66,7 +71,7 @@ pub(crate) fn refused(place: &Place, events: usize) {
         .refused
         .add(u64::try_from(events).unwrap_or(u64::MAX));
     #[cfg(feature = "metrics")]
-    crate::metrics::events_refused(place, events);
+    recorder::events_refused(place, events);
     let _ = (place, events);
 }
 
@@ -87,7 +92,7 @@ pub(crate) fn not_taken(verdict: Verdict, answer: &Answer) {
         #[cfg(feature = "control")]
         Place::count(|meter| meter.retried.add(1));
         #[cfg(feature = "metrics")]
-        crate::metrics::batch_retried();
+        recorder::batch_retried();
     }
     tracing::debug!(
         ?verdict,

@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::incident::Incident;
 use crate::ledger::{Ledger, LetterLedger};
-use crate::sink::{Answer, PauseReason};
+use crate::outcome::{Answer, PauseReason};
 
 /// A run of sequence numbers, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use super::diary;
 use super::filter::{Filter, Sieve};
 use crate::control::answer::{Answer, Refusal, json};
 use crate::error::Error;
-use crate::event::Seq;
+use crate::id::Seq;
 
 /// What is asked for.
 #[derive(Debug, Deserialize)]

@@ -26,7 +26,9 @@ use super::{deed, letters, live, page};
 use crate::clock::{Clock as _, SystemClock};
 use crate::control::answer::{Answer, Refusal, json};
 use crate::control::router as control;
-use crate::event::{Seq, json_fault, unix_ms};
+use crate::event::json_fault;
+use crate::id::Seq;
+use crate::millis::unix_ms;
 
 /// Lists and slices that are made at once; others wait.
 const SCANS_MAX: usize = 2;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::LOG_MAX;
 use super::access::Caller;
-use crate::event::unix_ms;
+use crate::millis::unix_ms;
 
 /// One thing that was done, or was to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::control::answer::Refusal;
 use crate::dead::{Cause, DeadLetter};
-use crate::sink::Answer;
+use crate::outcome::Answer;
 
 /// Bytes of a text to search for.
 const QUERY_BYTES_MAX: usize = 256;

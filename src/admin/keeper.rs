@@ -15,8 +15,8 @@ use super::view::{Beside, Said, View};
 use super::words::{Known, Outage};
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::Error;
-use crate::event::unix_ms;
-use crate::sink::Answer;
+use crate::millis::unix_ms;
+use crate::outcome::Answer;
 use crate::status::{FlusherState, Status};
 
 /// The least time between two pieces of news of a channel; what changes within it is told as one.

@@ -23,8 +23,9 @@ use super::survey::{Slice, Walk, survey};
 use crate::control::answer::{Answer, Refusal, json, line, lines};
 use crate::control::wire::LetterLine;
 use crate::dead::{Cause, DeadLetter};
-use crate::event::{EventId, Seq, unix_ms};
-use crate::sink;
+use crate::id::{EventId, Seq};
+use crate::millis::unix_ms;
+use crate::outcome;
 
 type Shared = State<Arc<Desk>>;
 type Asked = Result<Query<Wanted>, QueryRejection>;
@@ -72,7 +73,7 @@ struct Row {
     id: EventId,
     time_ms: u64,
     cause: Cause,
-    answer: sink::Answer,
+    answer: outcome::Answer,
     attempts: u32,
     first_attempt_ms: u64,
     last_attempt_ms: u64,

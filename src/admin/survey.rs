@@ -10,9 +10,11 @@ use uuid::Uuid;
 
 use super::filter::{Kinship, Sieve};
 use super::{GROUPS_MAX, SLICE_LETTERS, SLICE_TIME};
-use crate::dead::{Cause, DeadLetter, DeadLetters};
+use crate::dead::{Cause, DeadLetter};
 use crate::error::Error;
-use crate::event::{Seq, unix_ms};
+use crate::id::Seq;
+use crate::letters::DeadLetters;
+use crate::millis::unix_ms;
 
 /// Letters that are fetched at a time, at first and at the least: each may be large.
 const STRIDE_MIN: usize = 16;

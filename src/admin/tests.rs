@@ -13,10 +13,11 @@ use tokio::time::timeout;
 use super::{Admin, LIST_MAX, Shown, Token};
 use crate::error::Error;
 use crate::event::Event;
+use crate::outcome::{Answer, Outcome, Verdict};
 use crate::queue::Queue;
 use crate::serving::{self, Bounds};
 use crate::settings::Settings;
-use crate::sink::{Answer, Batch, Outcome, Sink, Verdict};
+use crate::sink::{Batch, Sink};
 
 /// Refuses each event whose text begins with `bad`, and says its text again.
 pub(super) struct Refusing;

@@ -9,11 +9,11 @@ use super::channel::Shown;
 use super::deed::Job;
 use super::history::{Point, Rates};
 use super::words::{Known, Sentence, sentences};
-use crate::event::unix_ms;
 use crate::incident::Incident;
 use crate::ledger::{Ledger, LetterLedger};
-use crate::metrics::state_name;
-use crate::sink::Answer;
+use crate::millis::unix_ms;
+use crate::observe::numbers::state_name;
+use crate::outcome::Answer;
 use crate::status::{FlusherState, SeqRange, Status};
 
 /// Incidents that are sent along; all of them are in a list of their own.

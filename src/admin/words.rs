@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::sink::{Answer, PauseReason};
+use crate::outcome::{Answer, PauseReason};
 use crate::status::{FlusherState, Status};
 
 /// Characters shown of what the receiver said.
@@ -56,12 +56,12 @@ impl Sentence {
     }
 
     fn since(mut self, since: SystemTime) -> Self {
-        self.since_ms = Some(crate::event::unix_ms(since));
+        self.since_ms = Some(crate::millis::unix_ms(since));
         self
     }
 
     fn until(mut self, until: Option<SystemTime>) -> Self {
-        self.until_ms = until.map(crate::event::unix_ms);
+        self.until_ms = until.map(crate::millis::unix_ms);
         self
     }
 }

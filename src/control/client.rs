@@ -14,7 +14,8 @@ use super::lines::{self, LINE_BYTES_MAX, Lines};
 use super::wire::{Acknowledged, DrainLine, Entry, ErrorBody, EventLine, LetterLine, Readiness};
 use super::{REQUEST_BYTES_MAX, SOCKET};
 use crate::error::Error;
-use crate::event::{Event, Receipt, Seq};
+use crate::event::{Event, Receipt};
+use crate::id::Seq;
 use crate::incident::Incident;
 use crate::status::{Recovery, Status};
 

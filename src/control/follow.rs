@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer;
 use super::wire::DrainLine;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::status::{FlusherState, Status};
 use crate::watch::StatusWatch;
 

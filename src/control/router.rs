@@ -20,7 +20,8 @@ use super::{
     LIST_MAX, PAGE_BYTES, REQUEST_BYTES_MAX, follow, health, wire,
 };
 use crate::error::Error;
-use crate::event::{Event, EventId, Seq};
+use crate::event::Event;
+use crate::id::{EventId, Seq};
 use crate::incident::Incident;
 use crate::queue::Queue;
 use crate::status::FlusherState;

@@ -14,9 +14,11 @@ use serde_json::value::RawValue;
 
 use crate::dead::{Cause, DeadLetter};
 use crate::error::Error;
-use crate::event::{Event, EventId, Seq, StoredEvent, json_fault, unix_ms};
-use crate::metrics::state_name;
-use crate::sink::{Answer, PauseReason};
+use crate::event::{Event, StoredEvent, json_fault};
+use crate::id::{EventId, Seq};
+use crate::millis::unix_ms;
+use crate::observe::numbers::state_name;
+use crate::outcome::{Answer, PauseReason};
 use crate::status::{FlusherState, Status};
 
 /// The JSON of an event inside a line: the same text, but without white space around it, and with

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::step::{Input, Reading};
 use super::task::{Done, Job};
 use crate::error::Error;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::log::thread::LogHandle;
 use crate::log::{Log, Read};
 use crate::sink::{Batch, Sink};

@@ -12,7 +12,8 @@
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
-use crate::event::{Seq, StoredEvent};
+use crate::event::StoredEvent;
+use crate::id::Seq;
 use crate::sink::Batch;
 
 /// An event with what befell it in this plan.

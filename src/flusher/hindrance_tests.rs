@@ -4,7 +4,7 @@ use super::machine::Machine;
 use super::script::*;
 use super::step::Input;
 use crate::log::Log;
-use crate::sink::{Answer, Hindrance, PauseReason};
+use crate::outcome::{Answer, Hindrance, PauseReason};
 use crate::status::FlusherState;
 
 use Next::{Send, Wait};

@@ -3,7 +3,7 @@
 //! There is one number for both reasons to send less: the receiver says that it was too much, or a
 //! batch does not get through in the time it has.
 
-use crate::event::Seq;
+use crate::id::Seq;
 
 /// Full batches delivered in a row after which a larger size is tried.
 const GROW_AFTER: u32 = 64;

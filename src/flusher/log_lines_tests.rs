@@ -9,7 +9,7 @@ use super::script::*;
 use super::step::Input;
 use crate::event::Event;
 use crate::log::Log;
-use crate::sink::{Answer, Outcome, Verdict};
+use crate::outcome::{Answer, Outcome, Verdict};
 use crate::status::SeqRange;
 
 #[derive(Clone, Default)]

@@ -28,12 +28,12 @@ use super::step::{Action, Due, Entry, Input, Now, Reading};
 use super::storage::Trouble;
 use crate::dead::{Cause, DeadLetter};
 use crate::error::Error;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::ledger::Settled;
 use crate::log::Memo;
 use crate::observe;
+use crate::outcome::{Answer, PauseReason};
 use crate::settings::Delivery;
-use crate::sink::{Answer, PauseReason};
 use crate::status::FlusherState;
 
 #[derive(Debug)]

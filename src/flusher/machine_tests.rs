@@ -9,8 +9,8 @@ use crate::dead::Cause;
 use crate::error::Error;
 use crate::ledger::Settled;
 use crate::log::{Log, Memo};
+use crate::outcome::{PauseReason, Verdict};
 use crate::settings::Delivery;
-use crate::sink::{PauseReason, Verdict};
 use crate::status::{FlusherState, SeqRange};
 
 use Next::{End, Send, Wait};

@@ -59,8 +59,9 @@ use crate::clock::Clock;
 use crate::ending::TaskEnd;
 use crate::error::Error;
 use crate::log::thread::{LogHandle, ThreadEnd};
+use crate::outcome::Answer;
 use crate::settings::Delivery;
-use crate::sink::{Answer, Sink};
+use crate::sink::Sink;
 use crate::status::FlusherState;
 
 /// No close waits longer; tokio's clock holds no more than about 30 years.

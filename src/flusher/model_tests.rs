@@ -10,11 +10,11 @@ use proptest::prelude::*;
 
 use super::script::*;
 use super::step::Input;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::ledger::Settled;
 use crate::log::Log;
+use crate::outcome::Verdict;
 use crate::settings::Delivery;
-use crate::sink::Verdict;
 
 /// What disturbs one request, or the time after it.
 #[derive(Clone, Copy, Debug)]

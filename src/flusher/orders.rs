@@ -6,7 +6,7 @@ use super::machine::{Job, Machine, Pause, State};
 use super::step::Now;
 use crate::error::Error;
 use crate::observe;
-use crate::sink::{Answer, PauseReason};
+use crate::outcome::{Answer, PauseReason};
 
 impl Machine {
     /// A person asks for a pause.

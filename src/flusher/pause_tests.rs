@@ -6,10 +6,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::script::*;
 use super::step::{Action, Input};
 use crate::error::Error;
-use crate::event::unix_ms;
 use crate::log::{Log, Memo, PausedMemo};
+use crate::millis::unix_ms;
+use crate::outcome::{Answer, PauseReason, Verdict};
 use crate::settings::Delivery;
-use crate::sink::{Answer, PauseReason, Verdict};
 use crate::status::FlusherState;
 
 use Next::{Send, Wait};

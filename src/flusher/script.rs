@@ -16,12 +16,14 @@ use super::step::{Action, Entry, Input, Now};
 use crate::clock::Clock;
 use crate::dead::DeadLetter;
 use crate::error::Error;
-use crate::event::{Event, Receipt, Seq};
+use crate::event::{Event, Receipt};
+use crate::id::Seq;
 use crate::ledger::Settled;
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Memo, Position, Read};
+use crate::outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
 use crate::settings::{Delivery, Settings};
-use crate::sink::{Answer, Batch, Hindrance, Outcome, PauseReason, Sink, Verdict};
+use crate::sink::{Batch, Sink};
 use crate::status::{FlusherState, SeqRange};
 
 pub(super) const DELIVERED: Verdict = Verdict::Delivered;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::script::*;
 use crate::dead::DeadLetter;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::log::Log;
+use crate::outcome::Verdict;
 use crate::settings::Delivery;
-use crate::sink::Verdict;
 
 fn limited(events: u32) -> Delivery {
     Delivery {

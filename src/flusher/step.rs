@@ -4,10 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use crate::dead::DeadLetter;
 use crate::error::Error;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::ledger::Settled;
 use crate::log::{Memo, Read};
-use crate::sink::{Batch, Hindrance, Outcome};
+use crate::outcome::{Hindrance, Outcome};
+use crate::sink::Batch;
 
 /// What the machine is told of the world at each step.
 #[derive(Clone, Debug)]

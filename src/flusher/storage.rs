@@ -6,11 +6,12 @@ use super::bisect::Plan;
 use super::machine::{Job, Machine, Pause, State};
 use super::step::{Due, Entry, Now};
 use crate::error::Error;
-use crate::event::unix_ms;
 use crate::ledger::Settled;
 use crate::log::{Memo, PausedMemo, Read};
+use crate::millis::unix_ms;
 use crate::observe;
-use crate::sink::{Answer, Batch, PauseReason};
+use crate::outcome::{Answer, PauseReason};
+use crate::sink::Batch;
 
 /// A `Retry-After` longer than this outlives a restart. A shorter one is not worth a write.
 const REMEMBERED_WAIT: Duration = Duration::from_secs(5);

@@ -16,7 +16,7 @@ use super::step::{Action, Entry, Input, Now, Reading};
 use super::{FlusherView, Orders};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::log::thread::{LogHandle, panic_text};
 use crate::log::{Log, Position};
 use crate::observe;

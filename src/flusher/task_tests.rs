@@ -14,11 +14,11 @@ use tokio::time::Instant;
 use super::script::*;
 use super::{FlusherHandle, FlusherView};
 use crate::error::Error;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::ledger::Ledger;
 use crate::log::thread::{self, LogHandle, ThreadSettings};
+use crate::outcome::{PauseReason, Verdict};
 use crate::settings::{Delivery, Settings};
-use crate::sink::{PauseReason, Verdict};
 use crate::status::FlusherState;
 
 struct Bench {

@@ -8,7 +8,7 @@ use super::step::{Entry, Now};
 use crate::dead::{Cause, DeadLetter};
 use crate::ledger::Settled;
 use crate::observe;
-use crate::sink::{Answer, Hindrance, Outcome, PauseReason, Verdict};
+use crate::outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
 
 /// So many requests in a row may stall before fewer events are sent at once.
 const STALLS_BORNE: u32 = 1;

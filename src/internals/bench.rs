@@ -5,8 +5,9 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::event::{Event, Seq, StoredEvent};
+use crate::event::{Event, StoredEvent};
 use crate::flusher::bisect::Plan;
+use crate::id::Seq;
 use crate::log::chunk;
 use crate::log::frame::{self, Entry, FrameWriter, Place};
 use crate::sink::botanalytics::request;

@@ -27,7 +27,8 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use super::codec;
 use super::run::Run;
-use crate::event::{Seq, StoredEvent};
+use crate::event::StoredEvent;
+use crate::id::Seq;
 
 /// The newest layout this build reads, and the one it writes.
 pub(crate) const VERSION: u8 = 1;
@@ -250,7 +251,8 @@ fn bounded(reader: impl Read, run_bytes: u32) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Event, EventId};
+    use crate::event::Event;
+    use crate::id::EventId;
     use uuid::Uuid;
 
     fn events(first: Seq, bodies: &[Vec<u8>]) -> Vec<StoredEvent> {

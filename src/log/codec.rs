@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::event::{Event, EventId, Seq, StoredEvent, stamp_ms};
+use crate::event::{Event, StoredEvent, stamp_ms};
+use crate::id::{EventId, Seq};
 
 /// Bytes that an event costs on disk beside its JSON: id, time and length.
 pub(crate) const EVENT_OVERHEAD_BYTES: u64 = 16 + 8 + 4;
@@ -177,8 +178,8 @@ pub(crate) struct Memo {
 /// The part of the memo that explains a pause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PausedMemo {
-    pub(crate) reason: crate::sink::PauseReason,
-    pub(crate) answer: crate::sink::Answer,
+    pub(crate) reason: crate::outcome::PauseReason,
+    pub(crate) answer: crate::outcome::Answer,
     pub(crate) since_ms: u64,
 }
 

@@ -11,10 +11,11 @@ use super::{Log, Memo, Read};
 use crate::clock::SystemClock;
 use crate::dead::{Cause, DeadLetter};
 use crate::error::Error;
-use crate::event::{Event, EventId, Seq};
+use crate::event::Event;
+use crate::id::{EventId, Seq};
 use crate::ledger::Settled;
+use crate::outcome::Answer;
 use crate::settings::{OnFull, Settings};
-use crate::sink::Answer;
 
 /// Limits so small that sealing, rolling and recycling happen all the time.
 pub(super) fn tight() -> Settings {

@@ -36,7 +36,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::codec::{self, array};
-use crate::event::{Event, Seq, StoredEvent};
+use crate::event::{Event, StoredEvent};
+use crate::id::Seq;
 use crate::ledger::Ledger;
 use crate::status::SeqRange;
 use packed::Packer;

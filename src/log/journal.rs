@@ -26,7 +26,7 @@ use uuid::Uuid;
 use super::disk::{Disk, create_private_dir};
 use super::frame::{Frame, FrameWriter, Gone, HEADER_BYTES, Kind, LetterNote, Place, Scan};
 use crate::error::Error;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::ledger::Ledger;
 use handle::{Handle, failed_before};
 pub(crate) use handle::{Later, Through};

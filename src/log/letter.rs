@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::codec;
 use crate::dead::{Cause, DeadLetter};
-use crate::event::{Event, EventId, Seq, unix_ms};
-use crate::sink::Answer;
+use crate::event::Event;
+use crate::id::{EventId, Seq};
+use crate::millis::unix_ms;
+use crate::outcome::Answer;
 
 /// The newest version this build reads, and the one it writes.
 pub(crate) const VERSION: u8 = 1;

@@ -34,7 +34,7 @@ use super::shelf::quarantine;
 use super::store::{Store, sync_dir};
 use crate::dead::DeadLetter;
 use crate::error::Error;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::incident::Finding;
 use volume::Volume;
 

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use super::{Log, Memo, Position, Read};
 use crate::dead::DeadLetter;
 use crate::error::Error;
-use crate::event::{Event, Receipt, Seq, StoredEvent};
+use crate::event::{Event, Receipt, StoredEvent};
+use crate::id::Seq;
 use crate::ledger::{Ledger, Settled};
 use crate::settings::{OnFull, Settings};
 

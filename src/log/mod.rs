@@ -55,12 +55,12 @@ use std::sync::Arc;
 
 use crate::dead::DeadLetter;
 use crate::error::Error;
-use crate::event::{Event, Receipt, Seq, StoredEvent};
+use crate::event::{Event, Receipt, StoredEvent};
+use crate::id::Seq;
 use crate::incident::Incident;
 use crate::ledger::{Ledger, LetterLedger, Settled};
 use crate::observe::Place;
 use crate::status::SeqRange;
-use shelf::keeper::Nudge;
 
 pub(crate) use codec::{Memo, PausedMemo};
 
@@ -174,6 +174,10 @@ pub(crate) trait Log: Send {
     /// Makes everything durable. The log is not used afterwards.
     fn close(&mut self) -> Result<(), Error>;
 }
+
+/// Called, on the shelf's thread, whenever a piece of work that the log has to know of has come to
+/// its end.
+pub(crate) type Nudge = Arc<dyn Fn() + Send + Sync>;
 
 /// Takes what was read.
 pub(crate) type ReadReply = Box<dyn FnOnce(Result<Read, Error>) + Send>;

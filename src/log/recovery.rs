@@ -16,7 +16,8 @@
 use std::collections::BTreeMap;
 
 use super::frame::{Entry, Frame, Gone, Kind, LetterNote};
-use crate::event::{Event, Seq};
+use crate::event::Event;
+use crate::id::Seq;
 use crate::ledger::{Ledger, Settled};
 use crate::status::SeqRange;
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::codec;
-use crate::event::Seq;
+use crate::id::Seq;
 
 /// Consecutive events, one behind the other.
 #[derive(Clone, Debug)]

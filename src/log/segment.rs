@@ -21,7 +21,8 @@ use super::piece::{Key, Layout, Scan, Whole};
 use super::run::Run;
 use super::store::{Store, dir_bytes};
 use crate::error::Error;
-use crate::event::{Seq, StoredEvent};
+use crate::event::StoredEvent;
+use crate::id::Seq;
 use crate::status::SeqRange;
 
 pub(crate) use opening::Opening;

@@ -46,7 +46,8 @@ use super::store::{make_dir, sync_dir};
 use coming::Coming;
 
 use crate::error::Error;
-use crate::event::{Seq, StoredEvent};
+use crate::event::StoredEvent;
+use crate::id::Seq;
 use crate::incident::Finding;
 use crate::status::SeqRange;
 pub(crate) use removal::Removal;

@@ -12,7 +12,8 @@ use bytes::Bytes;
 
 use super::codec;
 use super::run::Run;
-use crate::event::{Event, Seq, StoredEvent};
+use crate::event::{Event, StoredEvent};
+use crate::id::Seq;
 use block::Block;
 
 /// A run of events without gaps that grows at the end and shrinks at the front.

@@ -27,13 +27,14 @@ use std::time::Duration;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::Nudge;
 use super::guard::SameProcess;
-use super::shelf::keeper::Nudge;
 use super::sync::{LOOKS, block_on, thread};
 use super::{Log, Position, Read};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::event::{Event, Seq};
+use crate::event::Event;
+use crate::id::Seq;
 use crate::observe::Place;
 use desk::{Alive, Desk};
 pub(crate) use end::ThreadEnd;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{
+use crate::observe::numbers::{
     BATCHES_RETRIED, COMMIT_TIME, EVENTS_REFUSED, FLUSHER_STATE, Kind, METRICS, REQUEST_TIME,
     SECONDS_BUCKETS, SPOOL, STATE, STATES, accounts, levels, real, states,
 };

@@ -1,15 +1,12 @@
 //! The numbers for the recorder of the program.
 
-use std::sync::Arc;
-use std::time::Duration;
+use ::metrics::{Counter, Gauge, counter, gauge};
 
-use ::metrics::{Counter, Gauge, SharedString, counter, gauge, histogram};
-
-use super::{
-    BATCHES_RETRIED, COMMIT_TIME, EVENTS_REFUSED, FLUSHER_STATE, Kind, METRICS, Metric,
-    REQUEST_TIME, SPOOL, STATE, STATES, Unit, accounts, levels, states,
-};
 use crate::observe::Place;
+use crate::observe::numbers::{
+    FLUSHER_STATE, Kind, METRICS, Metric, SPOOL, STATE, STATES, Unit, accounts, levels, states,
+};
+use crate::observe::recorder::label;
 use crate::queue::Queue;
 use crate::status::Status;
 use crate::watch::StatusWatch;
@@ -85,30 +82,4 @@ impl Numbers {
             gauge.set(value);
         }
     }
-}
-
-fn label(place: &Place) -> SharedString {
-    SharedString::from(place.name())
-}
-
-/// The queue whose work this thread does.
-fn here() -> SharedString {
-    Place::current().map_or_else(|| SharedString::from(Arc::from("")), |place| label(&place))
-}
-
-pub(crate) fn commit_took(time: Duration) {
-    histogram!(COMMIT_TIME, SPOOL => here()).record(time);
-}
-
-pub(crate) fn request_took(time: Duration) {
-    histogram!(REQUEST_TIME, SPOOL => here()).record(time);
-}
-
-pub(crate) fn batch_retried() {
-    counter!(BATCHES_RETRIED, SPOOL => here()).increment(1);
-}
-
-pub(crate) fn events_refused(place: &Place, events: usize) {
-    let events = u64::try_from(events).unwrap_or(u64::MAX);
-    counter!(EVENTS_REFUSED, SPOOL => label(place)).increment(events);
 }

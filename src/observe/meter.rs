@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::metrics::SECONDS_BUCKETS;
+use crate::observe::numbers::SECONDS_BUCKETS;
 
 /// The counts of one queue since the process opened it.
 #[derive(Debug, Default)]

@@ -13,13 +13,12 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 #[cfg(feature = "control")]
 use crate::clock::{Clock, SystemClock};
-use crate::dead::DeadLetters;
 use crate::error::Error;
-#[cfg(feature = "control")]
-use crate::event::unix_ms;
-use crate::event::{Event, EventId, Receipt, Seq, StoredEvent};
+use crate::event::{Event, Receipt, StoredEvent};
 use crate::flusher::{FlusherEnd, FlusherHandle};
+use crate::id::{EventId, Seq};
 use crate::incident::Incidents;
+use crate::letters::DeadLetters;
 use crate::log::Log;
 #[cfg(feature = "control")]
 use crate::log::PausedMemo;
@@ -27,11 +26,13 @@ use crate::log::sync::block_on;
 #[cfg(feature = "layer")]
 use crate::log::thread;
 use crate::log::thread::LogHandle;
+#[cfg(feature = "control")]
+use crate::millis::unix_ms;
 use crate::observe::{self, Place};
 #[cfg(feature = "control")]
-use crate::room::{Guest, Room};
+use crate::outcome::{Answer, PauseReason};
 #[cfg(feature = "control")]
-use crate::sink::{Answer, PauseReason};
+use crate::room::{Guest, Room};
 use crate::status::{Closed, Recovery, Status};
 use crate::watch::StatusWatch;
 

@@ -1,7 +1,8 @@
 //! A look at what is pending, which moves nothing.
 
 use crate::error::Error;
-use crate::event::{Seq, StoredEvent};
+use crate::event::StoredEvent;
+use crate::id::Seq;
 use crate::log::{Log, Read};
 
 /// Bytes of JSON that one look at the queue gives at the most, beyond the first event.

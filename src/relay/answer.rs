@@ -8,7 +8,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::event::EventId;
+use crate::id::EventId;
 
 /// What a request is answered with.
 pub(super) type Answer = Result<Taken, Refusal>;

@@ -29,8 +29,9 @@ use super::way::Way;
 use super::{
     BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME, Channel, MESSAGES_MAX, Origin, Rules, Tokens,
 };
-use crate::event::{Event, EventId};
+use crate::event::Event;
 use crate::hosts::Wrong;
+use crate::id::EventId;
 use crate::intake::{self, NOT_A_LIST};
 use crate::sandbox::check_message;
 

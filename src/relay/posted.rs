@@ -10,7 +10,8 @@ use super::answer::{Answer, Refusal, Taken};
 use super::repeats::{Begun, Claim, Mark, Marks, Repeats, Request};
 use super::way::Way;
 use crate::error::Error;
-use crate::event::{Event, EventId};
+use crate::event::Event;
+use crate::id::EventId;
 use crate::intake::NOT_A_LIST;
 
 /// The events of a request, and what it is known by.

@@ -50,9 +50,10 @@ use std::time::Duration;
 use self::address::Address;
 use self::http::Http;
 use super::key::{KeyRing, Strike};
-use super::{Answer, Batch, Classifier, Hindrance, Outcome, PauseReason, Sink, Verdict};
+use super::{Batch, Classifier, Sink};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
+use crate::outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
 
 pub use self::proxy::{Proxy, Route};
 pub use super::key::{Key, KeyError, KeyHandle, KeySource};

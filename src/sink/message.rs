@@ -38,7 +38,9 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
-use crate::event::{Event, EventId, stamp_ms, unix_ms};
+use crate::event::{Event, stamp_ms};
+use crate::id::EventId;
+use crate::millis::unix_ms;
 
 pub use content::{
     Animation, Audio, Button, Card, Content, Document, Image, Items, Link, Location, Postback,

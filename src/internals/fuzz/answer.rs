@@ -6,9 +6,11 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::botanalytics::{Botanalytics, KeySource, Proxy};
-use crate::event::{Event, EventId, StoredEvent};
+use crate::event::{Event, StoredEvent};
+use crate::id::EventId;
+use crate::outcome::{Answer, Outcome, PauseReason, Verdict};
 use crate::sink::classify::{Classifier, Rule};
-use crate::sink::{Answer, Batch, Outcome, PauseReason, Sink, Verdict};
+use crate::sink::{Batch, Sink};
 
 /// Its middle says that the channel is `c`.
 const KEY: &str = "a.eyJjaGFubmVsIjoiYyJ9.c";

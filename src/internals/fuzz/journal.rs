@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::event::{Event, Seq};
+use crate::event::Event;
+use crate::id::Seq;
 use crate::log::chunk;
 use crate::log::frame::{Entry, Frame, FrameWriter, HEADER_BYTES, Kind, Place, scan};
 use crate::log::recovery::{End, Recovered, recover};

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use crate::clock::SystemClock;
 use crate::error::Error;
-use crate::event::{Event, EventId, Seq, StoredEvent};
+use crate::event::{Event, StoredEvent};
+use crate::id::{EventId, Seq};
 use crate::incident::Incident;
 use crate::ledger::{Ledger, Settled};
 use crate::log::disk::RealDisk;

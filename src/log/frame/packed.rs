@@ -12,7 +12,8 @@
 
 use bytes::Bytes;
 
-use crate::event::{Event, Seq, StoredEvent};
+use crate::event::{Event, StoredEvent};
+use crate::id::Seq;
 use crate::log::chunk;
 use crate::log::codec::{self, array};
 

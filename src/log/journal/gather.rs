@@ -1,7 +1,8 @@
 //! Gathering frames: they are written together, when the owner says so.
 
 use super::Journal;
-use crate::event::{Event, Seq};
+use crate::event::Event;
+use crate::id::Seq;
 use crate::ledger::Ledger;
 use crate::log::frame::{Kind, LetterNote};
 

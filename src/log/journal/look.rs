@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::witness::{self, Witness};
 use super::{DIR, END, FILES, events_of, list};
 use crate::error::Error;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::incident::{Finding, IncidentKind};
 use crate::ledger::Ledger;
 use crate::log::disk::{DiskFile, open_to_look};

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::ledger::Ledger;
 use crate::log::codec::{self, array};
 use crate::log::disk::{Disk, DiskFile, open_to_look};

@@ -1,7 +1,8 @@
 //! The pending events of a picture, read as an owner would read them.
 
 use crate::error::Error;
-use crate::event::{Event, Seq, StoredEvent};
+use crate::event::{Event, StoredEvent};
+use crate::id::Seq;
 use crate::incident::Finding;
 use crate::log::Read;
 use crate::log::recovery::Recovered;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Segment, is_foreign};
 use crate::error::Error;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::log::piece::Scanning;
 
 /// A segment whose file is being looked through.

@@ -1,7 +1,8 @@
 //! Tests of one segment, on real files.
 
 use super::*;
-use crate::event::{Event, EventId};
+use crate::event::Event;
+use crate::id::EventId;
 use std::fs;
 use uuid::Uuid;
 

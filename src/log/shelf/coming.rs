@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use super::{Shelf, dir_of};
 use crate::error::Error;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::log::segment::{Opening, Segment};
 
 /// A segment that will be read.

@@ -20,14 +20,11 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use super::super::Nudge;
 use super::Shelf;
 use crate::error::Error;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::observe::Place;
-
-/// Called, on the shelf's thread, whenever a piece of work that the log has to know of has come to
-/// its end.
-pub(crate) type Nudge = Arc<dyn Fn() + Send + Sync>;
 
 /// Pieces of work, behind each other, for which work in steps waits at the most.
 const PIECES_MAX: usize = 8;

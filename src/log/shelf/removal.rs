@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::{Shelf, quarantine};
 use crate::error::Error;
-use crate::event::Seq;
+use crate::id::Seq;
 use crate::log::segment::Segment;
 use crate::log::store::{dir_bytes, sync_dir};
 

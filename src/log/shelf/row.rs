@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Shelf, quarantine, remove_dir};
 use crate::error::Error;
-use crate::event::{EventId, Seq};
+use crate::id::{EventId, Seq};
 use crate::incident::{Finding, IncidentKind};
 use crate::log::segment::{Found, Segment};
 use crate::log::store::{dir_bytes, sync_dir};

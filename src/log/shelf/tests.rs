@@ -1,7 +1,8 @@
 //! Tests of the row of segments, on real files.
 
 use super::*;
-use crate::event::{Event, EventId};
+use crate::event::Event;
+use crate::id::EventId;
 use uuid::Uuid;
 
 const QUEUE: Uuid = Uuid::from_u128(7);

@@ -2,7 +2,8 @@
 
 use super::SpoolLog;
 use crate::error::Error;
-use crate::event::{Receipt, Seq};
+use crate::event::Receipt;
+use crate::id::Seq;
 use crate::ledger::LetterLedger;
 use crate::log::Log as _;
 use crate::log::frame::{Gone, LetterNote};

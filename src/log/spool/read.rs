@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::SpoolLog;
 use crate::error::Error;
-use crate::event::{Event, Seq, StoredEvent};
+use crate::event::{Event, StoredEvent};
+use crate::id::Seq;
 use crate::incident::Finding;
 use crate::log::shelf::{Shelf, Shelved};
 use crate::log::{Read, ReadReply};

@@ -6,7 +6,8 @@
 
 use super::SpoolLog;
 use crate::error::Error;
-use crate::event::{Event, Seq};
+use crate::event::Event;
+use crate::id::Seq;
 use crate::log::codec;
 use crate::log::frame::{self, LetterNote};
 use crate::log::journal::LETTERS_BYTES;

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::event::{Event, Seq, StoredEvent};
+use crate::event::{Event, StoredEvent};
+use crate::id::Seq;
 use crate::log::codec;
 use crate::log::run::Run;
 

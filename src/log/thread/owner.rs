@@ -11,7 +11,8 @@ use super::inbox::{Inbox, KEPT, Mail, Pause, Rest};
 use super::{Append, Command, Log, Position, ThreadSettings};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::event::{Event, Seq};
+use crate::event::Event;
+use crate::id::Seq;
 use crate::observe;
 
 /// How often a full log is asked for room while appends wait for it.

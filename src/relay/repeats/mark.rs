@@ -10,7 +10,8 @@ use ring::digest::{Context, SHA256, digest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::event::{Event, EventId};
+use crate::event::Event;
+use crate::id::EventId;
 use crate::relay::Origin;
 
 /// The header that names a request.

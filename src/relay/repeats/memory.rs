@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::mark::{Fingerprint, Mark, Name};
 use super::record::Record;
-use crate::event::EventId;
+use crate::id::EventId;
 
 /// So far ahead of the clock may a record be: clocks are set, and a little backwards too.
 const SKEW_MS: u64 = 60_000;

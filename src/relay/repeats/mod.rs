@@ -23,8 +23,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
-use crate::event::{EventId, unix_ms};
+use crate::id::EventId;
 use crate::log::disk::{Disk, RealDisk, create_private_dir, open_to_lock, sync_dir};
+use crate::millis::unix_ms;
 use files::Files;
 pub(super) use mark::{Key, Mark, Request};
 use memory::{Look, Memory};

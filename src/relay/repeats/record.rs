@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::mark::{FINGERPRINT_BYTES, Fingerprint, Mark, NAME_BYTES, Name};
-use crate::event::EventId;
+use crate::id::EventId;
 
 /// What a file begins with.
 const MAGIC: &[u8; 16] = b"everpost repeats";

@@ -13,7 +13,7 @@ use super::record::Record;
 use super::{RepeatWindows, locked};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::event::unix_ms;
+use crate::millis::unix_ms;
 
 /// Records from which on a group takes in no further request.
 const GROUP_RECORDS: usize = 10_000;

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::super::classify::Classifier;
-use super::super::{Answer, Outcome, PauseReason, Verdict};
 use super::meaning::{Body, ERRORS, Reply, says_something};
+use crate::outcome::{Answer, Outcome, PauseReason, Verdict};
 
 /// Bytes of a body that are read; the rest is left unread.
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;

@@ -15,7 +15,6 @@ pub(super) use reqwest::Url;
 
 use super::super::classify::{Classifier, retry_after};
 use super::super::key::Key;
-use super::super::{Answer, Batch, Outcome, PauseReason, Verdict};
 use super::address::Address;
 use super::answer::{self, BODY_BYTES_MAX};
 use super::meaning::Reply;
@@ -23,6 +22,8 @@ use super::proxy::Route;
 use super::sent::Sent;
 use super::{Limits, request};
 use crate::error::Error;
+use crate::outcome::{Answer, Outcome, PauseReason, Verdict};
+use crate::sink::Batch;
 
 const USER_AGENT: &str = concat!("everpost/", env!("CARGO_PKG_VERSION"));
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

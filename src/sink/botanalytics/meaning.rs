@@ -33,7 +33,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::classify::{Classifier, Rule};
-use super::super::{PauseReason, Verdict};
+use crate::outcome::{PauseReason, Verdict};
 
 /// What came back, as far as it was read.
 #[derive(Clone, Copy, Debug)]

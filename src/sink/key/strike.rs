@@ -14,7 +14,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Key;
-use crate::sink::Answer;
+use crate::outcome::Answer;
 
 /// Characters of a secret in a row that may not be shown: of a key in base64url, 48 bits of its
 /// hundreds.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::{Serialize, Serializer};
 
 use super::part::{opaque, part};
-use crate::event::unix_ms;
+use crate::millis::unix_ms;
 
 /// What happened in a conversation: one of twenty-two kinds. It stands under `event` in the
 /// documented message.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::part::{opaque, part};
-use crate::event::unix_ms;
+use crate::millis::unix_ms;
 
 part! {
     /// The thread a message belongs to.
