@@ -17,7 +17,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Write docs/performance.md and its plots also after a quick run, or one of some cases only.
+    /// Write docs/performance.md also after a quick run, or one of some cases only.
     #[arg(long)]
     pub(crate) write: bool,
 

@@ -1,4 +1,4 @@
-//! docs/performance.md and its plots, from what a run measured.
+//! docs/performance.md, from what a run measured.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,37 +11,28 @@ use anyhow::Result;
 use crate::args::Args;
 use crate::cases;
 use crate::place::Place;
-use crate::plot;
 use crate::report::{Report, Row, figure};
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
 
-/// Writes the page and the plots.
+/// Writes the page.
 pub(crate) fn write(args: &Args, place: &Place, report: &Report) -> Result<()> {
-    let docs = PathBuf::from(DOCS);
-    let plots = docs.join("performance");
-    fs::create_dir_all(&plots)?;
     let mut page = String::from(include_str!("intro.md"));
     machine(&mut page, args, place)?;
     goals(&mut page, report)?;
     for case in cases::all() {
-        let groups = groups(case.name, report);
+        let sizes = sizes(case.name, report);
         let skipped: Vec<_> = report
             .skipped
             .iter()
             .filter(|skipped| base(&skipped.case) == case.name)
             .collect();
-        if groups.is_empty() && skipped.is_empty() {
+        if sizes.is_empty() && skipped.is_empty() {
             continue;
         }
         write!(page, "\n## {}\n\n{}\n", case.name, case.about)?;
-        for (name, rows) in groups {
-            table(&mut page, &name, &rows)?;
-            let unit = rows.first().map_or("", |row| row.unit);
-            let drawn: Vec<&Row> = rows.into_iter().filter(|row| row.unit == unit).collect();
-            let file = format!("{}.svg", name.replace('/', "-"));
-            fs::write(plots.join(&file), plot::bars(&name, &drawn))?;
-            write!(page, "\n![{name}](performance/{file})\n")?;
+        if let Some((main, others)) = sizes.split_first() {
+            table(&mut page, main, others)?;
         }
         for note in report.notes.iter().filter(|n| base(&n.case) == case.name) {
             write!(page, "\n{}\n", note.note)?;
@@ -54,7 +45,7 @@ pub(crate) fn write(args: &Args, place: &Place, report: &Report) -> Result<()> {
             )?;
         }
     }
-    fs::write(docs.join("performance.md"), page)?;
+    fs::write(PathBuf::from(DOCS).join("performance.md"), page)?;
     Ok(())
 }
 
@@ -63,38 +54,54 @@ fn base(case: &str) -> &str {
     case.split_once('/').map_or(case, |(base, _)| base)
 }
 
-/// The rows of a case, by size, in the order they were measured.
-fn groups<'r>(case: &str, report: &'r Report) -> Vec<(String, Vec<&'r Row>)> {
-    let mut found: Vec<(String, Vec<&Row>)> = Vec::new();
+/// The rows of a case of one size of event: what stands behind the name of the case, and the rows.
+type Sized<'r> = (&'r str, Vec<&'r Row>);
+
+/// The rows of a case, by size, in the order they were measured: the first is the main one.
+fn sizes<'r>(case: &str, report: &'r Report) -> Vec<Sized<'r>> {
+    let mut found: Vec<Sized<'_>> = Vec::new();
     for row in report.rows.iter().filter(|row| base(&row.case) == case) {
-        match found.iter_mut().find(|(name, _)| *name == row.case) {
+        let size = row.case.split_once('/').map_or("", |(_, size)| size);
+        match found.iter_mut().find(|(known, _)| *known == size) {
             Some((_, rows)) => rows.push(row),
-            None => found.push((row.case.clone(), vec![row])),
+            None => found.push((size, vec![row])),
         }
     }
     found
 }
 
-fn table(page: &mut String, name: &str, rows: &[&Row]) -> Result<()> {
+/// One table: the spread of the main size, and the medians of the others beside it.
+fn table(page: &mut String, (_, rows): &Sized<'_>, others: &[Sized<'_>]) -> Result<()> {
     // Only of rates it is plain which of two is ahead.
     let ours = rows
         .iter()
         .find(|row| row.system == "everpost" && row.unit == "events/s")
         .map(|row| row.median);
-    if name.contains('/') {
-        write!(page, "\n### {name}\n")?;
-    }
-    page.push_str("\n| system | median | least | most | unit |");
-    let (head, line) = match ours {
-        Some(_) => (
-            " everpost to it | promise |\n",
-            "--- | ---: | ---: | ---: | --- | ---: | --- |\n",
-        ),
-        None => (" what |\n", "--- | ---: | ---: | ---: | --- | --- |\n"),
+    let (ratio, what) = match ours {
+        Some(_) => (" everpost to it |", "promise"),
+        None => ("", "what"),
     };
-    write!(page, "{head}| {line}")?;
+    let names: String = others
+        .iter()
+        .map(|(size, _)| format!(" {size} |"))
+        .collect();
+    writeln!(
+        page,
+        "\n| system | median | least | most |{names} unit |{ratio} {what} |"
+    )?;
+    let numbers = "---: | ".repeat(3 + others.len());
+    let dashes = ratio
+        .split('|')
+        .skip(1)
+        .map(|_| " ---: |")
+        .collect::<String>();
+    writeln!(page, "| --- | {numbers}--- |{dashes} --- |")?;
     for row in rows {
-        let figures = [row.median, row.min, row.max].map(figure);
+        let mut figures: Vec<String> = [row.median, row.min, row.max].map(figure).into();
+        figures.extend(others.iter().map(|(_, of_size)| {
+            let same = of_size.iter().find(|other| other.system == row.system);
+            same.map_or(String::new(), |other| figure(other.median))
+        }));
         write!(
             page,
             "| {} | {} | {} |",

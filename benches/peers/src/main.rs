@@ -16,7 +16,6 @@ mod goal;
 mod packed;
 mod parts;
 mod place;
-mod plot;
 mod process;
 mod processor;
 mod receiver;

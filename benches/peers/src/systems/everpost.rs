@@ -28,7 +28,11 @@ fn queue(dir: &Path, durability: Durability) -> Result<Queue> {
 
 /// At `Synced`, the default.
 pub(crate) fn synced(producers: usize) -> Vec<System> {
-    let remark = "group commit, checks that events are JSON, gives each an id";
+    let remark = if producers == 1 {
+        "a blocking append; group commit, checks that events are JSON, gives each an id"
+    } else {
+        "`append`, awaited by tasks; group commit, checks that events are JSON, gives each an id"
+    };
     both(
         producers,
         Survives::PowerCut,
@@ -40,7 +44,11 @@ pub(crate) fn synced(producers: usize) -> Vec<System> {
 
 /// At `Written`.
 pub(crate) fn written(producers: usize) -> Vec<System> {
-    let remark = "and a power cut but for the last second; group commit, checks that events are JSON, gives each an id";
+    let remark = if producers == 1 {
+        "and a power cut but for the last second; a blocking append; group commit, checks that events are JSON, gives each an id"
+    } else {
+        "and a power cut but for the last second; `append`, awaited by tasks; group commit, checks that events are JSON, gives each an id"
+    };
     both(
         producers,
         Survives::Process,
