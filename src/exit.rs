@@ -7,7 +7,7 @@
 /// Everything asked for was done.
 pub const DONE: u8 = 0;
 
-/// Something nobody foresaw, or that has no number of its own. The message says what.
+/// Something unforeseen, or that has no number of its own. The message says what.
 pub const UNEXPECTED: u8 = 1;
 
 /// The command line, the settings, the environment or the key cannot be used, or a change needs

@@ -6,7 +6,7 @@ use crate::ending::TaskEnd;
 use crate::error::Error;
 
 /// Something that stands in the spool's directory for as long as the queue is open: it is
-/// dropped, and must be gone by that, before anybody else can own the spool.
+/// dropped, and must be gone by that, before another process can own the spool.
 pub(crate) trait Guest: Send + std::fmt::Debug {}
 
 /// Has place for one guest at a time.
@@ -47,7 +47,7 @@ impl Room {
     }
 
     /// Notes a task that ends after its guest has left, for the queue to wait for; false if the
-    /// room is closed and nobody waits any more.
+    /// room is closed and no client waits any more.
     #[cfg(unix)]
     pub(crate) fn note_task(&self, task: &Arc<TaskEnd>) -> bool {
         let mut book = self.book();

@@ -75,7 +75,7 @@ impl IntoResponse for Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let (status, kind) = sort(&error);
-        // What the system said is no content of anybody's.
+        // What the system said is no content of an event.
         let text = match error.source() {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),

@@ -26,7 +26,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Nobody serves the socket: there is none, or its owner is gone. The spool is free, or its
+    /// The socket is not served: there is none, or its owner is gone. The spool is free, or its
     /// owner serves no control socket.
     #[error("nobody serves the control socket. path=`{}`", path.display())]
     NoOwner {
@@ -357,7 +357,7 @@ impl Client {
     /// See [`ClientError`]; the kinds `no_sink` and `failed`.
     ///
     /// # Cancel safety
-    /// If the future is dropped nobody waits any more.
+    /// If the future is dropped, the wait ends.
     pub async fn drain(&self, deadline: Duration) -> Result<Lines<DrainLine>, ClientError> {
         let path = format!("/drain?deadline_ms={}", deadline.as_millis());
         let asked = self.ask(Method::POST, &path, Vec::new());

@@ -61,7 +61,7 @@
 //! An answer to `POST /events` means what a return of [`append_all`](crate::Queue::append_all)
 //! means: the events are as safe as the owner's [`Durability`](crate::Durability) says. One
 //! request is one commit: all of its events in a row, or none. If the connection ends without an
-//! answer nobody knows; send them again under the same ids.
+//! answer, the events are there or not; send them again under the same ids.
 //!
 //! `form=event` keeps the body to the byte. On the line forms see [`EventJson`](wire::EventJson).
 //!

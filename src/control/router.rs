@@ -358,7 +358,7 @@ async fn wake(State(desk): Shared) -> Answer {
     desk.delivers()?;
     desk.queue.wake().await?;
     if desk.queue.status().storage_fault.is_some() {
-        // What comes of it is in the status. A disk that does not answer holds up nobody who only
+        // What comes of it is in the status. A disk that does not answer holds up no client that only
         // wants delivery tried.
         let _ = tokio::time::timeout(ANSWER_TIME, desk.queue.try_disk()).await;
     }
@@ -388,7 +388,7 @@ impl Desk {
         self.queue.status().flusher == FlusherState::Absent
     }
 
-    /// Whether there is somebody who could deliver, pause, or resume.
+    /// Whether the queue has a flusher, which could deliver, pause, or resume.
     fn delivers(&self) -> Result<(), Refusal> {
         let (kind, error, hint) = match self.queue.status().flusher {
             FlusherState::Absent => return Err(Error::NoSink.into()),

@@ -36,7 +36,7 @@ struct Books {
     counts: Counts,
     /// Each wait begins a new era, so that it need not wait for what comes after it.
     era: u64,
-    /// Events under way, by the era they began in. Only eras that somebody waits for, and the
+    /// Events under way, by the era they began in. Only eras that a flush waits for, and the
     /// present one, are in it.
     waiting: BTreeMap<u64, u64>,
 }

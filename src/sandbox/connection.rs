@@ -73,7 +73,7 @@ pub(super) async fn serve(stream: TcpStream, service: Service) {
     };
     let stream = http.into_parts().io.into_inner().stream;
     if let Some(wire) = wire {
-        // The client may be gone before the fault has been played; then there is nobody to fool.
+        // The client may be gone before the fault has been played; then the fault has no audience.
         let _ = play(wire, stream).await;
     }
 }
@@ -188,7 +188,7 @@ impl Line {
         shared.note_head(turn.number, &head);
         let (bytes, body) = match read_body(body, shared.rules.max_body_bytes).await {
             Ok(read) => read,
-            // The client broke off: there is nobody to answer.
+            // The client broke off: no answer can reach it.
             Err(_) => return self.end(Wire::Close).await,
         };
         shared.note_body(turn.number, bytes, body.as_ref());

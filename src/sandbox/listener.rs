@@ -32,11 +32,11 @@ pub(super) enum Command {
     ComeBack(oneshot::Sender<io::Result<()>>),
 }
 
-/// Whether anybody listens.
+/// Whether the port is listened on.
 enum Door {
     Open(TcpListener),
     Shut {
-        /// Holds the port, bound but not listening, so that nobody else is given it meanwhile.
+        /// Holds the port, bound but not listening, so that no other program is given it meanwhile.
         reserved: Option<TcpSocket>,
         /// When to open again without being told.
         until: Option<Instant>,
@@ -105,7 +105,7 @@ impl Listener {
         }
     }
 
-    /// Accepts and serves until nobody can give commands any more.
+    /// Accepts and serves until the last handle is gone.
     ///
     /// # Panics
     /// Passes on the panic of a connection, such as one in a rule of the user's.
@@ -197,7 +197,7 @@ impl Listener {
         self.open()
     }
 
-    /// Ends a scripted outage. Nobody waits for the answer, so it tries until it works.
+    /// Ends a scripted outage. No caller waits for the answer, so it tries until it works.
     fn reopen(&mut self) {
         if self.open().is_err() {
             self.door = Door::Shut {

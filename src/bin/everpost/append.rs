@@ -169,7 +169,7 @@ pub(crate) struct Feed<'a> {
     commit_bytes: usize,
     /// The number of the next acknowledgement, if they are wanted.
     acks: Option<u64>,
-    /// Whether a full queue is waited for, because somebody makes room.
+    /// Whether a full queue is waited for, because the owner delivers and makes room.
     patient: bool,
     ahead: VecDeque<Line>,
     tally: Tally,

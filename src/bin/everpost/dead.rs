@@ -288,7 +288,7 @@ async fn alter(target: &Target<'_>, change: &Change, deed: Deed, out: Out) -> Re
     Ok(())
 }
 
-/// Asks, if there is somebody to ask.
+/// Asks, if a person is at the terminal.
 fn agreed(deed: Deed, letters: &str) -> bool {
     if !io::stdin().is_terminal() {
         return false;

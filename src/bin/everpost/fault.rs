@@ -60,7 +60,7 @@ impl Fault {
         Self::new(exit::UNEXPECTED, format!("failed to {action}: {source}"))
     }
 
-    /// The reader of standard output has gone: there is nobody to tell.
+    /// The reader of standard output has gone: no one is left to tell.
     pub(crate) fn from_stdout(source: &io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::BrokenPipe => Self::silent(exit::DONE),

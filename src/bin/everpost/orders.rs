@@ -1,6 +1,6 @@
 //! `pause`, `resume` and `wake`.
 //!
-//! A pause outlives its owner, so it can be asked for and ended while nobody owns the spool too.
+//! A pause outlives its owner, so it can be asked for and ended while the spool has no owner too.
 //! The flusher keeps the note of it; it is run for that, with a sink that takes nothing.
 
 use std::path::Path;

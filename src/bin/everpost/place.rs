@@ -22,7 +22,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// The spool that was named; otherwise that of the service under systemd and for root, and one
-    /// of the user's own for everybody else.
+    /// of the user's own for every other user.
     ///
     /// # Errors
     /// A fault if no spool is named and there is no home directory.

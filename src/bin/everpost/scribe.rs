@@ -33,7 +33,7 @@ pub(crate) fn begin(form: Form) {
         Desk::new(form)
     });
     if is_new && thread.spawn(|| desk.work(write)).is_err() {
-        // Where the system gives no thread, everybody writes, as before.
+        // Where the system gives no thread, each thread writes for itself.
         desk.lock().is_served = false;
     }
 }
@@ -224,7 +224,7 @@ mod tests {
             let desk = Arc::clone(&desk);
             move || {
                 desk.work(|line| {
-                    // The last one is held up for ever, as by a pipe that nobody reads.
+                    // The last one is held up for ever, as by a pipe without a reader.
                     let _ = held.recv();
                     let _ = written.send(line.to_owned());
                 });

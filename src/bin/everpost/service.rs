@@ -226,7 +226,7 @@ async fn serve(
             check: None,
         };
         let feed = Feed::new(&target, intake, Form::Event, None);
-        // Somebody makes room here, so that what is piped in waits for it.
+        // The service delivers and makes room, so that what is piped in waits for it.
         let feed = match settings.on_full {
             OnFull::DropOldest => feed,
             _ => feed.patient(),

@@ -313,7 +313,7 @@ async fn seek(
     let open = async |spool: &Path| -> Result<Opened, Fault> {
         let open = async |mut settings: Settings| {
             if settings.on_full == OnFull::Block {
-                // Nobody delivers here, so there would never be room again.
+                // This command does not deliver, so there would never be room again.
                 settings.on_full = OnFull::Reject;
             }
             used.set(settings.journal_bytes);

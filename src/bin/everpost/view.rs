@@ -23,7 +23,7 @@ pub(crate) struct View {
     pub(crate) sample: Sample,
     /// Events that leave the queue in a second, if that was measured.
     pub(crate) rate: Option<f64>,
-    /// The pause that the next owner will go on with, if nobody owns the spool.
+    /// The pause that the next owner will go on with, if the spool has no owner.
     pub(crate) paused: Option<Paused>,
 }
 
