@@ -13,14 +13,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use everpost::{Answer, Batch, Event, Outcome, Queue, Settings, Sink, Verdict};
+use everpost::{Answer, Event, Outcome, Queue, Request, Settings, Sink, Verdict};
 use tokio::time::Instant;
 
 /// Refuses every event.
 struct Refuses;
 
 impl Sink for Refuses {
-    async fn deliver(&self, _: &Batch) -> Outcome {
+    async fn deliver(&self, _: Request) -> Outcome {
         Outcome::new(Verdict::Poison, Answer::from_status(400))
     }
 }

@@ -96,6 +96,7 @@ mod size;
 mod status;
 mod watch;
 
+pub use bytes::Bytes;
 pub use dead::{Cause, DeadLetter};
 pub use error::Error;
 pub use event::{Event, Receipt, StoredEvent};
@@ -107,7 +108,7 @@ pub use outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
 pub use queue::{Queue, QueueBuilder};
 pub use settings::{Delivery, Durability, OnFull, Settings};
 pub use sink::botanalytics;
-pub use sink::{Batch, Sink};
+pub use sink::{Batch, Request, Sink};
 pub use status::{Closed, FlusherState, Recovery, SeqRange, Status};
 pub use watch::StatusWatch;
 

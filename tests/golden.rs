@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use everpost::{Answer, Batch, Event, EventId, Outcome, Queue, Settings, Sink, Verdict};
+use everpost::{Answer, Event, EventId, Outcome, Queue, Request, Settings, Sink, Verdict};
 
 const EVENTS: u64 = 60;
 
@@ -42,8 +42,8 @@ fn settings() -> Settings {
 struct Scripted;
 
 impl Sink for Scripted {
-    async fn deliver(&self, batch: &Batch) -> Outcome {
-        let verdict = match batch.events()[0].seq {
+    async fn deliver(&self, request: Request) -> Outcome {
+        let verdict = match request.events()[0].seq {
             10 => Verdict::Poison,
             1..=11 => Verdict::Delivered,
             _ => Verdict::Retry {

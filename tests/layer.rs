@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use everpost::layer::EverpostLayer;
-use everpost::{Answer, Batch, Error, Event, OnFull, Outcome, Queue, Settings, Sink, Verdict};
+use everpost::{Answer, Error, Event, OnFull, Outcome, Queue, Request, Settings, Sink, Verdict};
 use serde_json::{Value, json};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::with_default;
@@ -292,8 +292,8 @@ fn an_event_logged_before_a_panic_is_there_after_it() {
 struct Chatty(Arc<AtomicU64>);
 
 impl Sink for Chatty {
-    async fn deliver(&self, batch: &Batch) -> Outcome {
-        tracing::error!(target: "chatty", events = batch.events().len(), "delivering");
+    async fn deliver(&self, request: Request) -> Outcome {
+        tracing::error!(target: "chatty", events = request.events().len(), "delivering");
         self.0.fetch_add(1, Ordering::SeqCst);
         Outcome::new(Verdict::Delivered, Answer::default())
     }

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use everpost::{Answer, Batch, Error, Event, FlusherState, Outcome, Queue, Sink, Verdict};
+use everpost::{Answer, Error, Event, FlusherState, Outcome, Queue, Request, Sink, Verdict};
 
 #[path = "../examples/no_tokio.rs"]
 mod example;
@@ -31,7 +31,7 @@ impl Told {
 }
 
 impl Sink for Told {
-    async fn deliver(&self, _: &Batch) -> Outcome {
+    async fn deliver(&self, _: Request) -> Outcome {
         let name = std::thread::current().name().unwrap_or("").to_owned();
         self.threads.lock().unwrap().send(name).unwrap();
         Outcome::new((self.verdict)(), Answer::default())

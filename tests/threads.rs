@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use everpost::control::{self, Client};
-use everpost::{Answer, Batch, Event, Outcome, Queue, Sink, Verdict};
+use everpost::{Answer, Event, Outcome, Queue, Request, Sink, Verdict};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -36,7 +36,7 @@ impl Drop for Taker {
 }
 
 impl Sink for Taker {
-    async fn deliver(&self, _: &Batch) -> Outcome {
+    async fn deliver(&self, _: Request) -> Outcome {
         Outcome::new(Verdict::Delivered, Answer::from_status(200))
     }
 }

@@ -17,14 +17,14 @@ use crate::outcome::{Answer, Outcome, Verdict};
 use crate::queue::Queue;
 use crate::serving::{self, Bounds};
 use crate::settings::Settings;
-use crate::sink::{Batch, Sink};
+use crate::sink::{Request, Sink};
 
 /// Refuses each event whose text begins with `bad`, and says its text again.
 pub(super) struct Refusing;
 
 impl Sink for Refusing {
-    async fn deliver(&self, batch: &Batch) -> Outcome {
-        let mut events = batch.events().iter();
+    async fn deliver(&self, request: Request) -> Outcome {
+        let mut events = request.events().iter();
         match events.find(|stored| stored.event.json_bytes().starts_with(b"\"bad")) {
             None => Outcome::new(Verdict::Delivered, Answer::from_status(200)),
             Some(bad) => {

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::id::Seq;
 use crate::log::thread::LogHandle;
 use crate::log::{Log, Read};
-use crate::sink::{Batch, Sink};
+use crate::sink::{Batch, Request, Sink};
 
 /// Done on the log's thread.
 pub(super) type Work = Box<dyn FnOnce(&mut dyn Log) + Send>;
@@ -90,7 +90,7 @@ impl Ahead {
             }
         }
         match self.done.as_ref()? {
-            (Input::Ready(batch), _) => batch.events().last().map(|stored| stored.seq),
+            (Input::Ready(request), _) => request.events().last().map(|stored| stored.seq),
             _ => None,
         }
     }
@@ -108,9 +108,9 @@ impl Ahead {
 
     fn prepare_now(&mut self, sink: &impl Sink) {
         if !std::mem::replace(&mut self.is_prepared, true)
-            && let Some((Input::Ready(batch), _)) = &self.done
+            && let Some((Input::Ready(request), _)) = &mut self.done
         {
-            sink.prepare(batch);
+            request.prepare(sink);
         }
     }
 
@@ -143,7 +143,8 @@ pub(super) fn read(log: LogHandle, reading: Reading) -> Job {
 fn gathered((input, at): Done) -> Done {
     let input = match input {
         Input::Found(Ok(Read::Events(events))) => {
-            Batch::new(events).map_or(Input::Found(Ok(Read::End)), Input::Ready)
+            let request = Batch::new(events).map(Request::new);
+            request.map_or(Input::Found(Ok(Read::End)), Input::Ready)
         }
         other => other,
     };

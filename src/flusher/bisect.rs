@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use crate::event::StoredEvent;
 use crate::id::Seq;
-use crate::sink::Batch;
+use crate::sink::{Batch, Request};
 
 /// An event with what befell it in this plan.
 #[derive(Clone, Debug)]
@@ -57,8 +57,8 @@ impl Part {
 /// What is left of one batch.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// What was read.
-    batch: Option<Batch>,
+    /// What was read, and what the sink has prepared for all of it, until that is sent.
+    whole: Option<Request>,
     /// How many events at its front are done with.
     done: usize,
     /// They cover the others in order.
@@ -67,21 +67,22 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(events: Vec<StoredEvent>) -> Self {
-        Batch::new(events).map(Self::of).unwrap_or_default()
+        let whole = Batch::new(events).map(Request::new);
+        whole.map(Self::of).unwrap_or_default()
     }
 
-    /// A plan for this batch, which is sent as it is unless something speaks against it.
-    pub(crate) fn of(batch: Batch) -> Self {
+    /// A plan for this request, which is sent as it is unless something speaks against it.
+    pub(crate) fn of(whole: Request) -> Self {
         Self {
-            parts: VecDeque::from([Part::new(batch.events().len())]),
-            batch: Some(batch),
+            parts: VecDeque::from([Part::new(whole.events().len())]),
+            whole: Some(whole),
             done: 0,
         }
     }
 
     /// The events that are not done with.
     fn left(&self) -> &[StoredEvent] {
-        let events = self.batch.as_ref().map_or(&[][..], Batch::events);
+        let events = self.whole.as_ref().map_or(&[][..], Request::events);
         events.get(self.done..).unwrap_or_default()
     }
 
@@ -120,15 +121,17 @@ impl Plan {
         }
     }
 
-    /// The next part as a batch, counted as sent.
-    pub(crate) fn send(&mut self, wall: SystemTime) -> Option<Batch> {
+    /// The next part as a request, counted as sent.
+    pub(crate) fn send(&mut self, wall: SystemTime) -> Option<Request> {
         let part = self.parts.front_mut()?;
         part.attempts = part.attempts.saturating_add(1);
         part.sent = Some((part.sent.map_or(wall, |(first, _)| first), wall));
-        match &self.batch {
-            // As it was read, with whatever has been prepared for it.
-            Some(whole) if whole.events().len() == part.len => Some(whole.clone()),
-            _ => Batch::new(self.front().to_vec()),
+        match &mut self.whole {
+            Some(whole) if whole.events().len() == part.len => {
+                let prepared = whole.take_prepared();
+                Some(whole.clone().with_prepared(prepared))
+            }
+            _ => Batch::new(self.front().to_vec()).map(Request::new),
         }
     }
 
@@ -213,7 +216,7 @@ impl Plan {
     fn leave(&mut self, count: usize) {
         self.done = self.done.saturating_add(count);
         if self.parts.is_empty() {
-            self.batch = None;
+            self.whole = None;
         }
     }
 }

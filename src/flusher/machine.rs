@@ -174,7 +174,7 @@ impl Machine {
         match input {
             Input::Recalled(result) => self.recalled(result, now),
             Input::Found(result) => self.found(result, now),
-            Input::Ready(batch) => self.ready(batch),
+            Input::Ready(request) => self.ready(request),
             Input::Checked(hindrance) => self.checked(hindrance, now),
             Input::Answered(outcome) => {
                 self.job = None;
@@ -361,8 +361,8 @@ impl Machine {
             Some(at) => self.plan.narrow(at),
             None => {}
         }
-        let batch = self.plan.send(now.wall)?;
-        observe::sending(&batch);
+        let request = self.plan.send(now.wall)?;
+        observe::sending(request.batch());
         if !matches!(self.state, State::Paused(_)) {
             self.state = State::Sending;
         }
@@ -370,7 +370,7 @@ impl Machine {
         self.nudged = false;
         self.last_sent = Some(now.mono);
         self.requests = self.requests.saturating_add(1);
-        Some(Action::Send(batch))
+        Some(Action::Send(request))
     }
 
     fn read(&mut self, now: &Now) -> Option<Action> {

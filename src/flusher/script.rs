@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
@@ -23,7 +24,7 @@ use crate::log::memory::MemoryLog;
 use crate::log::{Log, Memo, Position, Read};
 use crate::outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
 use crate::settings::{Delivery, Settings};
-use crate::sink::{Batch, Sink};
+use crate::sink::{Batch, Request, Sink};
 use crate::status::{FlusherState, SeqRange};
 
 pub(super) const DELIVERED: Verdict = Verdict::Delivered;
@@ -224,8 +225,8 @@ impl Rig {
             input = match self.machine.step(input, &self.now) {
                 None => return Next::Wait(self.machine.wake_at()),
                 Some(Action::End) => return Next::End,
-                Some(Action::Send(batch)) => {
-                    let seqs: Vec<Seq> = batch.events().iter().map(|e| e.seq).collect();
+                Some(Action::Send(request)) => {
+                    let seqs: Vec<Seq> = request.events().iter().map(|e| e.seq).collect();
                     self.sent.push(seqs.clone());
                     return Next::Send(seqs);
                 }
@@ -329,6 +330,7 @@ pub(super) struct Call {
     pub(super) seqs: Vec<Seq>,
     pub(super) at: Instant,
     pub(super) batch: Batch,
+    pub(super) prepared: Option<Bytes>,
 }
 
 type Script = Box<dyn FnMut(usize, &[Seq]) -> Reply + Send>;
@@ -374,16 +376,17 @@ impl ScriptedSink {
 }
 
 impl Sink for ScriptedSink {
-    async fn deliver(&self, batch: &Batch) -> Outcome {
+    async fn deliver(&self, mut request: Request) -> Outcome {
         assert!(!self.shut.load(Ordering::SeqCst), "called after the end");
-        let seqs: Vec<Seq> = batch.events().iter().map(|e| e.seq).collect();
+        let seqs: Vec<Seq> = request.events().iter().map(|e| e.seq).collect();
         let index = self.calls.borrow().len();
         let reply = (self.script.lock().unwrap())(index, &seqs);
         self.calls.send_modify(|calls| {
             calls.push(Call {
                 seqs,
                 at: Instant::now(),
-                batch: batch.clone(),
+                batch: request.batch().clone(),
+                prepared: request.take_prepared(),
             });
         });
         match reply {
@@ -396,10 +399,11 @@ impl Sink for ScriptedSink {
         }
     }
 
-    fn prepare(&self, batch: &Batch) {
-        let seqs = batch.events().iter().map(|e| e.seq).collect();
-        batch.keep_body("made ahead".into());
+    fn prepare(&self, batch: &Batch) -> Option<Bytes> {
+        let seqs: Vec<Seq> = batch.events().iter().map(|e| e.seq).collect();
+        let text = format!("{seqs:?}");
         self.prepared.send_modify(|prepared| prepared.push(seqs));
+        Some(text.into())
     }
 
     async fn changed(&self) {

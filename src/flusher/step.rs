@@ -8,7 +8,7 @@ use crate::id::Seq;
 use crate::ledger::Settled;
 use crate::log::{Memo, Read};
 use crate::outcome::{Hindrance, Outcome};
-use crate::sink::Batch;
+use crate::sink::Request;
 
 /// What the machine is told of the world at each step.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ pub(crate) enum Input {
     /// [`Action::Read`] is done.
     Found(Result<Read, Error>),
     /// [`Action::Read`] is done, and this was found, which the sink has prepared.
-    Ready(Batch),
+    Ready(Request),
     /// [`Action::Check`] is done.
     Checked(Option<Hindrance>),
     /// [`Action::Send`] is done.
@@ -84,7 +84,7 @@ pub(crate) enum Action {
     /// Ask the sink whether anything keeps it from delivering.
     Check,
     /// Hand the batch to the sink.
-    Send(Batch),
+    Send(Request),
     /// Tell the log what became of events.
     Store(Entry),
     /// Write the memo.

@@ -11,7 +11,7 @@ use crate::log::{Memo, PausedMemo, Read};
 use crate::millis::unix_ms;
 use crate::observe;
 use crate::outcome::{Answer, PauseReason};
-use crate::sink::Batch;
+use crate::sink::Request;
 
 /// A `Retry-After` longer than this outlives a restart. A shorter one is not worth a write.
 const REMEMBERED_WAIT: Duration = Duration::from_secs(5);
@@ -43,9 +43,9 @@ impl Machine {
     }
 
     /// What was found was ahead of its time.
-    pub(super) fn ready(&mut self, batch: Batch) {
+    pub(super) fn ready(&mut self, request: Request) {
         self.job = None;
-        self.plan = Plan::of(batch);
+        self.plan = Plan::of(request);
         self.storage_works();
     }
 

@@ -252,10 +252,11 @@ impl<S: Sink> Task<S> {
                 let sink = Arc::clone(&self.sink);
                 Box::pin(async move { (Input::Checked(sink.hindrance().await), None) })
             }
-            Action::Send(batch) => {
+            Action::Send(mut request) => {
+                request.prepare(&*self.sink);
                 let (sink, clock) = (Arc::clone(&self.sink), Arc::clone(&self.clock));
                 Box::pin(async move {
-                    let outcome = observe::request(&*clock, sink.deliver(&batch)).await;
+                    let outcome = observe::request(&*clock, sink.deliver(request)).await;
                     (Input::Answered(outcome), None)
                 })
             }

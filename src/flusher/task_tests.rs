@@ -299,20 +299,22 @@ async fn three_gated_batches() -> Bench {
 async fn the_next_batch_is_prepared_before_it_is_sent_and_no_more_than_that() {
     let bench = three_gated_batches().await;
     let mut prepared = bench.sink.prepared.subscribe();
-    prepared.wait_for(|all| all.len() == 1).await.unwrap();
-    assert_eq!(prepared.borrow().last().unwrap(), &[3, 4]);
+    prepared.wait_for(|all| all.len() == 2).await.unwrap();
+    assert_eq!(*prepared.borrow(), [[1, 2], [3, 4]]);
     let calls = bench.sink.calls(1).await;
     assert_eq!(calls.len(), 1, "the request before it is under way");
     bench.sink.gate.add_permits(1);
     bench.sink.calls(2).await;
     bench.sink.gate.add_permits(1);
     let calls = bench.sink.calls(3).await;
-    assert_eq!(*prepared.borrow(), [[3, 4], [5, 6]]);
-    let made = calls.iter().map(|call| call.batch.take_body().is_some());
-    assert!(made.eq([false, true, true]), "what was prepared is sent");
+    assert_eq!(*prepared.borrow(), [[1, 2], [3, 4], [5, 6]]);
+    for call in calls {
+        let made = format!("{:?}", call.seqs);
+        assert_eq!(call.prepared.unwrap(), made, "what was prepared is sent");
+    }
     bench.sink.gate.add_permits(1);
     bench.until_settled(6).await;
-    assert_eq!(prepared.borrow().len(), 2);
+    assert_eq!(prepared.borrow().len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -335,7 +337,7 @@ async fn a_request_that_goes_out_is_counted_and_wakes_nobody() {
 async fn nothing_that_was_prepared_goes_out_before_the_settle_is_written() {
     let bench = three_gated_batches().await;
     let mut prepared = bench.sink.prepared.subscribe();
-    prepared.wait_for(|all| all.len() == 1).await.unwrap();
+    prepared.wait_for(|all| all.len() == 2).await.unwrap();
     bench.faults.settles.store(5, Ordering::SeqCst);
     bench.sink.gate.add_permits(1);
     bench
@@ -354,7 +356,7 @@ async fn nothing_that_was_prepared_goes_out_before_the_settle_is_written() {
 async fn a_read_that_fails_ahead_of_its_time_is_done_again() {
     let bench = three_gated_batches().await;
     let mut prepared = bench.sink.prepared.subscribe();
-    prepared.wait_for(|all| all.len() == 1).await.unwrap();
+    prepared.wait_for(|all| all.len() == 2).await.unwrap();
     // The one that begins with the settle.
     bench.faults.reads.store(1, Ordering::SeqCst);
     bench.sink.gate.add_permits(1);

@@ -47,10 +47,12 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use self::address::Address;
 use self::http::Http;
 use super::key::{KeyRing, Strike};
-use super::{Batch, Classifier, Sink};
+use super::{Batch, Classifier, Request, Sink};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
@@ -171,11 +173,11 @@ impl Sink for Botanalytics {
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection. The receiver may have taken the batch by then.
-    async fn deliver(&self, batch: &Batch) -> Outcome {
+    async fn deliver(&self, request: Request) -> Outcome {
         match self.ring.present(self.patience).await {
             Ok(key) => {
                 let now = || self.clock.wall();
-                let mut outcome = self.http.send(batch, &key, &self.classifier, now).await;
+                let mut outcome = self.http.send(request, &key, &self.classifier, now).await;
                 // The one door to all that keeps what an answer says.
                 Strike::new(&key, self.route.login()).answer(&mut outcome.answer);
                 outcome
@@ -197,9 +199,9 @@ impl Sink for Botanalytics {
     }
 
     /// Makes the body and the idempotency key.
-    fn prepare(&self, batch: &Batch) {
+    fn prepare(&self, batch: &Batch) -> Option<Bytes> {
         let _ = batch.idempotency_key();
-        batch.keep_body(request::body(batch).into());
+        Some(request::body(batch).into())
     }
 
     /// Resolves once for each key put in place through a [`KeyHandle`] that no request has used

@@ -10,7 +10,7 @@ pub mod message;
 
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -29,8 +29,6 @@ pub struct Batch {
 struct Shared {
     events: Vec<StoredEvent>,
     key: OnceLock<Uuid>,
-    /// The body of its request, if that was made ahead of time.
-    body: Mutex<Option<Bytes>>,
 }
 
 impl Batch {
@@ -43,7 +41,6 @@ impl Batch {
             let shared = Shared {
                 events,
                 key: OnceLock::new(),
-                body: Mutex::new(None),
             };
             Some(Self {
                 shared: Arc::new(shared),
@@ -72,22 +69,6 @@ impl Batch {
             })
         })
     }
-
-    /// Keeps the body of its request for [`take_body`](Self::take_body).
-    pub(crate) fn keep_body(&self, body: Bytes) {
-        *self
-            .shared
-            .body
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(body);
-    }
-
-    /// The body that was kept, once: while its answer is waited for, however long, the batch
-    /// holds no more than its events.
-    pub(crate) fn take_body(&self) -> Option<Bytes> {
-        let body = self.shared.body.lock();
-        body.unwrap_or_else(PoisonError::into_inner).take()
-    }
 }
 
 /// Prints the events, of which nothing shows the content.
@@ -99,13 +80,73 @@ impl fmt::Debug for Batch {
     }
 }
 
+/// What a [`Sink`] is given to deliver: a batch, and what [`Sink::prepare`] made of it.
+#[derive(Clone)]
+pub struct Request {
+    batch: Batch,
+    prepared: Option<Bytes>,
+}
+
+impl Request {
+    /// A request for this batch, with nothing prepared for it.
+    #[must_use]
+    pub fn new(batch: Batch) -> Self {
+        Self {
+            batch,
+            prepared: None,
+        }
+    }
+
+    /// The same request with this prepared for it instead.
+    #[must_use]
+    pub fn with_prepared(mut self, prepared: Option<Bytes>) -> Self {
+        self.prepared = prepared;
+        self
+    }
+
+    /// Has the sink prepare it, unless it has done so already.
+    pub(crate) fn prepare(&mut self, sink: &impl Sink) {
+        if self.prepared.is_none() {
+            self.prepared = sink.prepare(&self.batch);
+        }
+    }
+
+    /// The batch.
+    #[must_use]
+    pub fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    /// The events of the batch, in order.
+    #[must_use]
+    pub fn events(&self) -> &[StoredEvent] {
+        self.batch.events()
+    }
+
+    /// What was prepared, once: so that a sink can let go of it while it waits for the answer,
+    /// however long that takes. `None` if nothing was prepared.
+    #[must_use]
+    pub fn take_prepared(&mut self) -> Option<Bytes> {
+        self.prepared.take()
+    }
+}
+
+/// Prints the events, of which nothing shows the content, and nothing of what was prepared.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("batch", &self.batch)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Takes batches to a receiver.
 ///
 /// The flusher calls [`deliver`](Sink::deliver) for one batch at a time and never for the next
 /// before this one is settled. Report faults as outcomes; a panic ends the flusher (the events
 /// stay).
 pub trait Sink: Send + Sync + 'static {
-    /// Delivers one batch and says what came of it.
+    /// Delivers the batch of this request and says what came of it.
     ///
     /// Return [`Verdict::Delivered`](crate::Verdict::Delivered) only if the receiver has taken every event: on this word the
     /// events are removed (invariant I6). Set time limits of your own: the flusher waits as long
@@ -114,14 +155,19 @@ pub trait Sink: Send + Sync + 'static {
     /// # Cancel safety
     /// The future is dropped when the queue closes at its deadline. The batch is then not
     /// settled and will be sent again, under the same ids, by the next owner of the spool.
-    fn deliver(&self, batch: &Batch) -> impl Future<Output = Outcome> + Send;
+    fn deliver(&self, request: Request) -> impl Future<Output = Outcome> + Send;
 
-    /// Makes ready what delivering this batch will take, such as its body. It is called while an
-    /// earlier batch is under way or being settled, with what is likely to be delivered next, and
-    /// may be called with a batch that is never delivered as it is. It must be quick, and must not
-    /// wait. The default does nothing.
-    fn prepare(&self, batch: &Batch) {
+    /// Makes what delivering this batch will take, such as the body of an HTTP request; it is
+    /// handed to [`deliver`](Sink::deliver) with the batch, once
+    /// ([`Request::take_prepared`]).
+    ///
+    /// The flusher prepares every request: the next ones while an earlier one is under way, so
+    /// that the receiver waits for nothing, and at the latest right before `deliver`. A batch that
+    /// is prepared may never be delivered as it is, and one that is sent again is prepared again.
+    /// It must be quick, and must not wait. The default prepares nothing.
+    fn prepare(&self, batch: &Batch) -> Option<Bytes> {
         let _ = batch;
+        None
     }
 
     /// Says what keeps this sink from delivering anything, as far as that can be told without a
@@ -206,12 +252,12 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_was_kept_is_given_once_and_never_shown() {
-        let batch = batch(&[1]);
-        assert_eq!(batch.take_body(), None);
-        batch.keep_body("hunter2".into());
-        assert!(!format!("{batch:?}").contains("hunter2"));
-        assert_eq!(batch.clone().take_body().unwrap(), "hunter2");
-        assert_eq!(batch.take_body(), None);
+    fn what_was_prepared_is_given_once_and_never_shown() {
+        let request = Request::new(batch(&[1]));
+        assert_eq!(request.clone().take_prepared(), None);
+        let mut request = request.with_prepared(Some("hunter2".into()));
+        assert!(!format!("{request:?}").contains("hunter2"));
+        assert_eq!(request.take_prepared().unwrap(), "hunter2");
+        assert_eq!(request.take_prepared(), None);
     }
 }

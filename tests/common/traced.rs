@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use everpost::{
-    Answer, Batch, Error, Event, EventId, Outcome, Queue, Seq, Settings, Sink, StoredEvent, Verdict,
+    Answer, Error, Event, EventId, Outcome, Queue, Request, Seq, Settings, Sink, StoredEvent,
+    Verdict,
 };
 
 const SPOOL: &str = "TRACED_SPOOL";
@@ -87,14 +88,14 @@ struct Scripted {
 const REFUSED: [u64; 2] = [6, 30];
 
 impl Sink for Scripted {
-    async fn deliver(&self, batch: &Batch) -> Outcome {
-        let mut numbers = batch.events().iter().map(|stored| number(&stored.event));
+    async fn deliver(&self, request: Request) -> Outcome {
+        let mut numbers = request.events().iter().map(|stored| number(&stored.event));
         let verdict = if !self.here.load(Ordering::SeqCst) {
             Verdict::Retry { not_before: None }
         } else if numbers.any(|n| REFUSED.contains(&n)) {
             Verdict::Poison
         } else {
-            let took = batch
+            let took = request
                 .events()
                 .iter()
                 .map(|s| format!("TOOK {}\n", number(&s.event)));
@@ -329,8 +330,8 @@ fn traced(
 struct Taker(Arc<std::sync::Mutex<Vec<StoredEvent>>>);
 
 impl Sink for Taker {
-    async fn deliver(&self, batch: &Batch) -> Outcome {
-        self.0.lock().unwrap().extend_from_slice(batch.events());
+    async fn deliver(&self, request: Request) -> Outcome {
+        self.0.lock().unwrap().extend_from_slice(request.events());
         Outcome::new(Verdict::Delivered, Answer::from_status(200))
     }
 }

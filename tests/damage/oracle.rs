@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use everpost::{
-    Answer, Batch, Error, Incident, IncidentKind, Ledger, Outcome, Queue, Recovery, Seq, SeqRange,
-    Sink, StoredEvent, Verdict,
+    Answer, Error, Incident, IncidentKind, Ledger, Outcome, Queue, Recovery, Request, Seq,
+    SeqRange, Sink, StoredEvent, Verdict,
 };
 
 use crate::harm::{Harm, Kind};
@@ -121,8 +121,8 @@ fn lost_ranges(lines: &str) -> Vec<SeqRange> {
 struct Taker(Arc<Mutex<Vec<StoredEvent>>>);
 
 impl Sink for Taker {
-    async fn deliver(&self, batch: &Batch) -> Outcome {
-        self.0.lock().unwrap().extend_from_slice(batch.events());
+    async fn deliver(&self, request: Request) -> Outcome {
+        self.0.lock().unwrap().extend_from_slice(request.events());
         Outcome::new(Verdict::Delivered, Answer::from_status(200))
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use everpost::{
-    Answer, Batch, Event, EventId, Ledger, Outcome, Queue, Seq, Settings, Sink, Verdict,
+    Answer, Event, EventId, Ledger, Outcome, Queue, Request, Seq, Settings, Sink, Verdict,
 };
 
 /// Events of each spool.
@@ -55,8 +55,8 @@ pub(crate) fn settings() -> Settings {
 struct Scripted;
 
 impl Sink for Scripted {
-    async fn deliver(&self, batch: &Batch) -> Outcome {
-        let seqs = batch.events().iter().map(|stored| stored.seq);
+    async fn deliver(&self, request: Request) -> Outcome {
+        let seqs = request.events().iter().map(|stored| stored.seq);
         let verdict = if seqs.clone().any(|seq| REFUSED.contains(&seq)) {
             Verdict::Poison
         } else if seqs.clone().all(|seq| seq <= SETTLED) {

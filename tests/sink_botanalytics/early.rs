@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use everpost::{Batch, Event, Sink, StoredEvent, Verdict};
+use everpost::{Batch, Event, Request, Sink, StoredEvent, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::set_up::{IMPATIENT, RETRY, batch, builder, detail};
+use crate::set_up::{IMPATIENT, RETRY, builder, detail, request};
 
 const TAKEN: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
 
 /// One event of so many bytes.
-fn large(bytes: usize) -> Batch {
+fn large(bytes: usize) -> Request {
     let json = format!("\"{}\"", "x".repeat(bytes));
     let event = Event::json(json).unwrap();
-    Batch::new(vec![StoredEvent { seq: 1, event }]).unwrap()
+    Request::new(Batch::new(vec![StoredEvent { seq: 1, event }]).unwrap())
 }
 
 async fn listen() -> (TcpListener, String) {
@@ -48,7 +48,7 @@ async fn i15_a_success_before_the_whole_request_was_sent_delivers_nothing() {
             Some(stream)
         });
         let sink = builder(base_url).build().unwrap();
-        let outcome = sink.deliver(&large(1 << 20)).await;
+        let outcome = sink.deliver(large(1 << 20)).await;
         assert_eq!(outcome.verdict, RETRY, "{outcome:?}");
         assert_eq!(outcome.answer.status, Some(200));
         let expected = "answered before the whole request was sent";
@@ -77,7 +77,7 @@ async fn a_refusal_may_come_before_the_whole_request_was_sent() {
             while stream.read(&mut [0; 65536]).await.is_ok_and(|n| n > 0) {}
         });
         let sink = builder(base_url).build().unwrap();
-        let outcome = sink.deliver(&large(1 << 20)).await;
+        let outcome = sink.deliver(large(1 << 20)).await;
         assert_eq!(outcome.verdict, expected, "{status}");
     }
 }
@@ -106,7 +106,7 @@ async fn a_large_request_that_is_read_to_its_end_is_delivered() {
             request.len()
         });
         let sink = builder(base_url).build().unwrap();
-        let outcome = sink.deliver(&large(bytes)).await;
+        let outcome = sink.deliver(large(bytes)).await;
         assert_eq!(outcome.verdict, Verdict::Delivered, "{bytes} {outcome:?}");
         assert!(server.await.unwrap() > bytes);
     }
@@ -153,10 +153,10 @@ async fn i15_a_second_answer_is_never_taken_for_the_next_requests() {
         let (listener, base_url) = listen().await;
         let connections = answers_twice(listener, at_once);
         let sink = builder(base_url).build().unwrap();
-        let first = sink.deliver(&batch(&["1"])).await;
+        let first = sink.deliver(request(&["1"])).await;
         assert_eq!(first.verdict, Verdict::Delivered);
         for round in 1..4 {
-            let outcome = sink.deliver(&batch(&["2"])).await;
+            let outcome = sink.deliver(request(&["2"])).await;
             assert_eq!(outcome.verdict, RETRY, "taken for the answer");
             assert_eq!(outcome.answer.status, Some(503));
             assert_eq!(connections.load(Ordering::SeqCst), round + 1);
@@ -178,7 +178,7 @@ async fn i15_an_answer_that_was_there_before_the_request_delivers_nothing() {
         }
     });
     let sink = builder(base_url).build().unwrap();
-    let outcome = sink.deliver(&large(1 << 20)).await;
+    let outcome = sink.deliver(large(1 << 20)).await;
     assert_ne!(outcome.verdict, Verdict::Delivered, "{outcome:?}");
 }
 
@@ -194,8 +194,8 @@ async fn time_that_runs_out_on_a_standing_connection_is_a_stall() {
     });
     let sink = builder(base_url).request_timeout(IMPATIENT).build();
     let sink = sink.unwrap();
-    for batch in [batch(&["1"]), large(8 << 20)] {
-        let outcome = sink.deliver(&batch).await;
+    for next in [request(&["1"]), large(8 << 20)] {
+        let outcome = sink.deliver(next).await;
         assert_eq!(outcome.verdict, Verdict::Stalled);
         let told = detail(&outcome);
         assert!(told.starts_with("no answer in time"), "{told}");
@@ -213,7 +213,7 @@ async fn a_cut_in_the_midst_of_a_request_is_a_stall_and_one_after_it_is_not() {
             stream.set_zero_linger().unwrap();
         });
         let sink = builder(base_url).build().unwrap();
-        let outcome = sink.deliver(&large(bytes)).await;
+        let outcome = sink.deliver(large(bytes)).await;
         assert_eq!(outcome.verdict, expected, "{bytes} {outcome:?}");
     }
 }

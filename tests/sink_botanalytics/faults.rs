@@ -6,7 +6,7 @@ use everpost::{Sink, Verdict};
 
 use crate::server::{Reply, Server, json, reply};
 use crate::set_up::{
-    ADDRESS, CREDENTIALS, IMPATIENT, PATIENT, PROMPT, RETRY, ask, batch, builder, detail,
+    ADDRESS, CREDENTIALS, IMPATIENT, PATIENT, PROMPT, RETRY, ask, builder, detail, request,
 };
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn a_page_for_people_condemns_no_event_by_the_literal_rule_either() {
     let page = reply("404 Not Found", "Content-Type: text/html\r\n", "<p>404");
     let server = Server::start(vec![page]).await;
     let sink = builder(server.base_url()).classifier(Classifier::strict());
-    let outcome = sink.build().unwrap().deliver(&batch(&["1"])).await;
+    let outcome = sink.build().unwrap().deliver(request(&["1"])).await;
     assert_eq!(outcome.verdict, ADDRESS);
 }
 
@@ -133,7 +133,7 @@ async fn a_body_that_stalls_after_a_success_is_a_delivery() {
         .read_timeout(IMPATIENT)
         .build()
         .unwrap();
-    let outcome = sink.deliver(&batch(&["1"])).await;
+    let outcome = sink.deliver(request(&["1"])).await;
     assert_eq!(outcome.verdict, Verdict::Delivered);
 }
 
@@ -143,7 +143,7 @@ async fn faults_of_the_network_are_tried_again_and_named() {
     let tried = closed.local_addr().unwrap();
     drop(closed);
     let sink = builder(format!("http://{tried}/v2")).build().unwrap();
-    let refused = sink.deliver(&batch(&["{}"])).await;
+    let refused = sink.deliver(request(&["{}"])).await;
     // Where it was tried, and nothing else of the address.
     assert_eq!(detail(&refused), format!("connection refused ({tried})"));
     let cases = [
@@ -176,8 +176,8 @@ async fn silence_ends_at_the_time_limit() {
     for limit in limits {
         let server = Server::start(vec![Reply::Hang(vec![])]).await;
         let sink = limit(builder(server.base_url())).build().unwrap();
-        let batch = batch(&["1"]);
-        let delivery = tokio::time::timeout(PROMPT, sink.deliver(&batch));
+        let request = request(&["1"]);
+        let delivery = tokio::time::timeout(PROMPT, sink.deliver(request.clone()));
         let outcome = delivery.await.unwrap();
         assert_eq!(outcome.verdict, Verdict::Stalled);
         let told = detail(&outcome);
@@ -198,8 +198,8 @@ async fn a_proxy_that_wants_a_login_pauses_and_sees_no_key() {
         .proxy(Proxy::Url(format!("http://{}", proxy.address)))
         .build()
         .unwrap();
-    assert_eq!(sink.deliver(&batch(&["1"])).await.verdict, ADDRESS);
-    assert_eq!(sink.deliver(&batch(&["1"])).await.verdict, RETRY);
+    assert_eq!(sink.deliver(request(&["1"])).await.verdict, ADDRESS);
+    assert_eq!(sink.deliver(request(&["1"])).await.verdict, RETRY);
     for (head, _) in proxy.requests() {
         assert!(head.starts_with("CONNECT api.invalid:443 "), "{head}");
         assert!(!head.contains("eyJ"), "{head}");
@@ -222,7 +222,7 @@ async fn faults_of_tls_and_names_are_tried_again() {
             .proxy(Proxy::None)
             .build()
             .unwrap();
-        let outcome = sink.deliver(&batch(&["1"])).await;
+        let outcome = sink.deliver(request(&["1"])).await;
         assert_eq!(outcome.verdict, RETRY, "{base_url}");
         assert!(!detail(&outcome).is_empty(), "{base_url}");
         assert!(!detail(&outcome).contains("/v2"), "{outcome:?}");

@@ -10,20 +10,23 @@ use everpost::clock::Clock;
 use everpost::{Sink, Verdict};
 
 use crate::server::{Reply, Server, json, reply};
-use crate::set_up::{CREDENTIALS, PATIENT, Standing, batch, builder, detail, key, key_of};
+use crate::set_up::{CREDENTIALS, PATIENT, Standing, builder, detail, key, key_of, request};
 
 #[tokio::test]
 async fn a_replaced_key_is_used_from_the_next_request_on() {
     let replies = vec![json("401 Unauthorized", "{}"), json("200 OK", "{}")];
     let server = Server::start(replies).await;
     let sink = builder(server.base_url()).build().unwrap();
-    let batch = batch(&["1"]);
-    assert_eq!(sink.deliver(&batch).await.verdict, CREDENTIALS);
+    let request = request(&["1"]);
+    assert_eq!(sink.deliver(request.clone()).await.verdict, CREDENTIALS);
 
     let new = key_of(r#"{"channel":"universal","new":true}"#);
     sink.key_handle().replace(new.clone()).unwrap();
     tokio::time::timeout(PATIENT, sink.changed()).await.unwrap();
-    assert_eq!(sink.deliver(&batch).await.verdict, Verdict::Delivered);
+    assert_eq!(
+        sink.deliver(request.clone()).await.verdict,
+        Verdict::Delivered
+    );
     let heads: Vec<String> = server.requests().into_iter().map(|r| r.0).collect();
     assert!(heads[0].contains(&format!("authorization: Bearer {}\r\n", key())));
     assert!(heads[1].contains(&format!("authorization: Bearer {new}\r\n")));
@@ -54,7 +57,7 @@ async fn an_expired_key_pauses_before_the_request() {
         .build()
         .unwrap();
     *clock.0.lock().unwrap() += Duration::from_secs(1);
-    let outcome = sink.deliver(&batch(&["1"])).await;
+    let outcome = sink.deliver(request(&["1"])).await;
     assert_eq!(outcome.verdict, CREDENTIALS);
     assert!(detail(&outcome).contains("key has expired"), "{outcome:?}");
     assert!(server.requests().is_empty(), "nothing was sent");
@@ -62,7 +65,7 @@ async fn an_expired_key_pauses_before_the_request() {
     // The clock is set right, and the same key will do.
     *clock.0.lock().unwrap() -= Duration::from_secs(1);
     assert_eq!(
-        sink.deliver(&batch(&["1"])).await.verdict,
+        sink.deliver(request(&["1"])).await.verdict,
         Verdict::Delivered
     );
 }
@@ -80,12 +83,12 @@ async fn a_key_file_that_goes_bad_pauses_and_recovers() {
         .unwrap();
     for bad in ["", "nonsense", &key_of(r#"{"channel":"rasa"}"#)] {
         std::fs::write(&path, bad).unwrap();
-        let outcome = sink.deliver(&batch(&["1"])).await;
+        let outcome = sink.deliver(request(&["1"])).await;
         assert_eq!(outcome.verdict, CREDENTIALS, "{bad:?}");
     }
     std::fs::write(&path, key() + "\n").unwrap();
     assert_eq!(
-        sink.deliver(&batch(&["1"])).await.verdict,
+        sink.deliver(request(&["1"])).await.verdict,
         Verdict::Delivered
     );
     assert_eq!(server.requests().len(), 1);
@@ -111,7 +114,7 @@ async fn pieces_of_the_key_are_struck_out_of_whatever_an_answer_says() {
     let server = Server::start(replies).await;
     let sink = builder(server.base_url()).build().unwrap();
     for _ in 0..4 {
-        let shown = format!("{:?}", sink.deliver(&batch(&["1"])).await);
+        let shown = format!("{:?}", sink.deliver(request(&["1"])).await);
         assert!(shown.contains("[key]"), "{shown}");
         for piece in [signature.as_bytes(), &dump.as_bytes()[12..]]
             .concat()
@@ -142,7 +145,7 @@ async fn the_key_is_never_shown() {
     let sink = set_up.build().unwrap();
     shown += &format!("{sink:?} {:?}", sink.key_handle());
     for _ in 0..4 {
-        shown += &format!("{:?}", sink.deliver(&batch(&["1"])).await);
+        shown += &format!("{:?}", sink.deliver(request(&["1"])).await);
     }
     shown += &format!("{:?}", sink.key_handle().replace(key() + "x y"));
     for secret in ["SECRET", "eyJ"] {

@@ -7,14 +7,14 @@ use everpost::sink::classify::{Classifier, Rule};
 use everpost::{Error, Sink, Verdict};
 
 use crate::server::{Reply, Server, json, reply};
-use crate::set_up::{ADDRESS, CREDENTIALS, RETRY, Standing, ask, batch, builder, key};
+use crate::set_up::{ADDRESS, CREDENTIALS, RETRY, Standing, ask, builder, key, request};
 
 #[tokio::test]
 async fn the_request_is_as_documented_to_the_byte() {
     let server = Server::start(vec![json("200 OK", r#"{"request_id":"r-1"}"#)]).await;
     let sink = builder(server.base_url() + "/").build().unwrap();
-    let batch = batch(&[r#" {"b":1.00,"a":"\u00e9"} "#, "{}"]);
-    let outcome = sink.deliver(&batch).await;
+    let request = request(&[r#" {"b":1.00,"a":"\u00e9"} "#, "{}"]);
+    let outcome = sink.deliver(request.clone()).await;
     assert_eq!(outcome.verdict, Verdict::Delivered);
     assert_eq!(outcome.answer.status, Some(200));
     assert_eq!(outcome.answer.request_id.as_deref(), Some("r-1"));
@@ -33,7 +33,7 @@ async fn the_request_is_as_documented_to_the_byte() {
         format!("content-length: {}", body.len()),
         "content-type: application/json".to_owned(),
         format!("host: {}", server.address),
-        format!("idempotency-key: {}", batch.idempotency_key()),
+        format!("idempotency-key: {}", request.batch().idempotency_key()),
         format!("user-agent: everpost/{}", env!("CARGO_PKG_VERSION")),
     ];
     assert_eq!(lines, expected);
@@ -44,9 +44,9 @@ async fn the_same_batch_is_sent_the_same_way_again() {
     let replies = vec![Reply::Reset, json("503 Busy", ""), json("200 OK", "{}")];
     let server = Server::start(replies).await;
     let sink = builder(server.base_url()).build().unwrap();
-    let batch = batch(&["[1]", "[2]"]);
+    let request = request(&["[1]", "[2]"]);
     for expected in [RETRY, RETRY, Verdict::Delivered] {
-        assert_eq!(sink.deliver(&batch).await.verdict, expected);
+        assert_eq!(sink.deliver(request.clone()).await.verdict, expected);
     }
     let requests = server.requests();
     assert_eq!(requests[0], requests[1]);
@@ -60,7 +60,7 @@ async fn client_headers_are_sent_only_when_asked_for() {
         .client_id("mine", "1.2")
         .build()
         .unwrap();
-    sink.deliver(&batch(&["1"])).await;
+    sink.deliver(request(&["1"])).await;
     let head = &server.requests()[0].0;
     assert!(
         head.contains("x-botanalytics-client-id: mine\r\n"),
@@ -105,9 +105,12 @@ async fn the_classifier_can_be_changed() {
         .classifier(Classifier::strict().with(409, Rule::Deliver))
         .build()
         .unwrap();
-    let batch = batch(&["1"]);
-    assert_eq!(sink.deliver(&batch).await.verdict, Verdict::Delivered);
-    assert_eq!(sink.deliver(&batch).await.verdict, Verdict::Poison);
+    let request = request(&["1"]);
+    assert_eq!(
+        sink.deliver(request.clone()).await.verdict,
+        Verdict::Delivered
+    );
+    assert_eq!(sink.deliver(request.clone()).await.verdict, Verdict::Poison);
 }
 
 #[tokio::test]
@@ -127,7 +130,7 @@ async fn retry_after_is_read_in_each_form() {
                 .clock(Standing::at(784_111_777))
                 .build()
                 .unwrap();
-            let outcome = sink.deliver(&batch(&["1"])).await;
+            let outcome = sink.deliver(request(&["1"])).await;
             let not_before = seconds.map(Duration::from_secs);
             assert_eq!(outcome.verdict, Verdict::Retry { not_before }, "{value}");
         }

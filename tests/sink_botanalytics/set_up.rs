@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use everpost::botanalytics::{Botanalytics, Builder, KeySource};
 use everpost::clock::Clock;
-use everpost::{Batch, Event, Outcome, PauseReason, Sink, StoredEvent, Verdict};
+use everpost::{Batch, Event, Outcome, PauseReason, Request, Sink, StoredEvent, Verdict};
 
 use crate::server::{Reply, Server};
 
@@ -31,7 +31,7 @@ pub(crate) fn key() -> String {
     key_of(r#"{"channel":"universal"}"#)
 }
 
-pub(crate) fn batch(texts: &[&'static str]) -> Batch {
+pub(crate) fn request(texts: &[&'static str]) -> Request {
     let events = (1..)
         .zip(texts)
         .map(|(seq, text)| StoredEvent {
@@ -39,7 +39,7 @@ pub(crate) fn batch(texts: &[&'static str]) -> Batch {
             event: Event::json(*text).unwrap(),
         })
         .collect();
-    Batch::new(events).unwrap()
+    Request::new(Batch::new(events).unwrap())
 }
 
 pub(crate) fn builder(base_url: String) -> Builder {
@@ -52,7 +52,7 @@ pub(crate) fn builder(base_url: String) -> Builder {
 pub(crate) async fn ask(reply: Reply) -> Outcome {
     let server = Server::start(vec![reply]).await;
     let sink = builder(server.base_url()).build().unwrap();
-    sink.deliver(&batch(&["{}"])).await
+    sink.deliver(request(&["{}"])).await
 }
 
 pub(crate) fn detail(outcome: &Outcome) -> &str {

@@ -4,7 +4,7 @@ use everpost::sink::classify::{Classifier, Rule};
 use everpost::{Outcome, Sink, Verdict};
 
 use crate::server::{Reply, Server, reply};
-use crate::set_up::{ADDRESS, CREDENTIALS, RETRY, ask, batch, builder, detail};
+use crate::set_up::{ADDRESS, CREDENTIALS, RETRY, ask, builder, detail, request};
 
 const OBJECT: &str = r#"{"request_id":"r-1"}"#;
 const PAGE: &str = "<!doctype html><p>Log in";
@@ -216,7 +216,7 @@ async fn a_success_whose_body_is_cut_off_counts_unless_errors_are_seen() {
 async fn by(classifier: Classifier, reply: Reply) -> Outcome {
     let server = Server::start(vec![reply]).await;
     let sink = builder(server.base_url()).classifier(classifier);
-    sink.build().unwrap().deliver(&batch(&["1"])).await
+    sink.build().unwrap().deliver(request(&["1"])).await
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use everpost::botanalytics::Botanalytics;
-use everpost::{Batch, Outcome, Sink};
+use everpost::{Batch, Bytes, Outcome, Request, Sink};
 use tokio::sync::Semaphore;
 
 /// Sends nothing before this command has seen what was pending, so that it counts all that leaves.
@@ -24,14 +24,14 @@ impl Gated {
 impl Sink for Gated {
     /// # Cancel safety
     /// As the sink itself.
-    async fn deliver(&self, batch: &Batch) -> Outcome {
+    async fn deliver(&self, request: Request) -> Outcome {
         // Never closed; the permit goes back at once.
         drop(self.gate.acquire().await);
-        self.sink.deliver(batch).await
+        self.sink.deliver(request).await
     }
 
-    fn prepare(&self, batch: &Batch) {
-        self.sink.prepare(batch);
+    fn prepare(&self, batch: &Batch) -> Option<Bytes> {
+        self.sink.prepare(batch)
     }
 
     /// # Cancel safety

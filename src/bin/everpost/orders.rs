@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use everpost::control::{Client, ClientError};
-use everpost::{Answer, Batch, Error, Outcome, Queue, Sink, Verdict};
+use everpost::{Answer, Error, Outcome, Queue, Request, Sink, Verdict};
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -46,7 +46,7 @@ struct NoSink;
 impl Sink for NoSink {
     /// # Cancel safety
     /// Nothing is delivered.
-    async fn deliver(&self, _: &Batch) -> Outcome {
+    async fn deliver(&self, _: Request) -> Outcome {
         Outcome::new(Verdict::Retry { not_before: None }, Answer::default())
     }
 }

@@ -10,7 +10,7 @@ use crate::event::{Event, StoredEvent};
 use crate::id::EventId;
 use crate::outcome::{Answer, Outcome, PauseReason, Verdict};
 use crate::sink::classify::{Classifier, Rule};
-use crate::sink::{Batch, Sink};
+use crate::sink::{Batch, Request, Sink};
 
 /// Its middle says that the channel is `c`.
 const KEY: &str = "a.eyJjaGFubmVsIjoiYyJ9.c";
@@ -33,7 +33,7 @@ pub fn answer(bytes: &[u8]) {
     };
     let outcome = std::thread::scope(|scope| {
         scope.spawn(|| serve(listener, bytes));
-        let outcome = runtime.block_on(async { sink(listener).deliver(&batch).await });
+        let outcome = runtime.block_on(async { sink(listener).deliver(Request::new(batch)).await });
         // The connection ends with it, and so does the server's thread.
         drop(runtime);
         outcome

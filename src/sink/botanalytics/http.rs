@@ -15,6 +15,7 @@ pub(super) use reqwest::Url;
 
 use super::super::classify::{Classifier, retry_after};
 use super::super::key::Key;
+
 use super::address::Address;
 use super::answer::{self, BODY_BYTES_MAX};
 use super::meaning::Reply;
@@ -23,7 +24,7 @@ use super::sent::Sent;
 use super::{Limits, request};
 use crate::error::Error;
 use crate::outcome::{Answer, Outcome, PauseReason, Verdict};
-use crate::sink::Batch;
+use crate::sink::Request;
 
 const USER_AGENT: &str = concat!("everpost/", env!("CARGO_PKG_VERSION"));
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -85,7 +86,7 @@ impl Http {
     /// Sends a batch and reads the answer.
     pub(super) async fn send(
         &self,
-        batch: &Batch,
+        mut request: Request,
         key: &Key,
         classifier: &Classifier,
         now: impl Fn() -> SystemTime,
@@ -96,8 +97,8 @@ impl Http {
             return Outcome::new(Verdict::Pause(PauseReason::Credentials), answer);
         };
         bearer.set_sensitive(true);
-        let body = batch.take_body();
-        let body = body.unwrap_or_else(|| request::body(batch).into());
+        let body = request.take_prepared();
+        let body = body.unwrap_or_else(|| request::body(request.batch()).into());
         let (sent, pieces) = Sent::of(body);
         let request = self
             .client
@@ -105,7 +106,10 @@ impl Http {
             .header(AUTHORIZATION, bearer)
             .header(CONNECTION, "close")
             .header(CONTENT_TYPE, "application/json")
-            .header(IDEMPOTENCY_KEY, batch.idempotency_key().to_string())
+            .header(
+                IDEMPOTENCY_KEY,
+                request.batch().idempotency_key().to_string(),
+            )
             .body(reqwest::Body::wrap(pieces));
         match sent.answered(request.send()).await {
             (Ok(response), is_after) => read(response, is_after, key, classifier, now).await,

@@ -461,7 +461,7 @@ pub(crate) const BREAKS: &[Break] = &[
         what: "sends a batch again under another idempotency key",
         violates: "promise 3",
         file: "src/sink/botanalytics/http.rs",
-        find: "batch.idempotency_key().to_string()",
+        find: "request.batch().idempotency_key().to_string()",
         put: "rand::random::<u128>().to_string()",
         target: &["--test", "sink_botanalytics"],
         first: &["requests::"],

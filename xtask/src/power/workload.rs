@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use everpost::{
-    Answer, Batch, Durability, Event, OnFull, Outcome, Queue, Settings, Sink, StoredEvent, Verdict,
+    Answer, Batch, Durability, Event, OnFull, Outcome, Queue, Request, Settings, Sink, StoredEvent,
+    Verdict,
 };
 
 use super::event::{LARGE_FROM, Name, WORDY_FROM, event, recognise};
@@ -454,8 +455,8 @@ impl Receiver {
 }
 
 impl Sink for Receiver {
-    async fn deliver(&self, batch: &Batch) -> Outcome {
-        match self.answer(batch) {
+    async fn deliver(&self, request: Request) -> Outcome {
+        match self.answer(request.batch()) {
             Ok(verdict) => Outcome::new(verdict, Answer::default()),
             Err(failure) => {
                 // The workload is of no use any more, and must not look as if it were.
