@@ -16,7 +16,7 @@ use std::time::Duration;
 use everpost::botanalytics::message::{Conversation, Message, Sender};
 use everpost::botanalytics::{Botanalytics, KeySource};
 use everpost::sandbox::Sandbox;
-use everpost::{Queue, Settings};
+use everpost::{Delivery, Queue, Settings};
 use tokio::sync::{mpsc, oneshot};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -48,9 +48,14 @@ async fn main() -> Outcome<()> {
     let sink = Botanalytics::builder(KeySource::value(sandbox.key()))
         .base_url(sandbox.base_url())
         .build()?;
-    let mut settings = Settings::default();
-    // A demonstration is short; the defaults wait up to a minute between attempts.
-    settings.delivery.backoff_max = Duration::from_millis(500);
+    let settings = Settings {
+        delivery: Delivery {
+            // A demonstration is short; the defaults wait up to a minute between attempts.
+            backoff_max: Duration::from_millis(500),
+            ..Delivery::default()
+        },
+        ..Settings::default()
+    };
     let queue = Queue::builder(home.path().join("spool"))
         .settings(settings)
         .sink(sink)

@@ -22,10 +22,11 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use everpost::blocking::Queue;
 use everpost::botanalytics::message::{Message, Sender};
 use everpost::botanalytics::{Botanalytics, KeySource};
 use everpost::sandbox::{Accepted, Sandbox};
-use everpost::{Durability, Queue, Settings};
+use everpost::{Durability, Settings};
 
 /// Acts in all.
 const ACTS: u64 = 1_000;
@@ -55,24 +56,23 @@ fn act(spool: &str, url: &str, key: &str) -> Outcome<()> {
     let sink = Botanalytics::builder(KeySource::value(key))
         .base_url(url)
         .build()?;
-    let mut settings = Settings::default();
-    settings.durability = Durability::Written {
-        sync_every: Duration::from_secs(1),
+    let settings = Settings {
+        durability: Durability::Written {
+            sync_every: Duration::from_secs(1),
+        },
+        ..Settings::default()
     };
-    let queue = Queue::builder(spool)
-        .settings(settings)
-        .sink(sink)
-        .open_blocking()?;
+    let queue = Queue::builder(spool).settings(settings).sink(sink).open()?;
     let mut out = std::io::stdout();
     for n in queue.status().last_seq + 1..=ACTS {
         let line = Message::text(format!("act {n}"))
             .thread("audit")
             .sender(Sender::virtual_agent("actor"));
-        queue.append_blocking(line.into_event()?)?;
+        queue.append(line.into_event()?)?;
         // The act itself. What is done here is in the log already.
         writeln!(out, "DID {n}")?;
     }
-    let closed = queue.close_blocking(Duration::from_secs(30))?;
+    let closed = queue.close(Duration::from_secs(30))?;
     if closed.drained {
         Ok(())
     } else {

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use everpost::botanalytics::message::{Message, Sender};
 use everpost::botanalytics::{Botanalytics, KeySource};
 use everpost::sandbox::Sandbox;
-use everpost::{Durability, Error, Event, OnFull, Queue, Settings};
+use everpost::{Delivery, Durability, Error, Event, OnFull, Queue, Settings};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -30,16 +30,20 @@ const EVICTED: u64 = 1_000;
 
 /// Limits for a small device. The other sizes follow `max_bytes`.
 fn settings() -> Settings {
-    let mut settings = Settings::default();
-    settings.max_bytes = MIB;
-    settings.on_full = OnFull::DropOldest;
-    // A write reaches the disk once a second at most: flash wears out by writing.
-    settings.durability = Durability::Written {
-        sync_every: Duration::from_secs(1),
-    };
-    settings.delivery.batch_events = 200;
-    settings.delivery.backoff_max = Duration::from_millis(500);
-    settings
+    Settings {
+        max_bytes: MIB,
+        on_full: OnFull::DropOldest,
+        // A write reaches the disk once a second at most: flash wears out by writing.
+        durability: Durability::Written {
+            sync_every: Duration::from_secs(1),
+        },
+        delivery: Delivery {
+            batch_events: 200,
+            backoff_max: Duration::from_millis(500),
+            ..Delivery::default()
+        },
+        ..Settings::default()
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]

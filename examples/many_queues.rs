@@ -19,7 +19,8 @@ use std::process::ExitCode;
 use std::sync::Barrier;
 use std::time::Duration;
 
-use everpost::{Durability, Event, Queue, Settings};
+use everpost::blocking::Queue;
+use everpost::{Durability, Event, Settings};
 use tokio::time::Instant;
 
 /// Events that each queue is given, of 300 bytes: four times what a tail of 1 MiB holds unsealed.
@@ -50,7 +51,7 @@ fn measure(count: usize) -> Outcome<()> {
     let begun = Instant::now();
     at_once(&queues, |queue| {
         for n in 0..EVENTS {
-            queue.append_blocking(event(n)?)?;
+            queue.append(event(n)?)?;
         }
         Ok(())
     })?;
@@ -63,7 +64,7 @@ fn measure(count: usize) -> Outcome<()> {
 
     let begun = Instant::now();
     at_once(&queues, |queue| {
-        queue.close_blocking(Duration::from_secs(600))?;
+        queue.close(Duration::from_secs(600))?;
         Ok(())
     })?;
     row("closed", begun.elapsed());
@@ -73,13 +74,15 @@ fn measure(count: usize) -> Outcome<()> {
 }
 
 fn open(home: &Path, count: usize) -> Outcome<Vec<Queue>> {
-    let mut settings = Settings::default();
-    settings.max_bytes = 1 << 20;
-    settings.durability = Durability::Written {
-        sync_every: Duration::from_secs(1),
+    let settings = Settings {
+        max_bytes: 1 << 20,
+        durability: Durability::Written {
+            sync_every: Duration::from_secs(1),
+        },
+        ..Settings::default()
     };
     let open = |n| Queue::builder(home.join(format!("{n}"))).settings(settings.clone());
-    let queues = (0..count).map(|n| Ok(open(n).open_blocking()?));
+    let queues = (0..count).map(|n| Ok(open(n).open()?));
     queues.collect()
 }
 

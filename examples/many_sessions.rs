@@ -13,7 +13,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use everpost::{Answer, Event, Outcome, Queue, Request, Settings, Sink, Verdict};
+use everpost::{Answer, Delivery, Event, Outcome, Queue, Request, Settings, Sink, Verdict};
 use tokio::time::Instant;
 
 /// Refuses every event.
@@ -26,15 +26,19 @@ impl Sink for Refuses {
 }
 
 fn settings() -> Settings {
-    let mut settings = Settings::default();
-    // So small that each session seals something.
-    settings.journal_bytes = 64 << 10;
-    settings.tail_bytes = 32 << 10;
-    settings.max_event_bytes = 16 << 10;
-    // All refusals are meant here.
-    settings.delivery.breaker_refusals = u32::MAX;
-    settings.delivery.batch_events = 1;
-    settings
+    Settings {
+        // So small that each session seals something.
+        journal_bytes: 64 << 10,
+        tail_bytes: 32 << 10,
+        max_event_bytes: 16 << 10,
+        delivery: Delivery {
+            // All refusals are meant here.
+            breaker_refusals: u32::MAX,
+            batch_events: 1,
+            ..Delivery::default()
+        },
+        ..Settings::default()
+    }
 }
 
 fn event(n: u64) -> Result<Event, everpost::Error> {

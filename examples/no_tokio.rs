@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use everpost::Queue;
+use everpost::blocking::Queue;
 use everpost::botanalytics::message::{Message, Sender};
 use everpost::botanalytics::{Botanalytics, KeySource};
 
@@ -33,7 +33,7 @@ pub(crate) fn main() -> Outcome<()> {
         .build()?;
     let queue = Queue::builder(home.path().join("spool"))
         .sink(sink)
-        .open_blocking()?;
+        .open()?;
 
     std::thread::scope(|threads| {
         let workers: Vec<_> = (0..THREADS)
@@ -50,7 +50,7 @@ pub(crate) fn main() -> Outcome<()> {
     })?;
     println!("{} messages are on disk", queue.status().last_seq);
 
-    let closed = queue.close_blocking(Duration::from_secs(10))?;
+    let closed = queue.close(Duration::from_secs(10))?;
     let books = closed.status.ledger;
     println!(
         "{} were delivered in {} requests",
@@ -69,7 +69,7 @@ fn work(queue: &Queue, worker: u64) -> Outcome<()> {
             .thread(format!("t-{worker}"))
             .sender(Sender::user(format!("u-{worker}")));
         // When this returns, a power cut cannot take the message any more.
-        queue.append_blocking(message.into_event()?)?;
+        queue.append(message.into_event()?)?;
     }
     Ok(())
 }

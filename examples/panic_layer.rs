@@ -17,11 +17,12 @@ use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::time::Duration;
 
+use everpost::blocking::Queue;
 use everpost::botanalytics::message::{Message, Sender};
 use everpost::botanalytics::{Botanalytics, KeySource};
 use everpost::layer::{EverpostLayer, Record};
 use everpost::sandbox::Sandbox;
-use everpost::{Error, Event, Queue};
+use everpost::{Error, Event};
 use tracing_subscriber::prelude::*;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
 /// The program: serves one order well and one badly.
 fn shop(spool: &str, url: &str, key: &str) -> Outcome<()> {
     let queue = open(spool, url, key)?;
-    let layer = EverpostLayer::new(&queue).format(as_message);
+    let layer = EverpostLayer::new(queue.as_async()).format(as_message);
     let log = layer.handle();
     tracing_subscriber::registry().with(layer).init();
 
@@ -71,7 +72,7 @@ fn shop(spool: &str, url: &str, key: &str) -> Outcome<()> {
 
 /// The same program after its restart, as far as it matters here.
 fn deliver(spool: &str, url: &str, key: &str) -> Outcome<()> {
-    let closed = open(spool, url, key)?.close_blocking(Duration::from_secs(10))?;
+    let closed = open(spool, url, key)?.close(Duration::from_secs(10))?;
     if closed.drained {
         Ok(())
     } else {
@@ -83,7 +84,7 @@ fn open(spool: &str, url: &str, key: &str) -> Outcome<Queue> {
     let sink = Botanalytics::builder(KeySource::value(key))
         .base_url(url)
         .build()?;
-    Ok(Queue::builder(spool).sink(sink).open_blocking()?)
+    Ok(Queue::builder(spool).sink(sink).open()?)
 }
 
 /// A line of the log as a message of the channel `universal`.

@@ -21,7 +21,7 @@ use everpost::botanalytics::Botanalytics;
 use everpost::sandbox::{Fault, Reply, Sandbox};
 use everpost::sink::key::KeySource;
 use everpost::sink::message::{Message, Sender};
-use everpost::{Event, EventId, FlusherState, Queue, Settings, Status};
+use everpost::{Delivery, Event, EventId, FlusherState, Queue, Settings, Status};
 
 const MESSAGES: u64 = 1_000;
 /// The message that the API will refuse: a text without its text.
@@ -137,10 +137,15 @@ async fn bot(args: &[String]) -> Outcome<()> {
     let sink = Botanalytics::builder(KeySource::value(key.clone()))
         .base_url(base_url)
         .build()?;
-    let mut settings = Settings::default();
-    // An impatient demonstration: the defaults wait up to a minute between attempts.
-    settings.delivery.backoff_max = Duration::from_secs(1);
-    settings.delivery.batch_events = 100;
+    let settings = Settings {
+        delivery: Delivery {
+            // An impatient demonstration: the defaults wait up to a minute between attempts.
+            backoff_max: Duration::from_secs(1),
+            batch_events: 100,
+            ..Delivery::default()
+        },
+        ..Settings::default()
+    };
     let queue = Queue::builder(spool)
         .settings(settings)
         .sink(sink)

@@ -6,12 +6,12 @@
 //! # let spool = dir.path().join("spool");
 //! use std::time::Duration;
 //!
-//! use everpost::Queue;
+//! use everpost::blocking::Queue;
 //! use everpost::layer::EverpostLayer;
 //! use tracing_subscriber::prelude::*;
 //!
-//! let queue = Queue::builder(&spool).open_blocking()?;
-//! let layer = EverpostLayer::new(&queue);
+//! let queue = Queue::open(&spool)?;
+//! let layer = EverpostLayer::new(queue.as_async());
 //! let log = layer.handle();
 //! let subscriber = tracing_subscriber::registry().with(layer);
 //!
@@ -32,7 +32,7 @@
 //! # let _ = std::panic::take_hook();
 //! assert!(log.flush(Duration::from_secs(10)));
 //! assert_eq!(log.counts().appended, 1);
-//! queue.close_blocking(Duration::ZERO)?;
+//! queue.close(Duration::ZERO)?;
 //! # Ok(()) }
 //! ```
 //!

@@ -10,6 +10,8 @@
 //! same moment), 13 MiB of disk from the beginning with the default [`Settings`], two threads, and
 //! one request in flight at a time.
 //!
+//! Programs and threads without an async runtime have the same queue in [`blocking`].
+//!
 //! It is not a broker (one spool, one process, one receiver), not exactly-once, not parallel, and
 //! not encrypted at rest.
 //!
@@ -20,7 +22,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let home = tempfile::tempdir()?;
 //! # let spool = home.path().join("spool");
-//! let queue = Queue::builder(&spool).open().await?;
+//! let queue = Queue::open(&spool).await?;
 //! let receipt = queue.append(Event::json(r#"{"text":"hello"}"#)?).await?;
 //! assert_eq!(receipt.seq, 1); // From here on a power cut cannot take it.
 //! assert_eq!(queue.status().pending, 1);
@@ -105,7 +107,7 @@ pub use incident::{Incident, IncidentKind, Incidents};
 pub use ledger::{Ledger, LetterLedger, Settled};
 pub use letters::DeadLetters;
 pub use outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
-pub use queue::{Queue, QueueBuilder};
+pub use queue::{Queue, QueueBuilder, blocking};
 pub use settings::{Delivery, Durability, OnFull, Settings};
 pub use sink::botanalytics;
 pub use sink::{Batch, Request, Sink};

@@ -59,13 +59,23 @@ pub enum OnFull {
 /// spool; the library does not, and a look at a spool applies no settings at all.
 ///
 /// ```
+/// use everpost::Settings;
+///
+/// let settings = Settings {
+///     max_bytes: 64 << 20,
+///     ..Settings::default()
+/// };
+/// settings.check()?;
+/// # Ok::<(), everpost::Error>(())
+/// ```
+///
+/// ```
 /// let settings: everpost::Settings = toml::from_str(r#"max_bytes = "64MiB""#)?;
 /// assert_eq!(settings.max_bytes, 64 << 20);
 /// # Ok::<(), toml::de::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
 pub struct Settings {
     /// When an append says yes. Default: `Synced`, since that is what people believe they get.
     pub durability: Durability,
@@ -109,7 +119,6 @@ pub struct Settings {
 /// How batches are sent, and what happens when they are not taken.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
 pub struct Delivery {
     /// Events in one request. Default 500; the API documents no limit, and a request that is too
     /// large is divided and the smaller size remembered.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use everpost::blocking::Queue;
 use everpost::layer::EverpostLayer;
-use everpost::{Answer, Error, Event, OnFull, Outcome, Queue, Request, Settings, Sink, Verdict};
+use everpost::{Answer, Error, Event, OnFull, Outcome, Request, Settings, Sink, Verdict};
 use serde_json::{Value, json};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::with_default;
@@ -34,14 +35,14 @@ fn open(settings: Settings) -> (tempfile::TempDir, Queue) {
     let dir = tempfile::tempdir().unwrap();
     let queue = Queue::builder(dir.path().join("spool"))
         .settings(settings)
-        .open_blocking()
+        .open()
         .unwrap();
     (dir, queue)
 }
 
 /// The JSON of what waits in the queue.
 fn appended(queue: &Queue) -> Vec<Value> {
-    let stored = pollster::block_on(queue.peek(0, 1_000)).unwrap();
+    let stored = pollster::block_on(queue.as_async().peek(0, 1_000)).unwrap();
     stored
         .iter()
         .map(|stored| serde_json::from_slice(stored.event.json_bytes()).unwrap())
@@ -79,7 +80,7 @@ fn flood(dispatch: &tracing::Dispatch, each: u64) {
 #[test]
 fn under_a_flood_every_event_is_appended_or_counted_as_refused() {
     let (_dir, queue) = open(small());
-    let layer = EverpostLayer::new(&queue);
+    let layer = EverpostLayer::new(queue.as_async());
     let log = layer.handle();
     let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(layer));
     // Incompressible, and more than the spool can hold.
@@ -103,20 +104,20 @@ fn a_queue_that_blocks_never_blocks_the_program() {
     let mut n = 0;
     let full = loop {
         let text = json!({ "noise": noise(n) });
-        match filled.append_blocking(Event::from_serialize(&text).unwrap()) {
+        match filled.append(Event::from_serialize(&text).unwrap()) {
             Ok(_) => n += 1,
             Err(error) => break error,
         }
     };
     assert!(matches!(full, Error::Full { .. }), "{full:?}");
-    filled.close_blocking(Duration::ZERO).unwrap();
+    filled.close(Duration::ZERO).unwrap();
     let mut settings = small();
     settings.on_full = OnFull::Block;
     let queue = Queue::builder(dir.path().join("spool"))
         .settings(settings)
-        .open_blocking()
+        .open()
         .unwrap();
-    let layer = EverpostLayer::new(&queue);
+    let layer = EverpostLayer::new(queue.as_async());
     let log = layer.handle();
     let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(layer));
     // The spool is full, and the intake behind it fills; this returns all the same.
@@ -127,7 +128,7 @@ fn a_queue_that_blocks_never_blocks_the_program() {
     assert!(full.refused > 0, "{full:?}");
     assert!(!log.flush(Duration::ZERO), "some wait for room: {full:?}");
 
-    queue.close_blocking(Duration::ZERO).unwrap();
+    queue.close(Duration::ZERO).unwrap();
     assert!(log.flush(LONG));
     let counts = log.counts();
     assert_eq!(counts.appended + counts.refused, 4_000, "{counts:?}");
@@ -137,12 +138,12 @@ fn a_queue_that_blocks_never_blocks_the_program() {
 #[test]
 fn after_the_queue_is_closed_events_are_refused_and_counted() {
     let (_dir, queue) = open(Settings::default());
-    let layer = EverpostLayer::new(&queue);
+    let layer = EverpostLayer::new(queue.as_async());
     let log = layer.handle();
     with_default(tracing_subscriber::registry().with(layer), || {
         tracing::info!("kept");
         assert!(log.flush(LONG));
-        queue.close_blocking(Duration::ZERO).unwrap();
+        queue.close(Duration::ZERO).unwrap();
         tracing::info!("too late");
     });
     assert!(log.flush(LONG));
@@ -153,7 +154,7 @@ fn after_the_queue_is_closed_events_are_refused_and_counted() {
 #[test]
 fn fields_keep_their_types() {
     let (_dir, queue) = open(Settings::default());
-    let layer = EverpostLayer::new(&queue);
+    let layer = EverpostLayer::new(queue.as_async());
     let log = layer.handle();
     let error = Error::Storage {
         action: "write",
@@ -220,14 +221,14 @@ fn fields_keep_their_types() {
 
 /// The first event as it was stored, to the byte.
 fn first_text(queue: &Queue) -> String {
-    let stored = pollster::block_on(queue.peek(0, 1)).unwrap();
+    let stored = pollster::block_on(queue.as_async().peek(0, 1)).unwrap();
     String::from_utf8(stored[0].event.json_bytes().to_vec()).unwrap()
 }
 
 #[test]
 fn filters_leave_out_what_is_not_wanted() {
     let (_dir, queue) = open(Settings::default());
-    let layer = EverpostLayer::new(&queue)
+    let layer = EverpostLayer::new(queue.as_async())
         .max_level(LevelFilter::WARN)
         .filter(|metadata| metadata.target() != "noisy")
         .unheard(["mine::sink"]);
@@ -252,7 +253,8 @@ fn filters_leave_out_what_is_not_wanted() {
 #[test]
 fn a_formatter_makes_the_event_and_its_error_is_a_refusal() {
     let (_dir, queue) = open(Settings::default());
-    let layer = EverpostLayer::new(&queue).format(|record| Event::json(record.message.to_owned()));
+    let layer = EverpostLayer::new(queue.as_async())
+        .format(|record| Event::json(record.message.to_owned()));
     let log = layer.handle();
     with_default(tracing_subscriber::registry().with(layer), || {
         tracing::info!("[1]");
@@ -268,8 +270,8 @@ fn a_formatter_makes_the_event_and_its_error_is_a_refusal() {
 fn an_event_logged_before_a_panic_is_there_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let spool = dir.path().join("spool");
-    let queue = Queue::builder(&spool).open_blocking().unwrap();
-    let layer = EverpostLayer::new(&queue);
+    let queue = Queue::builder(&spool).open().unwrap();
+    let layer = EverpostLayer::new(queue.as_async());
     let log = layer.handle();
     let program = std::thread::spawn(move || {
         with_default(tracing_subscriber::registry().with(layer), || {
@@ -279,9 +281,9 @@ fn an_event_logged_before_a_panic_is_there_after_it() {
     });
     assert!(program.join().is_err());
     assert!(log.flush(LONG));
-    queue.close_blocking(Duration::ZERO).unwrap();
+    queue.close(Duration::ZERO).unwrap();
 
-    let again = Queue::builder(&spool).open_blocking().unwrap();
+    let again = Queue::builder(&spool).open().unwrap();
     let events = appended(&again);
     assert_eq!(events.len(), 1);
     assert_eq!(events[0]["fields"]["order"], 17);
@@ -305,9 +307,9 @@ fn a_sink_or_a_formatter_that_logs_does_not_feed_its_own_queue() {
     let sink = Chatty::default();
     let queue = Queue::builder(dir.path().join("spool"))
         .sink(sink.clone())
-        .open_blocking()
+        .open()
         .unwrap();
-    let layer = EverpostLayer::new(&queue)
+    let layer = EverpostLayer::new(queue.as_async())
         .max_level(LevelFilter::TRACE)
         .format(|record| {
             tracing::error!(target: "formatter", "formatting");
@@ -321,7 +323,7 @@ fn a_sink_or_a_formatter_that_logs_does_not_feed_its_own_queue() {
         tracing::info!(target: "program", n, "work");
     }
     assert!(log.flush(LONG));
-    let closed = queue.close_blocking(LONG).unwrap();
+    let closed = queue.close(LONG).unwrap();
     assert!(closed.drained);
     assert!(sink.0.load(Ordering::SeqCst) > 0);
     let heard = log.counts();

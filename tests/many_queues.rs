@@ -10,7 +10,8 @@
 use std::sync::Barrier;
 use std::time::Duration;
 
-use everpost::{Durability, Event, Queue, Settings};
+use everpost::blocking::Queue;
+use everpost::{Durability, Event, Settings};
 
 const QUEUES: usize = 200;
 const EVENTS: u64 = 200;
@@ -32,13 +33,15 @@ fn event(n: u64) -> Event {
 #[test]
 fn two_hundred_queues_seal_and_close_at_once_without_a_standstill() {
     let home = tempfile::tempdir().unwrap();
-    let mut settings = Settings::default();
-    settings.max_bytes = 1 << 20;
     let sync_every = Duration::from_secs(1);
-    settings.durability = Durability::Written { sync_every };
+    let settings = Settings {
+        max_bytes: 1 << 20,
+        durability: Durability::Written { sync_every },
+        ..Settings::default()
+    };
     let open = |n: usize| {
         let queue = Queue::builder(home.path().join(n.to_string()));
-        queue.settings(settings.clone()).open_blocking().unwrap()
+        queue.settings(settings.clone()).open().unwrap()
     };
     let queues: Vec<Queue> = (0..QUEUES).map(open).collect();
     let (all, start, end) = (&queues, Barrier::new(QUEUES), Barrier::new(QUEUES));
@@ -47,10 +50,10 @@ fn two_hundred_queues_seal_and_close_at_once_without_a_standstill() {
             scope.spawn(|| {
                 start.wait();
                 for n in 1..=EVENTS {
-                    queue.append_blocking(event(n)).unwrap();
+                    queue.append(event(n)).unwrap();
                 }
                 end.wait();
-                queue.close_blocking(Duration::from_secs(600)).unwrap();
+                queue.close(Duration::from_secs(600)).unwrap();
             });
         }
     });

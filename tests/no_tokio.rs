@@ -8,7 +8,8 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use everpost::{Answer, Error, Event, FlusherState, Outcome, Queue, Request, Sink, Verdict};
+use everpost::blocking::Queue;
+use everpost::{Answer, Error, Event, FlusherState, Outcome, Request, Sink, Verdict};
 
 #[path = "../examples/no_tokio.rs"]
 mod example;
@@ -79,10 +80,10 @@ fn the_example_delivers_everything_as_a_process() {
 fn without_a_runtime_delivery_has_a_thread_of_its_own() {
     let (_dir, spool) = spool();
     let (sink, seen) = Told::new(|| Verdict::Delivered);
-    let queue = Queue::builder(&spool).sink(sink).open_blocking().unwrap();
-    queue.append_blocking(event()).unwrap();
+    let queue = Queue::builder(&spool).sink(sink).open().unwrap();
+    queue.append(event()).unwrap();
     assert_eq!(seen.recv().unwrap(), "everpost-flusher");
-    let closed = queue.close_blocking(LONG).unwrap();
+    let closed = queue.close(LONG).unwrap();
     assert!(closed.drained);
     assert_eq!(closed.status.flusher, FlusherState::Closed);
 }
@@ -91,16 +92,16 @@ fn without_a_runtime_delivery_has_a_thread_of_its_own() {
 async fn on_request_delivery_leaves_a_busy_runtime_alone() {
     let (_dir, spool) = spool();
     let (sink, seen) = Told::new(|| Verdict::Delivered);
-    let queue = Queue::builder(&spool)
+    let queue = everpost::Queue::builder(&spool)
         .sink(sink)
         .flusher_thread()
         .open()
         .await
         .unwrap();
     // This thread, the only one of the runtime, is held up from here on.
-    queue.append_blocking(event()).unwrap();
+    queue.blocking().append(event()).unwrap();
     assert_eq!(seen.recv().unwrap(), "everpost-flusher");
-    assert!(queue.close_blocking(LONG).unwrap().drained);
+    assert!(queue.blocking().close(LONG).unwrap().drained);
 }
 
 #[test]
@@ -109,16 +110,16 @@ fn dropping_the_last_clone_ends_the_thread_and_frees_the_spool() {
     let (sink, seen) = Told::new(|| Verdict::Retry {
         not_before: Some(LONG),
     });
-    let queue = Queue::builder(&spool).sink(sink).open_blocking().unwrap();
-    queue.append_blocking(event()).unwrap();
+    let queue = Queue::builder(&spool).sink(sink).open().unwrap();
+    queue.append(event()).unwrap();
     assert_eq!(seen.recv().unwrap(), "everpost-flusher");
-    let mut watch = queue.watch();
+    let mut watch = queue.as_async().watch();
     drop(queue);
     // The sink is dropped with the flusher, in the middle of a long wait.
     assert!(seen.recv().is_err());
     // The spool is free when nothing can change any more.
     assert_eq!(pollster::block_on(watch.wait_for(|_| false)), None);
-    let again = Queue::builder(&spool).open_blocking().unwrap();
+    let again = Queue::builder(&spool).open().unwrap();
     assert_eq!(again.status().pending, 1);
 }
 
@@ -126,14 +127,14 @@ fn dropping_the_last_clone_ends_the_thread_and_frees_the_spool() {
 fn a_sink_that_panics_on_the_thread_is_seen_and_loses_nothing() {
     let (_dir, spool) = spool();
     let (sink, seen) = Told::new(|| panic!("the sink broke"));
-    let queue = Queue::builder(&spool).sink(sink).open_blocking().unwrap();
-    queue.append_blocking(event()).unwrap();
+    let queue = Queue::builder(&spool).sink(sink).open().unwrap();
+    queue.append(event()).unwrap();
     seen.recv().unwrap();
-    let error = queue.close_blocking(LONG).unwrap_err();
+    let error = queue.close(LONG).unwrap_err();
     assert!(matches!(error, Error::Panicked { .. }), "{error:?}");
     assert!(error.to_string().contains("the sink broke"), "{error}");
 
-    let again = Queue::builder(&spool).open_blocking().unwrap();
+    let again = Queue::builder(&spool).open().unwrap();
     assert_eq!(again.status().pending, 1);
 }
 
@@ -149,13 +150,13 @@ fn written_here() -> u64 {
 #[test]
 fn a_caller_that_blocks_writes_on_its_own_thread() {
     let (_dir, spool) = spool();
-    let queue = Queue::builder(&spool).open_blocking().unwrap();
+    let queue = Queue::builder(&spool).open().unwrap();
     let before = written_here();
     // The queue's own thread may be at the log once or twice after the opening.
     for _ in 0..100 {
-        queue.append_blocking(event()).unwrap();
+        queue.append(event()).unwrap();
     }
     let written = written_here() - before;
     assert!(written > 0, "all was written elsewhere");
-    queue.close_blocking(Duration::ZERO).unwrap();
+    queue.close(Duration::ZERO).unwrap();
 }

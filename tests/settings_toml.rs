@@ -209,9 +209,9 @@ fn every_setting_out_of_its_range_is_named_with_that_range() {
 fn a_queue_does_not_open_with_bad_settings_and_names_them_all() {
     let dir = tempfile::tempdir().unwrap();
     let text = "chunk_bytes = 1\n[delivery]\nbatch_events = 0\nbackoff_jitter = 7.0";
-    let opened = everpost::Queue::builder(dir.path().join("spool"))
+    let opened = everpost::blocking::Queue::builder(dir.path().join("spool"))
         .settings(toml::from_str(text).unwrap())
-        .open_blocking();
+        .open();
     let error = opened.unwrap_err().to_string();
     for name in ["chunk_bytes", "batch_events", "backoff_jitter"] {
         assert!(error.contains(name), "{name}: {error}");

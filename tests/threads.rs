@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use everpost::control::{self, Client};
-use everpost::{Answer, Event, Outcome, Queue, Request, Sink, Verdict};
+use everpost::{Answer, Event, Outcome, Queue, Request, Sink, Verdict, blocking};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -72,11 +72,11 @@ fn here() -> Runtime {
 fn by_blocking(spool: &Path) {
     let sink = Taker::default();
     let gone = Arc::clone(&sink.0);
-    let queue = Queue::builder(spool).sink(sink).open_blocking().unwrap();
-    queue.append_blocking(event()).unwrap();
+    let queue = blocking::Queue::builder(spool).sink(sink).open().unwrap();
+    queue.append(event()).unwrap();
     let running = threads();
     assert!(running.len() >= 2, "{running:?}");
-    assert!(queue.close_blocking(PATIENCE).unwrap().drained);
+    assert!(queue.close(PATIENCE).unwrap().drained);
     assert!(gone.load(Ordering::SeqCst));
     assert_eq!(threads(), [""; 0]);
 }
@@ -126,7 +126,7 @@ async fn by_blocking_within(spool: &Path) {
     let builder = Queue::builder(spool).sink(Taker::default());
     let queue = builder.flusher_thread().open().await.unwrap();
     let control = control::serve(&queue).await.unwrap();
-    queue.close_blocking(PATIENCE).unwrap();
+    queue.blocking().close(PATIENCE).unwrap();
     assert_eq!(threads(), [""; 0]);
     control.close().await.unwrap();
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
@@ -154,6 +154,6 @@ fn a_close_comes_back_after_the_last_thread_and_task() {
     here().block_on(on_the_runtime(&dir.path().join("0")));
     // An opening that fails leaves nothing behind either.
     fs::write(dir.path().join("other"), "").unwrap();
-    assert!(Queue::builder(dir.path()).open_blocking().is_err());
+    assert!(blocking::Queue::open(dir.path()).is_err());
     assert_eq!(threads(), [""; 0]);
 }

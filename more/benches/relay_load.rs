@@ -50,9 +50,11 @@ fn main() {
 }
 
 async fn open(dir: &Path) -> Queue {
-    let mut settings = Settings::default();
-    settings.durability = Durability::Synced;
-    settings.max_bytes = 8 << 30;
+    let settings = Settings {
+        durability: Durability::Synced,
+        max_bytes: 8 << 30,
+        ..Settings::default()
+    };
     Queue::builder(dir).settings(settings).open().await.unwrap()
 }
 

@@ -14,7 +14,6 @@ use crate::error::Error;
 use crate::flusher::{self, FlusherEnd, FlusherHandle};
 use crate::log::disk::RealDisk;
 use crate::log::spool::SpoolLog;
-use crate::log::sync::block_on;
 use crate::log::thread::{self, LogHandle, ThreadSettings};
 use crate::observe::Place;
 #[cfg(feature = "control")]
@@ -149,17 +148,6 @@ impl QueueBuilder {
                 room: Room::default(),
             }),
         })
-    }
-
-    /// As [`open`](Self::open), for programs without an async runtime; blocks the thread until
-    /// the spool is open. Delivery then has a thread of its own, and
-    /// [`append_blocking`](Queue::append_blocking) and
-    /// [`close_blocking`](Queue::close_blocking) are all such a program needs.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub fn open_blocking(self) -> Result<Queue, Error> {
-        block_on(self.open())
     }
 }
 

@@ -1,15 +1,13 @@
 //! The handle that programs hold.
 
+pub mod blocking;
 mod builder;
 mod peek;
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 #[cfg(feature = "control")]
 use crate::clock::{Clock, SystemClock};
@@ -22,7 +20,6 @@ use crate::letters::DeadLetters;
 use crate::log::Log;
 #[cfg(feature = "control")]
 use crate::log::PausedMemo;
-use crate::log::sync::block_on;
 #[cfg(feature = "layer")]
 use crate::log::thread;
 use crate::log::thread::LogHandle;
@@ -52,7 +49,7 @@ use self::peek::peek;
 /// # let spool = dir.path().join("spool");
 /// use everpost::{Event, Queue};
 ///
-/// let queue = Queue::builder(&spool).open().await?;
+/// let queue = Queue::open(&spool).await?;
 /// let receipt = queue.append(Event::json(r#"{"text":"hello"}"#)?).await?;
 /// assert_eq!(receipt.seq, 1); // from here on a power cut cannot take it
 /// assert_eq!(queue.status().pending, 1);
@@ -80,11 +77,6 @@ struct Shared {
     room: Room,
 }
 
-thread_local! {
-    /// Empty between two appends.
-    static ONE: Cell<Vec<Event>> = const { Cell::new(Vec::new()) };
-}
-
 impl Queue {
     /// Begins to open the spool in this directory.
     ///
@@ -97,6 +89,26 @@ impl Queue {
     /// `everpost` does. Then the write fails, and the queue sees it as a full disk.
     pub fn builder(spool: impl Into<PathBuf>) -> QueueBuilder {
         QueueBuilder::new(spool.into())
+    }
+
+    /// Opens the spool in this directory with the default settings and without a sink, making it
+    /// if it does not exist: [`builder`](Self::builder) with nothing set. Events are kept for a
+    /// later owner that has a sink.
+    ///
+    /// # Errors
+    /// As [`QueueBuilder::open`].
+    ///
+    /// # Cancel safety
+    /// As [`QueueBuilder::open`].
+    pub async fn open(spool: impl Into<PathBuf>) -> Result<Self, Error> {
+        Self::builder(spool).open().await
+    }
+
+    /// The same queue for code that is not async: every call blocks its thread. It works anywhere,
+    /// but holds up all else that the thread should do.
+    #[must_use]
+    pub fn blocking(&self) -> blocking::Queue {
+        self.clone().into()
     }
 
     /// Appends one event. When this returns `Ok`, the event is as safe as the settings'
@@ -174,41 +186,6 @@ impl Queue {
             return Ok(Vec::new());
         }
         let first = self.take_in(events).await?;
-        Ok(receipts(first, ids))
-    }
-
-    /// As [`append`](Self::append), for code that is not async; blocks the thread until the
-    /// event is safe. Works anywhere, but holds up whatever else the thread should do.
-    ///
-    /// The write and the sync are done on this very thread, unless another one is at it; that
-    /// takes less time than to wait for [`append`](Self::append).
-    ///
-    /// # Errors
-    /// As [`append`](Self::append).
-    pub fn append_blocking(&self, event: Event) -> Result<Receipt, Error> {
-        let id = event.id();
-        // Room for one event is kept by the thread, but for one that is about to end.
-        let mut events = ONE.try_with(Cell::take).unwrap_or_default();
-        events.push(event);
-        let taken = self.take_in_blocking(&mut events);
-        events.clear();
-        let _ = ONE.try_with(|one| one.set(events));
-        Ok(Receipt::new(taken?, id))
-    }
-
-    /// As [`append_all`](Self::append_all), for code that is not async; blocks the thread.
-    ///
-    /// # Errors
-    /// As [`append_all`](Self::append_all).
-    pub fn append_all_blocking(
-        &self,
-        events: impl IntoIterator<Item = Event>,
-    ) -> Result<Vec<Receipt>, Error> {
-        let (mut events, ids) = gathered(events);
-        if events.is_empty() {
-            return Ok(Vec::new());
-        }
-        let first = self.take_in_blocking(&mut events)?;
         Ok(receipts(first, ids))
     }
 
@@ -356,16 +333,6 @@ impl Queue {
         self.flusher()?.wake().await
     }
 
-    /// As [`wake`](Self::wake), for code that is not async; blocks the thread.
-    ///
-    /// It never returns where [`close_blocking`](Self::close_blocking) does not.
-    ///
-    /// # Errors
-    /// As [`wake`](Self::wake).
-    pub fn wake_blocking(&self) -> Result<(), Error> {
-        block_on(self.wake())
-    }
-
     /// Stops delivery until [`resume`](Self::resume). Appends go on.
     ///
     /// When this returns `Ok`, nothing is being sent, nothing will be, and the pause is on disk:
@@ -387,16 +354,6 @@ impl Queue {
         self.flusher()?.pause().await
     }
 
-    /// As [`pause`](Self::pause), for code that is not async; blocks the thread.
-    ///
-    /// It never returns where [`close_blocking`](Self::close_blocking) does not.
-    ///
-    /// # Errors
-    /// As [`pause`](Self::pause).
-    pub fn pause_blocking(&self) -> Result<(), Error> {
-        block_on(self.pause())
-    }
-
     /// Ends a pause, whatever its reason, and tries at once. Returns when the end of the pause is
     /// on disk, so that a restart delivers too; during a probe that is after its answer.
     ///
@@ -409,16 +366,6 @@ impl Queue {
     /// when that is on disk. Call it again to know.
     pub async fn resume(&self) -> Result<(), Error> {
         self.flusher()?.resume().await
-    }
-
-    /// As [`resume`](Self::resume), for code that is not async; blocks the thread.
-    ///
-    /// It never returns where [`close_blocking`](Self::close_blocking) does not.
-    ///
-    /// # Errors
-    /// As [`resume`](Self::resume).
-    pub fn resume_blocking(&self) -> Result<(), Error> {
-        block_on(self.resume())
     }
 
     /// Keeps for the next owner that delivers whether it begins paused. For a queue without a sink,
@@ -489,24 +436,6 @@ impl Queue {
             drained: status.pending == 0,
             status,
         })
-    }
-
-    /// As [`close`](Self::close), for code that is not async; blocks the thread.
-    ///
-    /// It never returns on the one thread of a current-thread runtime that the queue delivers on,
-    /// since delivery then waits for the thread that waits for it: use [`close`](Self::close)
-    /// there, or [`flusher_thread`](QueueBuilder::flusher_thread). For the same reason, within any
-    /// current-thread runtime, it does not wait for the task of the control socket: that is told
-    /// to end and does so as soon as the thread is free.
-    ///
-    /// # Errors
-    /// As [`close`](Self::close).
-    pub fn close_blocking(&self, deadline: Duration) -> Result<Closed, Error> {
-        let here = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-        if matches!(here, Ok(RuntimeFlavor::CurrentThread)) {
-            return block_on(self.end(deadline));
-        }
-        block_on(self.close(deadline))
     }
 }
 

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use everpost::sandbox::Fault;
-use everpost::{Error, FlusherState, PauseReason, Queue, Status};
+use everpost::{Error, FlusherState, PauseReason, Queue, Status, blocking};
 use tokio::time::Instant;
 
 use crate::common::{
@@ -301,7 +301,7 @@ async fn a_queue_without_a_sink_has_nothing_to_pause_and_says_so() {
         queue.pause().await.unwrap_err(),
         queue.resume().await.unwrap_err(),
         queue.wake().await.unwrap_err(),
-        queue.pause_blocking().unwrap_err(),
+        queue.blocking().pause().unwrap_err(),
     ] {
         assert!(matches!(error, Error::NoSink), "{error:?}");
         assert!(error.hint().contains("with a sink"));
@@ -335,15 +335,15 @@ fn a_program_without_async_appends_and_closes_by_blocking() {
     let world = runtime.block_on(World::new());
     let queue = {
         let _inside = runtime.enter();
-        let builder = Queue::builder(world.spool()).settings(settings());
-        builder.sink(world.sink()).open_blocking().unwrap()
+        let builder = blocking::Queue::builder(world.spool()).settings(settings());
+        builder.sink(world.sink()).open().unwrap()
     };
-    queue.append_blocking(event(1)).unwrap();
-    queue.append_all_blocking(events(2..=5)).unwrap();
-    queue.pause_blocking().unwrap();
-    queue.wake_blocking().unwrap();
-    queue.resume_blocking().unwrap();
-    runtime.block_on(drained(&queue));
+    queue.append(event(1)).unwrap();
+    queue.append_all(events(2..=5)).unwrap();
+    queue.pause().unwrap();
+    queue.wake().unwrap();
+    queue.resume().unwrap();
+    runtime.block_on(drained(queue.as_async()));
     world.sandbox.check_order(ids(1..=5)).unwrap();
 }
 
@@ -357,10 +357,10 @@ fn a_runtime_that_ends_takes_delivery_with_it_and_no_event() {
         .unwrap();
     let queue = short.block_on(world.open_to(patient_sink(&world), settings()));
     world.sandbox.always(Fault::Hang);
-    queue.append_blocking(event(1)).unwrap();
+    queue.blocking().append(event(1)).unwrap();
     drop(short);
     // Appends do not need a runtime.
-    queue.append_blocking(event(2)).unwrap();
+    queue.blocking().append(event(2)).unwrap();
     assert_eq!(queue.status().flusher, FlusherState::Closed);
     runtime.block_on(within(queue.close(HOUR))).unwrap();
     world.sandbox.clear();

@@ -33,7 +33,7 @@ fn is_not_owner<T: std::fmt::Debug>(result: Result<T, Error>, reasons: &[&str]) 
 /// Nothing goes on: no append, no close, whatever is tried.
 async fn assert_lost(queue: &Queue, reasons: &[&str]) {
     is_not_owner(queue.append(event()).await, reasons);
-    is_not_owner(queue.append_blocking(event()), reasons);
+    is_not_owner(queue.blocking().append(event()), reasons);
     is_not_owner(queue.append_all([event(), event()]).await, reasons);
     assert_eq!(queue.status().last_seq, 1, "nothing was acknowledged");
     is_not_owner(queue.close(Duration::ZERO).await, reasons);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use everpost::{Error, Event, Queue};
+use everpost::{Error, Event, Queue, blocking};
 
 use crate::set_up::Place;
 
@@ -24,13 +24,15 @@ fn the_program() {
         return;
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let queue = Queue::builder(&spool).flusher_thread();
-    let queue = queue.open_blocking().unwrap();
-    let control = runtime.block_on(everpost::control::serve(&queue)).unwrap();
-    queue.append_blocking(event(1)).unwrap();
+    let queue = blocking::Queue::builder(&spool).flusher_thread();
+    let queue = queue.open().unwrap();
+    let control = runtime
+        .block_on(everpost::control::serve(queue.as_async()))
+        .unwrap();
+    queue.append(event(1)).unwrap();
     let child = std::os::unix::process::parent_id();
     if child == 0 {
-        in_the_child(&queue, control);
+        in_the_child(queue.as_async(), control);
         drop(queue);
         // What libtest and the runtime would wait for is in the parent.
         std::process::exit(7);
@@ -39,10 +41,10 @@ fn the_program() {
     let ended = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
     assert_eq!(ended.unwrap().unwrap().1.exit_status(), Some(7));
     // The parent goes on as if nothing had been.
-    assert_eq!(queue.append_blocking(event(2)).unwrap().seq, 2);
+    assert_eq!(queue.append(event(2)).unwrap().seq, 2);
     assert!(Path::new(&spool).join("control.sock").exists());
     drop(control);
-    queue.close_blocking(Duration::ZERO).unwrap();
+    queue.close(Duration::ZERO).unwrap();
     println!("the parent is done");
 }
 
@@ -55,11 +57,11 @@ fn in_the_child(queue: &Queue, control: everpost::control::Control) {
     let wait = tokio::runtime::Builder::new_current_thread().build();
     let wait = wait.unwrap();
     for _ in 0..2 {
-        refused(queue.append_blocking(event(9)).map(drop));
+        refused(queue.blocking().append(event(9)).map(drop));
         refused(wait.block_on(queue.append(event(9))).map(drop));
         refused(wait.block_on(queue.peek(0, 1)).map(drop));
         refused(wait.block_on(queue.dead_letters().list(0, 1)).map(drop));
-        refused(queue.close_blocking(Duration::ZERO).map(drop));
+        refused(queue.blocking().close(Duration::ZERO).map(drop));
     }
     drop(control);
 }

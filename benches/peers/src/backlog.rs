@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use everpost::{Durability, Event, Queue};
+use everpost::{Durability, Event, Queue, blocking};
 
 use crate::systems::settings;
 
@@ -52,13 +52,13 @@ pub(crate) fn build_singly(
     events: usize,
     durability: Durability,
 ) -> Result<()> {
-    let queue = Queue::builder(spool)
+    let queue = blocking::Queue::builder(spool)
         .settings(settings(durability))
-        .open_blocking()?;
+        .open()?;
     for json in pool.iter().cycle().take(events) {
-        queue.append_blocking(Event::json(json.clone())?)?;
+        queue.append(Event::json(json.clone())?)?;
     }
-    let closed = queue.close_blocking(Duration::ZERO)?;
+    let closed = queue.close(Duration::ZERO)?;
     ensure!(
         closed.status.pending == events as u64,
         "the backlog is not what was appended"

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
-use everpost::{Event, Queue};
+use everpost::{Event, Queue, blocking};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -53,7 +53,7 @@ pub(crate) enum Opened {
     /// everpost: producers are tasks that await their append.
     Queue(Queue),
     /// everpost: producers are threads that block until their append is done.
-    Blocking(Queue),
+    Blocking(blocking::Queue),
     /// One thread. A single producer calls it directly; 64 of them are tasks that await a writer
     /// thread, which commits together whatever waits.
     Store(Box<dyn Store>),
@@ -203,7 +203,7 @@ impl Race {
             for task in tasks {
                 let _ = runtime.block_on(task);
             }
-            if let Err(error) = queue.close_blocking(Duration::ZERO) {
+            if let Err(error) = queue.blocking().close(Duration::ZERO) {
                 track.fail(error.into());
             }
         };
@@ -310,11 +310,11 @@ impl Race {
 }
 
 /// everpost as a store that threads share.
-struct Blocking(Queue);
+struct Blocking(blocking::Queue);
 
 impl SharedStore for Blocking {
     fn append(&self, event: Bytes) -> Result<()> {
-        self.0.append_blocking(Event::json(event)?)?;
+        self.0.append(Event::json(event)?)?;
         Ok(())
     }
 }
@@ -322,7 +322,7 @@ impl SharedStore for Blocking {
 /// Closes the queue, so that nothing of it is left in the next round.
 impl Drop for Blocking {
     fn drop(&mut self) {
-        if let Err(error) = self.0.close_blocking(Duration::ZERO) {
+        if let Err(error) = self.0.close(Duration::ZERO) {
             eprintln!("closing the queue: {error}");
         }
     }

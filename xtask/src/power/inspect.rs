@@ -6,7 +6,7 @@ pub(crate) mod look;
 use std::path::Path;
 use std::time::Duration;
 
-use everpost::{Error, Queue};
+use everpost::{Error, Queue, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Name, event, recognise};
@@ -40,7 +40,7 @@ pub(crate) fn inspect(spool: &Path, workload: Workload, seed: u64) -> Told {
         look::compare("the first opening", &seen, &found, &first, &mut alarms);
         let seen = look::beside(spool, seed, &mut alarms);
         look::compare("an idle owner", &seen, &found, &first, &mut alarms);
-        first.append_blocking(event(seed, PROBE, (0, 1))?)?;
+        first.blocking().append(event(seed, PROBE, (0, 1))?)?;
         close(&first)?;
         drop(first);
         let seen = look::alone("after a close", spool, seed, &mut alarms)?;
@@ -59,7 +59,10 @@ pub(crate) fn inspect(spool: &Path, workload: Workload, seed: u64) -> Told {
 
 fn open(spool: &Path, workload: Workload, seed: u64) -> Result<Queue, Error> {
     let settings = settings(workload, seed);
-    Queue::builder(spool).settings(settings).open_blocking()
+    blocking::Queue::builder(spool)
+        .settings(settings)
+        .open()
+        .map(|queue| queue.as_async().clone())
 }
 
 fn close(queue: &Queue) -> Result<(), Error> {

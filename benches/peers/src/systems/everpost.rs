@@ -4,16 +4,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use everpost::{Durability, Queue, Settings};
+use everpost::blocking::Queue;
+use everpost::{Durability, Settings};
 
 use crate::contest::{Opened, Survives, System};
 
 /// The default settings, but for the bound on the spool: a backlog of 10 million must fit.
 pub(crate) fn settings(durability: Durability) -> Settings {
-    let mut settings = Settings::default();
-    settings.durability = durability;
-    settings.max_bytes = 64 << 30;
-    settings
+    Settings {
+        durability,
+        max_bytes: 64 << 30,
+        ..Settings::default()
+    }
 }
 
 /// What `Written` is measured with: a sync each second.
@@ -23,7 +25,7 @@ pub(crate) const WRITTEN: Durability = Durability::Written {
 
 fn queue(dir: &Path, durability: Durability) -> Result<Queue> {
     let queue = Queue::builder(dir.join("spool")).settings(settings(durability));
-    Ok(queue.open_blocking()?)
+    Ok(queue.open()?)
 }
 
 /// At `Synced`, the default.
@@ -38,7 +40,7 @@ pub(crate) fn synced(producers: usize) -> Vec<System> {
         Survives::PowerCut,
         remark,
         |dir| Ok(Opened::Blocking(queue(dir, Durability::Synced)?)),
-        |dir| Ok(Opened::Queue(queue(dir, Durability::Synced)?)),
+        |dir| Ok(Opened::Queue(queue(dir, Durability::Synced)?.as_async().clone())),
     )
 }
 
@@ -54,7 +56,7 @@ pub(crate) fn written(producers: usize) -> Vec<System> {
         Survives::Process,
         remark,
         |dir| Ok(Opened::Blocking(queue(dir, WRITTEN)?)),
-        |dir| Ok(Opened::Queue(queue(dir, WRITTEN)?)),
+        |dir| Ok(Opened::Queue(queue(dir, WRITTEN)?.as_async().clone())),
     )
 }
 
@@ -82,7 +84,7 @@ fn both(
     } else {
         vec![
             system("everpost", remark, awaited),
-            system("everpost, from threads", "`append_blocking`", blocking),
+            system("everpost, from threads", "`blocking::Queue`", blocking),
         ]
     }
 }

@@ -1,0 +1,253 @@
+//! The queue for programs and threads that are not async: every call blocks its thread.
+//!
+//! A program without an async runtime opens a [`Queue`] here; it then delivers on a thread of its
+//! own. A program that has a runtime, and threads beside it, gives them
+//! [`Queue::blocking`](crate::Queue::blocking): both are the same queue.
+//!
+//! ```
+//! use everpost::Event;
+//! use everpost::blocking::Queue;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let home = tempfile::tempdir()?;
+//! let queue = Queue::open(home.path().join("spool"))?;
+//! let receipt = queue.append(Event::json(r#"{"text":"hello"}"#)?)?;
+//! assert_eq!(receipt.seq, 1); // From here on a power cut cannot take it.
+//! queue.close(std::time::Duration::ZERO)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where it never returns
+//! A call that waits for the flusher ([`wake`](Queue::wake), [`pause`](Queue::pause),
+//! [`resume`](Queue::resume), [`close`](Queue::close)) never returns on the one thread of a
+//! current-thread runtime that the queue delivers on, since delivery then waits for the thread that
+//! waits for it. Use the async queue there, or
+//! [`flusher_thread`](crate::QueueBuilder::flusher_thread).
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use super::{gathered, receipts};
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::event::{Event, Receipt};
+use crate::log::sync::block_on;
+use crate::settings::Settings;
+use crate::sink::Sink;
+use crate::status::{Closed, Recovery, Status};
+
+thread_local! {
+    /// Empty between two appends.
+    static ONE: Cell<Vec<Event>> = const { Cell::new(Vec::new()) };
+}
+
+/// [`everpost::Queue`](crate::Queue) for code that is not async.
+///
+/// Cloning is cheap and every clone is the same queue.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    queue: crate::Queue,
+}
+
+impl Queue {
+    /// Opens the spool in this directory with the default settings and without a sink, making it
+    /// if it does not exist.
+    ///
+    /// # Errors
+    /// As [`QueueBuilder::open`](crate::QueueBuilder::open).
+    pub fn open(spool: impl Into<PathBuf>) -> Result<Self, Error> {
+        Self::builder(spool).open()
+    }
+
+    /// Begins to open the spool in this directory; see
+    /// [`Queue::builder`](crate::Queue::builder).
+    pub fn builder(spool: impl Into<PathBuf>) -> QueueBuilder {
+        QueueBuilder {
+            builder: crate::Queue::builder(spool),
+        }
+    }
+
+    /// The same queue for code that is async, and for what takes one, such as a tracing layer.
+    #[must_use]
+    pub fn as_async(&self) -> &crate::Queue {
+        &self.queue
+    }
+
+    /// Appends one event; when this returns `Ok`, it is as safe as the settings'
+    /// [`Durability`](crate::Durability) says.
+    ///
+    /// The write and the sync are done on this very thread, unless another one is at it; that
+    /// takes less time than to wait for [`Queue::append`](crate::Queue::append).
+    ///
+    /// # Errors
+    /// As [`Queue::append`](crate::Queue::append).
+    pub fn append(&self, event: Event) -> Result<Receipt, Error> {
+        let id = event.id();
+        // Room for one event is kept by the thread, but for one that is about to end.
+        let mut events = ONE.try_with(Cell::take).unwrap_or_default();
+        events.push(event);
+        let taken = self.queue.take_in_blocking(&mut events);
+        events.clear();
+        let _ = ONE.try_with(|one| one.set(events));
+        Ok(Receipt::new(taken?, id))
+    }
+
+    /// Appends several events as one commit; see
+    /// [`Queue::append_all`](crate::Queue::append_all).
+    ///
+    /// # Errors
+    /// As [`Queue::append_all`](crate::Queue::append_all).
+    pub fn append_all(
+        &self,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Result<Vec<Receipt>, Error> {
+        let (mut events, ids) = gathered(events);
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let first = self.queue.take_in_blocking(&mut events)?;
+        Ok(receipts(first, ids))
+    }
+
+    /// Returns when the log's thread has answered; see [`Queue::ping`](crate::Queue::ping).
+    ///
+    /// # Errors
+    /// As [`Queue::ping`](crate::Queue::ping).
+    pub fn ping(&self) -> Result<(), Error> {
+        block_on(self.queue.ping())
+    }
+
+    /// Whether an append of a small event would be taken now; see
+    /// [`Queue::check_append`](crate::Queue::check_append).
+    ///
+    /// # Errors
+    /// As [`append`](Self::append) would fail.
+    pub fn check_append(&self) -> Result<(), Error> {
+        block_on(self.queue.check_append())
+    }
+
+    /// Tries whether the disk works; see [`Queue::try_disk`](crate::Queue::try_disk).
+    ///
+    /// # Errors
+    /// As [`Queue::try_disk`](crate::Queue::try_disk).
+    pub fn try_disk(&self) -> Result<(), Error> {
+        block_on(self.queue.try_disk())
+    }
+
+    /// What the queue is doing at this moment. Touches no file.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.queue.status()
+    }
+
+    /// The directory of the spool, as it was given.
+    #[must_use]
+    pub fn spool(&self) -> &Path {
+        self.queue.spool()
+    }
+
+    /// What opening the spool found and mended.
+    #[must_use]
+    pub fn recovery(&self) -> &Recovery {
+        self.queue.recovery()
+    }
+
+    /// Tries again now what waits for a time; see [`Queue::wake`](crate::Queue::wake).
+    ///
+    /// # Errors
+    /// As [`Queue::wake`](crate::Queue::wake).
+    pub fn wake(&self) -> Result<(), Error> {
+        block_on(self.queue.wake())
+    }
+
+    /// Stops delivery until [`resume`](Self::resume), durably; see
+    /// [`Queue::pause`](crate::Queue::pause).
+    ///
+    /// # Errors
+    /// As [`Queue::pause`](crate::Queue::pause).
+    pub fn pause(&self) -> Result<(), Error> {
+        block_on(self.queue.pause())
+    }
+
+    /// Ends a pause, durably, and tries at once; see [`Queue::resume`](crate::Queue::resume).
+    ///
+    /// # Errors
+    /// As [`Queue::resume`](crate::Queue::resume).
+    pub fn resume(&self) -> Result<(), Error> {
+        block_on(self.queue.resume())
+    }
+
+    /// Ends the queue in an orderly way, delivering until nothing is pending or the deadline is
+    /// over; see [`Queue::close`](crate::Queue::close).
+    ///
+    /// Within a current-thread runtime it does not wait for the task of the control socket, which
+    /// waits for this thread: that is told to end and does so as soon as the thread is free.
+    ///
+    /// # Errors
+    /// As [`Queue::close`](crate::Queue::close).
+    pub fn close(&self, deadline: Duration) -> Result<Closed, Error> {
+        let here = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        if matches!(here, Ok(RuntimeFlavor::CurrentThread)) {
+            return block_on(self.queue.end(deadline));
+        }
+        block_on(self.queue.close(deadline))
+    }
+}
+
+impl From<crate::Queue> for Queue {
+    fn from(queue: crate::Queue) -> Self {
+        Self { queue }
+    }
+}
+
+/// Opens a [`Queue`]. Made by [`Queue::builder`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it is opened"]
+pub struct QueueBuilder {
+    builder: crate::QueueBuilder,
+}
+
+impl QueueBuilder {
+    /// The settings; see [`QueueBuilder::settings`](crate::QueueBuilder::settings).
+    pub fn settings(self, settings: Settings) -> Self {
+        Self {
+            builder: self.builder.settings(settings),
+        }
+    }
+
+    /// Where events go; see [`QueueBuilder::sink`](crate::QueueBuilder::sink).
+    pub fn sink<S: Sink>(self, sink: S) -> Self {
+        Self {
+            builder: self.builder.sink(sink),
+        }
+    }
+
+    /// Delivers on a thread of the queue's own also within a runtime; see
+    /// [`QueueBuilder::flusher_thread`](crate::QueueBuilder::flusher_thread).
+    pub fn flusher_thread(self) -> Self {
+        Self {
+            builder: self.builder.flusher_thread(),
+        }
+    }
+
+    /// Where the time and the ids come from; the system's clock otherwise.
+    pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            builder: self.builder.clock(clock),
+        }
+    }
+
+    /// Opens the spool, making it if it does not exist, and starts delivery: on a thread of its
+    /// own, or on the tokio runtime this is called in.
+    ///
+    /// # Errors
+    /// As [`QueueBuilder::open`](crate::QueueBuilder::open).
+    pub fn open(self) -> Result<Queue, Error> {
+        block_on(self.builder.open()).map(Queue::from)
+    }
+}
