@@ -216,23 +216,7 @@ async fn serve(
         )
     });
     let target = Target::of(reading.cli, owned.clone(), settings);
-    let feed = async {
-        let Some(lines) = input else {
-            return (Tally::default(), Ok(()));
-        };
-        let intake = Intake {
-            batch: BATCH,
-            strict: false,
-            check: None,
-        };
-        let feed = Feed::new(&target, intake, Form::Event, None);
-        // The service delivers and makes room, so that what is piped in waits for it.
-        let feed = match settings.on_full {
-            OnFull::DropOldest => feed,
-            _ => feed.patient(),
-        };
-        feed.run(lines, &mut feed_signals).await
-    };
+    let feed = take_in(&target, input, settings.on_full, &mut feed_signals);
     let end = async {
         tokio::select! {
             () = signals.next() => Ok(()),
@@ -266,6 +250,30 @@ async fn serve(
         }
     };
     (tally, ended.and(fed))
+}
+
+/// Takes the input in, if there is one.
+async fn take_in(
+    target: &Target<'_>,
+    input: Option<Lines>,
+    on_full: OnFull,
+    signals: &mut Signals,
+) -> (Tally, Result<(), Fault>) {
+    let Some(lines) = input else {
+        return (Tally::default(), Ok(()));
+    };
+    let intake = Intake {
+        batch: BATCH,
+        strict: false,
+        check: None,
+    };
+    let feed = Feed::new(target, intake, Form::Event, None);
+    // The service delivers and makes room, so that what is piped in waits for it.
+    let feed = match on_full {
+        OnFull::DropOldest => feed,
+        _ => feed.patient(),
+    };
+    feed.run(lines, signals).await
 }
 
 pub(crate) fn delivery_ended(queue: &Queue) -> Fault {

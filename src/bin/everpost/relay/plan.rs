@@ -14,7 +14,7 @@ use super::spot::Spot;
 use crate::args::Cli;
 use crate::fault::Fault;
 use crate::service::DEADLINE;
-use crate::settings::{LogFormat, Parts};
+use crate::settings::{Layer, LogFormat, Parts};
 
 /// What a relay is to do.
 #[derive(Debug)]
@@ -56,19 +56,7 @@ impl Plan {
             },
         };
         let file = parts.own;
-        if !parts.layers.is_empty() && !args.channel.is_empty() {
-            let text = "the file names the channels, and --channel names others";
-            return Err(Fault::usage(text).hint("leave --channel out, or add a table to the file"));
-        }
-        let mut channels = if parts.layers.is_empty() {
-            Assignment::typed(cli, args, dir).await?
-        } else {
-            let of = |(name, layer)| Assignment::of_file(cli, dir, name, Some(layer));
-            parts.layers.into_iter().map(of).collect::<Result<_, _>>()?
-        };
-        if args.sandbox {
-            channels.iter_mut().for_each(Assignment::use_sandbox);
-        }
+        let channels = channels(cli, args, dir, parts.layers).await?;
         // With one alone, its settings may say when it has to end.
         let of_channel = match channels.as_slice() {
             [one] => one.effective().service().clone(),
@@ -243,6 +231,29 @@ impl Plan {
         let channels = self.channels.iter();
         channels.map(|one| (one.name(), one.values())).collect()
     }
+}
+
+/// The channels of the file, or those that were typed.
+async fn channels(
+    cli: &Cli,
+    args: &args::Relay,
+    dir: &Path,
+    of_file: Vec<(String, Layer)>,
+) -> Result<Vec<Assignment>, Fault> {
+    if !of_file.is_empty() && !args.channel.is_empty() {
+        let text = "the file names the channels, and --channel names others";
+        return Err(Fault::usage(text).hint("leave --channel out, or add a table to the file"));
+    }
+    let mut channels = if of_file.is_empty() {
+        Assignment::typed(cli, args, dir).await?
+    } else {
+        let of = |(name, layer)| Assignment::of_file(cli, dir, name, Some(layer));
+        of_file.into_iter().map(of).collect::<Result<_, _>>()?
+    };
+    if args.sandbox {
+        channels.iter_mut().for_each(Assignment::use_sandbox);
+    }
+    Ok(channels)
 }
 
 /// The names of what is another.
