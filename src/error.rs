@@ -1,9 +1,11 @@
 //! What can go wrong, sorted by what the caller does about it.
 
+mod key;
+
 use std::io;
 use std::path::PathBuf;
 
-use crate::sink::key::KeyError;
+pub use key::KeyError;
 
 /// Why [`Error::Full`]: the disk is too small for a new spool.
 pub(crate) const NO_ROOM_FOR_NEW: &str = "the disk has no room for a new spool";

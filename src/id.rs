@@ -59,6 +59,23 @@ impl FromStr for EventId {
     }
 }
 
+/// A run of sequence numbers, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SeqRange {
+    /// The first.
+    pub first: Seq,
+    /// The last; never before the first.
+    pub last: Seq,
+}
+
+impl SeqRange {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.last.saturating_sub(self.first).saturating_add(1)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

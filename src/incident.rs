@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
-use crate::log::thread::LogHandle;
-use crate::status::SeqRange;
+use crate::id::SeqRange;
 
 /// What kind of thing an incident is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -47,44 +45,6 @@ pub struct Incident {
     pub missing: Option<SeqRange>,
     /// When a person said that it was seen, in milliseconds since 1970.
     pub acknowledged_ms: Option<u64>,
-}
-
-/// The incidents of a queue. Made by [`Queue::incidents`](crate::Queue::incidents).
-///
-/// They are on record in the spool, at most 256 of them: beyond that the oldest go, those that were
-/// acknowledged first.
-#[derive(Clone, Debug)]
-pub struct Incidents {
-    log: LogHandle,
-}
-
-impl Incidents {
-    pub(crate) fn new(log: LogHandle) -> Self {
-        Self { log }
-    }
-
-    /// All that are on record, acknowledged or not, in order of their numbers.
-    ///
-    /// # Errors
-    /// [`Error::Closed`].
-    ///
-    /// # Cancel safety
-    /// Reads only.
-    pub async fn list(&self) -> Result<Vec<Incident>, Error> {
-        self.log.run(|log| Ok(log.incidents())).await
-    }
-
-    /// Notes, durably, that a person has seen the incident of this number, or all: it is not shown
-    /// in the status any more. Gives how many that concerned.
-    ///
-    /// # Errors
-    /// [`Error::Closed`]; [`Error::Storage`], and then it is shown still.
-    ///
-    /// # Cancel safety
-    /// Once begun it is done even if the future is dropped.
-    pub async fn acknowledge(&self, number: Option<u64>) -> Result<u64, Error> {
-        self.log.run(move |log| log.acknowledge(number)).await
-    }
 }
 
 /// What an opening would put on record, before it has a number.

@@ -35,6 +35,7 @@ use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::event::{Event, StoredEvent};
 use crate::id::Seq;
+use crate::id::SeqRange;
 use crate::incident::{Finding, Incident, IncidentKind};
 use crate::ledger::{Ledger, LetterLedger};
 use crate::log::Read;
@@ -48,7 +49,7 @@ use crate::log::spool::space::OWN_BYTES;
 use crate::millis::unix_ms;
 use crate::outcome::{Answer, PauseReason};
 use crate::settings::Settings;
-use crate::status::{FlusherState, SeqRange, Status};
+use crate::status::{FlusherState, Status};
 
 /// Bytes of JSON that one [`Look::peek`] gives at the most, beyond the first event.
 const PEEK_BYTES: u64 = 8 << 20;

@@ -8,10 +8,17 @@ use hyper::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::sandbox::CHANNELS;
-
 /// The channel whose messages are documented field by field.
 pub(crate) const UNIVERSAL: &str = "universal";
+
+/// The channels that the documentation names.
+pub const CHANNELS: [&str; 5] = [
+    UNIVERSAL,
+    "facebook-messenger",
+    "amazon-alexa",
+    "microsoft-bot-framework",
+    "rasa",
+];
 
 /// What a body must be.
 pub(crate) const NOT_A_LIST: &str = "messages must be a list of objects with a message each";

@@ -63,6 +63,7 @@ mod flusher;
 mod hosts;
 mod id;
 mod incident;
+mod incidents;
 pub mod inspect;
 #[cfg(feature = "sandbox")]
 mod intake;
@@ -102,8 +103,9 @@ pub use bytes::Bytes;
 pub use dead::{Cause, DeadLetter};
 pub use error::Error;
 pub use event::{Event, Receipt, StoredEvent};
-pub use id::{EventId, Seq};
-pub use incident::{Incident, IncidentKind, Incidents};
+pub use id::{EventId, Seq, SeqRange};
+pub use incident::{Incident, IncidentKind};
+pub use incidents::Incidents;
 pub use ledger::{Ledger, LetterLedger, Settled};
 pub use letters::DeadLetters;
 pub use outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
@@ -111,7 +113,7 @@ pub use queue::{Queue, QueueBuilder, blocking};
 pub use settings::{Delivery, Durability, OnFull, Settings};
 pub use sink::botanalytics;
 pub use sink::{Batch, Request, Sink};
-pub use status::{Closed, FlusherState, Recovery, SeqRange, Status};
+pub use status::{Closed, FlusherState, Recovery, Status};
 pub use watch::StatusWatch;
 
 /// Runs the examples of the README.

@@ -17,10 +17,10 @@ use crate::clock::Clock;
 use crate::dead::{Cause, DeadLetter};
 use crate::error::Error;
 use crate::id::Seq;
+use crate::id::SeqRange;
 use crate::incident::Finding;
 use crate::outcome::{Answer, PauseReason, Verdict};
 use crate::sink::Batch;
-use crate::status::SeqRange;
 
 #[cfg(feature = "control")]
 pub(crate) use meter::{Meter, Times};

@@ -4,27 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::Seq;
+use crate::id::{Seq, SeqRange};
 use crate::incident::Incident;
 use crate::ledger::{Ledger, LetterLedger};
 use crate::outcome::{Answer, PauseReason};
-
-/// A run of sequence numbers, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct SeqRange {
-    /// The first.
-    pub first: Seq,
-    /// The last; never before the first.
-    pub last: Seq,
-}
-
-impl SeqRange {
-    /// How many there are.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.last.saturating_sub(self.first).saturating_add(1)
-    }
-}
 
 /// What the flusher is doing.
 ///

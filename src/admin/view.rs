@@ -9,12 +9,13 @@ use super::channel::Shown;
 use super::deed::Job;
 use super::history::{Point, Rates};
 use super::words::{Known, Sentence, sentences};
+use crate::id::SeqRange;
 use crate::incident::Incident;
 use crate::ledger::{Ledger, LetterLedger};
 use crate::millis::unix_ms;
 use crate::observe::numbers::state_name;
 use crate::outcome::Answer;
-use crate::status::{FlusherState, SeqRange, Status};
+use crate::status::{FlusherState, Status};
 
 /// Incidents that are sent along; all of them are in a list of their own.
 const INCIDENTS_MAX: usize = 20;

@@ -39,7 +39,7 @@ mod on_unix {
     use tokio::task::JoinSet;
 
     use super::{Address, Trust};
-    use crate::control::client::ClientError;
+    use crate::control::error::ClientError;
     use crate::control::lines::LINE_BYTES_MAX;
     use crate::near::near;
 
@@ -165,12 +165,12 @@ pub(super) async fn exchange(
         hyper::Response<hyper::body::Incoming>,
         tokio::task::JoinSet<()>,
     ),
-    super::ClientError,
+    super::error::ClientError,
 > {
     let source = std::io::Error::new(
         std::io::ErrorKind::Unsupported,
         "this system has no Unix sockets",
     );
     let path = address.path.clone();
-    Err(super::ClientError::Connect { path, source })
+    Err(super::error::ClientError::Connect { path, source })
 }

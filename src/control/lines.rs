@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use super::client::ClientError;
+use super::error::ClientError;
 
 /// The longest line that is read: the largest event the settings allow, and some more.
 pub(super) const LINE_BYTES_MAX: usize = 300 << 20;

@@ -120,6 +120,7 @@ mod connection;
 mod dial;
 #[cfg(unix)]
 mod doors;
+mod error;
 mod follow;
 mod group;
 pub(crate) mod health;
@@ -133,7 +134,8 @@ pub mod wire;
 
 use std::time::Duration;
 
-pub use client::{Client, ClientError};
+pub use client::Client;
+pub use error::ClientError;
 pub use group::GroupSocket;
 pub use lines::Lines;
 pub use router::router;

@@ -8,9 +8,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::script::*;
 use super::step::Input;
 use crate::event::Event;
+use crate::id::SeqRange;
 use crate::log::Log;
 use crate::outcome::{Answer, Outcome, Verdict};
-use crate::status::SeqRange;
 
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);

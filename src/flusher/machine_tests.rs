@@ -7,11 +7,12 @@ use super::script::*;
 use super::step::{Input, Reading};
 use crate::dead::Cause;
 use crate::error::Error;
+use crate::id::SeqRange;
 use crate::ledger::Settled;
 use crate::log::{Log, Memo};
 use crate::outcome::{PauseReason, Verdict};
 use crate::settings::Delivery;
-use crate::status::{FlusherState, SeqRange};
+use crate::status::FlusherState;
 
 use Next::{End, Send, Wait};
 

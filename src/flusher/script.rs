@@ -19,13 +19,14 @@ use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::event::{Event, Receipt};
 use crate::id::Seq;
+use crate::id::SeqRange;
 use crate::ledger::Settled;
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Memo, Position, Read};
 use crate::outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
 use crate::settings::{Delivery, Settings};
 use crate::sink::{Batch, Request, Sink};
-use crate::status::{FlusherState, SeqRange};
+use crate::status::FlusherState;
 
 pub(super) const DELIVERED: Verdict = Verdict::Delivered;
 pub(super) const RETRY: Verdict = Verdict::Retry { not_before: None };

@@ -38,8 +38,8 @@ use uuid::Uuid;
 use super::codec::{self, array};
 use crate::event::{Event, StoredEvent};
 use crate::id::Seq;
+use crate::id::SeqRange;
 use crate::ledger::Ledger;
-use crate::status::SeqRange;
 use packed::Packer;
 pub(crate) use source::{Source, Window};
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::sheet::{self, Sheet};
 use super::shelf::quarantine;
 use crate::error::Error;
+use crate::id::SeqRange;
 use crate::incident::{Finding, Incident, IncidentKind};
-use crate::status::SeqRange;
 
 /// The name of the sheet.
 pub(crate) const NAME: &str = "incidents";

@@ -27,10 +27,10 @@ use super::recovery::{Passed, Recovered, recover};
 use super::shelf::{Row, segment_place};
 use crate::error::Error;
 use crate::event::Event;
+use crate::id::SeqRange;
 use crate::id::{EventId, Seq};
 use crate::incident::{Finding, IncidentKind};
 use crate::settings::Settings;
-use crate::status::SeqRange;
 
 pub(crate) use pending::Pending;
 pub(crate) use race::undisturbed;

@@ -57,10 +57,10 @@ use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::event::{Event, Receipt, StoredEvent};
 use crate::id::Seq;
+use crate::id::SeqRange;
 use crate::incident::Incident;
 use crate::ledger::{Ledger, LetterLedger, Settled};
 use crate::observe::Place;
-use crate::status::SeqRange;
 
 pub(crate) use codec::{Memo, PausedMemo};
 

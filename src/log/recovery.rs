@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use super::frame::{Entry, Frame, Gone, Kind, LetterNote};
 use crate::event::Event;
 use crate::id::Seq;
+use crate::id::SeqRange;
 use crate::ledger::{Ledger, Settled};
-use crate::status::SeqRange;
 
 /// What is to be gone on with.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use super::store::{Store, dir_bytes};
 use crate::error::Error;
 use crate::event::StoredEvent;
 use crate::id::Seq;
-use crate::status::SeqRange;
+use crate::id::SeqRange;
 
 pub(crate) use opening::Opening;
 

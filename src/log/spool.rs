@@ -35,12 +35,12 @@ use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::event::{Event, Receipt};
 use crate::id::Seq;
+use crate::id::SeqRange;
 use crate::incident::{Finding, Incident};
 use crate::ledger::{Ledger, LetterLedger, Settled};
 use crate::millis::unix_ms;
 use crate::observe::{self, Place};
 use crate::settings::{Durability, Settings};
-use crate::status::SeqRange;
 use read::{Limit, ReadTimes};
 use staged::Staged;
 

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::event::{Event, Receipt, StoredEvent};
 use crate::flusher::{FlusherEnd, FlusherHandle};
 use crate::id::{EventId, Seq};
-use crate::incident::Incidents;
+use crate::incidents::Incidents;
 use crate::letters::DeadLetters;
 use crate::log::Log;
 #[cfg(feature = "control")]

@@ -13,14 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Channel;
 use super::desk::Desk;
-use super::numbers;
+use super::numbers::{self, CHANNEL};
 use crate::control::answer::{Answer, Refusal, json, text};
 use crate::control::health::{liveness, readiness, status_of};
 use crate::control::wire::{Liveness, Readiness};
 use crate::metrics::page::{self, Page, Source};
-
-/// The label with the name of the channel.
-pub(super) const CHANNEL: &str = "channel";
 
 /// The routes, without anything for what is none of them.
 pub(super) fn routes(desk: Arc<Desk>) -> Router {

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-use super::health::CHANNEL;
 use crate::metrics::Kind;
 use crate::metrics::page::{Labels, Page};
 use crate::observe::Times;
+
+/// The label with the name of the channel.
+pub(super) const CHANNEL: &str = "channel";
 
 /// Counter, requests: what came to the relay and was answered, since the process began, by channel
 /// (empty where the request was refused before that was known) and status.

@@ -223,11 +223,6 @@ impl Refusal {
     }
 }
 
-/// How many messages a body holds, if it is a batch at all.
-pub(super) fn count_messages(body: &Bytes) -> Option<usize> {
-    intake::messages(body).ok().map(|messages| messages.len())
-}
-
 /// Checks a whole batch before anything of it is taken: one bad message refuses all.
 fn read_batch(
     shared: &Shared,

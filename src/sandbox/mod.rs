@@ -137,14 +137,7 @@ pub fn check_message(channel: &str, message: &Value) -> Result<(), Vec<String>> 
 use listener::Command;
 use shared::Shared;
 
-/// The channels that the documentation names.
-pub const CHANNELS: [&str; 5] = [
-    crate::intake::UNIVERSAL,
-    "facebook-messenger",
-    "amazon-alexa",
-    "microsoft-bot-framework",
-    "rasa",
-];
+pub use crate::intake::CHANNELS;
 
 /// The sandbox has stopped, so what was waited for will not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,11 +9,16 @@ use hyper::http::request;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
-use super::contract::count_messages;
 use super::fault::Fault;
 use super::keys::Keys;
 use super::record::{Accepted, Record, Stats};
 use crate::clock::Clock;
+use crate::intake;
+
+/// How many messages a body holds, if it is a batch at all.
+fn count_messages(body: &Bytes) -> Option<usize> {
+    intake::messages(body).ok().map(|messages| messages.len())
+}
 
 /// A rule of the user's: the error text for a message that is to be refused.
 pub(super) type RejectRule = Arc<dyn Fn(&Value) -> Option<String> + Send + Sync>;

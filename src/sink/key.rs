@@ -3,7 +3,6 @@
 //! A key is a JWT made for one channel. It is checked here as far as that is possible without the
 //! server: shape, claims, channel, expiry. Its signature is the server's business.
 
-mod error;
 mod file;
 mod ring;
 mod source;
@@ -20,7 +19,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-pub use error::KeyError;
+pub use crate::error::KeyError;
 pub use ring::KeyHandle;
 pub(crate) use ring::KeyRing;
 pub use source::KeySource;

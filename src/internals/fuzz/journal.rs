@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use crate::event::Event;
 use crate::id::Seq;
+use crate::id::SeqRange;
 use crate::log::chunk;
 use crate::log::frame::{Entry, Frame, FrameWriter, HEADER_BYTES, Kind, Place, scan};
 use crate::log::recovery::{End, Recovered, recover};
-use crate::status::SeqRange;
 
 /// The id of a queue, 16 bytes, and then a file of its journal.
 ///

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::clock::SystemClock;
 use crate::error::Error;
 use crate::event::{Event, StoredEvent};
+use crate::id::SeqRange;
 use crate::id::{EventId, Seq};
 use crate::incident::Incident;
 use crate::ledger::{Ledger, Settled};
@@ -17,7 +18,7 @@ use crate::log::disk::RealDisk;
 use crate::log::spool::SpoolLog;
 use crate::log::{Log, Read};
 use crate::settings::Settings;
-use crate::status::{Recovery, SeqRange};
+use crate::status::Recovery;
 
 /// Bytes of one edit.
 const EDIT_BYTES: usize = 6;

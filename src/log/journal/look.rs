@@ -11,13 +11,13 @@ use super::witness::{self, Witness};
 use super::{DIR, END, FILES, events_of, list};
 use crate::error::Error;
 use crate::id::Seq;
+use crate::id::SeqRange;
 use crate::incident::{Finding, IncidentKind};
 use crate::ledger::Ledger;
 use crate::log::disk::{DiskFile, open_to_look};
 use crate::log::frame::{self, Entry, Frame, Kind, Window};
 use crate::log::recovery::End;
 use crate::settings::JOURNAL_BYTES_MIN;
-use crate::status::SeqRange;
 
 /// Bytes of the witness of format 1 that are read at the most: it has one short frame.
 const OLD_END_BYTES: u64 = 4096;

@@ -3,11 +3,11 @@
 use crate::error::Error;
 use crate::event::{Event, StoredEvent};
 use crate::id::Seq;
+use crate::id::SeqRange;
 use crate::incident::Finding;
 use crate::log::Read;
 use crate::log::recovery::Recovered;
 use crate::log::shelf::{Row, Shelf, Shelved};
-use crate::status::SeqRange;
 
 /// What waits: in segments, in the journal, and in pieces of it beyond a gap.
 #[derive(Debug)]

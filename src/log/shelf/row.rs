@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use super::{Shelf, quarantine, remove_dir};
 use crate::error::Error;
+use crate::id::SeqRange;
 use crate::id::{EventId, Seq};
 use crate::incident::{Finding, IncidentKind};
 use crate::log::segment::{Found, Segment};
 use crate::log::store::{dir_bytes, sync_dir};
-use crate::status::SeqRange;
 
 /// The directory of the segments, in the spool.
 const DIR: &str = "segments";

@@ -6,10 +6,10 @@ use super::SpoolLog;
 use crate::error::Error;
 use crate::event::{Event, StoredEvent};
 use crate::id::Seq;
+use crate::id::SeqRange;
 use crate::incident::Finding;
 use crate::log::shelf::{Shelf, Shelved};
 use crate::log::{Read, ReadReply};
-use crate::status::SeqRange;
 
 impl SpoolLog {
     /// Reads what is in memory; otherwise gives what is to be read from the shelf.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::seal::seal;
 use super::{SEAL_REST, Sealing, SpoolLog};
 use crate::error::Error;
+use crate::id::SeqRange;
 use crate::ledger::Settled;
 use crate::log::Log;
 use crate::log::journal::Later;
@@ -14,7 +15,6 @@ use crate::log::run::Run;
 use crate::log::shelf::{Removal, Shelf};
 use crate::observe;
 use crate::settings::{OnFull, Settings};
-use crate::status::SeqRange;
 
 /// What the spool has beside journal, segments, state and ballast: lock, markers, the end of the
 /// journal, control socket, and the directories, a block of the disk for each.

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use crate::clock::SystemClock;
 #[cfg(unix)]
 use crate::error::Error;
+use crate::id::SeqRange;
 use crate::ledger::Settled;
 #[cfg(unix)]
 use crate::log::Memo;
@@ -16,7 +17,6 @@ use crate::log::spool::SpoolLog;
 use crate::log::tail::Tail;
 use crate::log::{Log, Read};
 use crate::observe::Place;
-use crate::status::SeqRange;
 
 /// At level `Written` an event could be refused and buried before its own fdatasync. A power cut
 /// then left the letter, which is durable at once, without the event: at the next opening the

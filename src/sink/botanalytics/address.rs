@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::http::{Url, unusable};
+use url::Url;
+
 use crate::error::Error;
 
 /// Where requests go: `{base without trailing /}/messages`, checked.
@@ -58,6 +59,12 @@ impl Address {
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.url.as_str())
+    }
+}
+
+pub(super) fn unusable(reason: impl Into<String>) -> Error {
+    Error::Sink {
+        reason: reason.into(),
     }
 }
 

@@ -11,12 +11,10 @@ use reqwest::header::{
 };
 use reqwest::{Client, ClientBuilder, Response};
 
-pub(super) use reqwest::Url;
-
 use super::super::classify::{Classifier, retry_after};
 use super::super::key::Key;
 
-use super::address::Address;
+use super::address::{Address, unusable};
 use super::answer::{self, BODY_BYTES_MAX};
 use super::meaning::Reply;
 use super::proxy::Route;
@@ -37,12 +35,6 @@ const BODY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Headers that an answer may have. The client's own bound is 100, which some proxies pass.
 const HEADERS_MAX: usize = 1_000;
-
-pub(super) fn unusable(reason: impl Into<String>) -> Error {
-    Error::Sink {
-        reason: reason.into(),
-    }
-}
 
 /// The client with everything that is the same for each request.
 #[derive(Clone)]

@@ -6,9 +6,10 @@ use std::fmt;
 use hyper_util::client::proxy::matcher::Matcher;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use url::Url;
+
 use super::super::key::{Login, percent_decoded};
-use super::address::Address;
-use super::http::{Url, unusable};
+use super::address::{Address, unusable};
 use crate::error::Error;
 
 /// How a request reaches the API. Requests to this machine never go through a proxy.

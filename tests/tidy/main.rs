@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod graph;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use graph::Crate;
 
 fn files(dir: &str, endings: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -77,80 +81,68 @@ fn each_third_party_crate_with_a_heavy_api_is_named_in_one_place() {
     }
 }
 
+fn library() -> Crate {
+    Crate::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs"))
+}
+
 #[test]
-fn layers_depend_downwards_only() {
-    let forbidden = [
-        (
-            "src/log/",
-            &[
-                "crate::flusher",
-                "crate::queue",
-                "crate::sink::botanalytics",
-            ][..],
-        ),
-        (
-            "src/sink/",
-            &["crate::flusher", "crate::queue", "crate::log"],
-        ),
-        (
-            "src/flusher/",
-            &[
-                "crate::queue",
-                "crate::sink::botanalytics",
-                "crate::log::spool",
-            ],
-        ),
-        (
-            "src/clock.rs",
-            &[
-                "crate::log",
-                "crate::flusher",
-                "crate::queue",
-                "crate::sink",
-            ],
-        ),
-        (
-            "src/ledger.rs",
-            &[
-                "crate::log",
-                "crate::flusher",
-                "crate::queue",
-                "crate::sink",
-            ],
-        ),
-        (
-            "src/settings.rs",
-            &["crate::log", "crate::flusher", "crate::queue"],
-        ),
-        (
-            "src/control/",
-            &["crate::flusher", "crate::log::spool", "crate::sandbox"],
-        ),
-        ("src/queue/", &["crate::control"]),
-        (
-            "src/sandbox/",
-            &[
-                "crate::log",
-                "crate::flusher",
-                "crate::queue",
-                "crate::sink",
-            ],
-        ),
-    ];
-    for path in files("src", &[".rs"]) {
-        let (name, code) = (relative(&path), code(&path));
-        for (place, names) in forbidden
-            .iter()
-            .filter(|(place, _)| name.starts_with(place))
-        {
-            for forbidden in *names {
-                assert!(
-                    !code.contains(forbidden),
-                    "{name} in {place} names {forbidden}"
-                );
-            }
+fn modules_name_each_other_in_no_circle() {
+    let library = library();
+    let parents = library.parents();
+    assert!(parents.contains("log::spool"), "{parents:?}");
+    for parent in parents {
+        // Inside these three, one type knows what looks after it.
+        if !["admin", "flusher", "relay"].contains(&parent.as_str()) {
+            let circles = library.circles(&parent);
+            assert!(circles.is_empty(), "{parent}: {}", circles.join("\n"));
         }
     }
+}
+
+#[test]
+fn a_circle_is_seen_also_through_a_name_that_is_passed_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    write(
+        "lib.rs",
+        "mod a;\nmod b;\nmod c;\npub use a::A as Passed;\n",
+    );
+    write(
+        "a.rs",
+        "pub struct A;\nfn f() { println!(\"{}\", crate::b::f()); }\n",
+    );
+    write("b.rs", "use crate::{Passed, c};\n");
+    write(
+        "c.rs",
+        "// crate::a\n#[cfg(test)]\nmod tests { use crate::a::A; }\nconst C: &str = \"crate::a\";\n",
+    );
+    let circles = Crate::read(&dir.path().join("lib.rs")).circles("");
+    let steps = circles.iter().map(|step| step.split(" (").next().unwrap());
+    assert_eq!(steps.collect::<Vec<_>>(), ["a -> b", "b -> a"]);
+}
+
+#[test]
+fn parts_that_stand_side_by_side_do_not_know_each_other() {
+    let library = library();
+    for (part, strangers) in [
+        ("log", &["sink"][..]),
+        ("sink", &["log"]),
+        ("flusher", &["sink::botanalytics", "log::spool"]),
+        ("control", &["flusher", "log::spool", "sandbox"]),
+        ("sandbox", &["log", "flusher", "queue", "sink"]),
+    ] {
+        for stranger in strangers {
+            let named = library.naming(part, stranger);
+            assert!(named.is_empty(), "{part} names {stranger}: {named:?}");
+        }
+    }
+}
+
+#[test]
+fn files_are_where_their_names_say() {
+    let mut placing = library().placed_by_attribute();
+    placing.retain(|path| path != "log::thread");
+    assert!(placing.is_empty(), "{placing:?}");
 }
 
 #[test]
