@@ -37,8 +37,9 @@
 //! ```
 //!
 //! # What is safe, and when
-//! Logging never waits for the disk. An event is handed to the thread of the log, in order with
-//! all other appends, and is safe once that thread has committed it: then it counts as
+//! Logging never waits for the disk. An event is left with the thread of the log, as by
+//! [`Queue::try_append`], in order with all other appends, and is safe once that thread has
+//! committed it: then it counts as
 //! [`appended`](Counts::appended), and it is as safe as the queue's
 //! [`Durability`](crate::Durability) says. That usually takes milliseconds.
 //! [`LayerHandle::flush`] waits for it. A panic that unwinds does not stop that thread, so an
@@ -61,6 +62,7 @@
 
 mod record;
 mod tally;
+mod under_way;
 
 use std::fmt;
 use std::sync::Arc;
@@ -81,6 +83,7 @@ pub use record::{Fields, Record, Span, Value};
 pub use tally::Counts;
 
 use tally::{Tally, Ticket};
+use under_way::UnderWay;
 
 /// Targets that are never heard, with everything below them: everpost and what it is built on.
 pub const UNHEARD: [&str; 15] = [
@@ -216,10 +219,11 @@ impl EverpostLayer {
     fn append(&self, record: &Record<'_>) {
         let ticket = Ticket::new(&self.tally);
         match (self.format)(record) {
-            Ok(event) => self
-                .queue
-                .hand_over(event, Box::new(|end| ticket.settle(end))),
-            Err(error) => ticket.settle::<()>(Err(error)),
+            Ok(event) => match self.queue.try_append(event) {
+                Ok(pending) => UnderWay::begin(pending, ticket),
+                Err(error) => ticket.settle::<()>(Err(error)),
+            },
+            Err(error) => ticket.refuse(&error),
         }
     }
 }

@@ -109,7 +109,7 @@ pub use incidents::Incidents;
 pub use ledger::{Ledger, LetterLedger, Settled};
 pub use letters::DeadLetters;
 pub use outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
-pub use queue::{Queue, QueueBuilder, blocking};
+pub use queue::{Pending, Queue, QueueBuilder, blocking};
 pub use settings::{Delivery, Durability, OnFull, Settings};
 pub use sink::botanalytics;
 pub use sink::{Batch, Request, Sink};

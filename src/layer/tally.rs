@@ -94,13 +94,27 @@ impl Ticket {
         }
     }
 
-    /// What became of it.
+    /// What the queue made of it, which has counted what it refused.
     pub(super) fn settle<T>(mut self, end: Result<T, Error>) {
-        let refused = self.book(end.is_ok());
-        if let Err(error) = end
-            && refused.is_power_of_two()
-        {
-            observe::layer_refused(&self.tally.place, refused, &error);
+        match end {
+            Ok(_) => {
+                self.book(true);
+            }
+            Err(error) => self.tell(&error),
+        }
+    }
+
+    /// It does not even reach the queue.
+    pub(super) fn refuse(mut self, error: &Error) {
+        observe::refused(&self.tally.place, 1);
+        self.tell(error);
+    }
+
+    /// Books a refusal, and tells of the first, the second, the fourth and so on.
+    fn tell(&mut self, error: &Error) {
+        let refused = self.book(false);
+        if refused.is_power_of_two() {
+            observe::layer_refused(&self.tally.place, refused, error);
         }
     }
 
@@ -114,7 +128,6 @@ impl Ticket {
         } else {
             books.counts.refused += 1;
         }
-        let refused = books.counts.refused;
         let left = books.waiting.get_mut(&self.era).map(|count| {
             *count -= 1;
             *count
@@ -123,17 +136,14 @@ impl Ticket {
             books.waiting.remove(&self.era);
             self.tally.changed.notify_all();
         }
-        drop(books);
-        if !appended {
-            observe::refused(&self.tally.place, 1);
-        }
-        refused
+        books.counts.refused
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.settled {
+            observe::refused(&self.tally.place, 1);
             self.book(false);
         }
     }

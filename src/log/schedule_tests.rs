@@ -1,36 +1,34 @@
 //! The log's thread under a scheduler that tries one interleaving after the other.
 //!
-//! `thread.rs` is compiled here a second time, over the channel and the threads of shuttle in
-//! place of the system's. Whoever waits for ever is found at once, as a deadlock. tokio's
+//! `thread/` is compiled here a second time, over the locks and the threads of shuttle in place
+//! of the system's. A thread that waits for ever is found at once, as a deadlock. tokio's
 //! semaphore, oneshot and watch are the real ones and count as one step each: their inside is
 //! tokio's to test. No wait runs into its timeout, so nothing here is rescued by one.
 //!
 //! `SCHEDULES` says how many schedules each test tries (300 otherwise), `SCHEDULES_SEED` from
 //! which seed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner, future};
 
 use super::memory::MemoryLog;
-// What `thread.rs` takes from its parent.
+// What `thread/` takes from its parent.
 use super::*;
 use crate::clock::SystemClock;
 use crate::observe::Place;
 use crate::settings::{OnFull, Settings};
-use thread::{LogHandle, ThreadSettings, spawn};
+use thread::{LogHandle, ThreadSettings, Unawaited, spawn};
 
 mod sync {
     pub(super) use shuttle::future::block_on;
     pub(super) use shuttle::sync::{Condvar, Mutex, MutexGuard, TryLockError};
     pub(super) use shuttle::thread;
-
-    pub(super) const LOOKS: u32 = 3;
 }
 
-#[path = "thread.rs"]
+#[path = "thread/mod.rs"]
 #[expect(dead_code, reason = "only what is tested here is used")]
 #[expect(
     clippy::duplicate_mod,
@@ -561,39 +559,33 @@ fn without_handles_the_log_makes_everything_durable_and_ends() {
     });
 }
 
-#[cfg(feature = "layer")]
 #[test]
-fn what_is_handed_over_is_told_once_or_dropped_with_a_log_that_ended() {
+fn what_is_submitted_is_answered_once_and_stays_though_its_answer_is_dropped() {
     explore(|| async {
         let (log, disk) = open(Opening::default()).await;
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let handed: Vec<_> = (0..3)
-            .map(|n| {
-                let (log, told, disk) = (log.clone(), Arc::clone(&told), Arc::clone(&disk));
+        let submitted: Vec<_> = [true, false, true]
+            .into_iter()
+            .map(|waits| {
+                let (log, disk) = (log.clone(), Arc::clone(&disk));
                 future::spawn(async move {
-                    let tell = move |result: Result<Seq, Error>| {
-                        if let Ok(seq) = result {
-                            assert!(Disk::of(&disk.synced) >= seq, "{seq} is not safe");
-                        }
-                        told.lock().unwrap_or_else(PoisonError::into_inner).push(n);
-                    };
-                    log.hand_over(events(1), true, Box::new(tell));
+                    let answer = log.submit(events(1), true, Unawaited::Stays).await.unwrap();
+                    if waits {
+                        let seq = answer.await.unwrap();
+                        assert!(Disk::of(&disk.synced) >= seq, "{seq} is not safe");
+                    }
                 })
             })
             .collect();
-        for handed in handed {
-            handed.await.unwrap();
+        for submitted in submitted {
+            submitted.await.unwrap();
         }
-        // Everything before it in the channel is done when this is answered.
+        // Everything before it in the inbox is done when this is answered.
         log.run(|_| Ok(())).await.unwrap();
-        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        told.sort_unstable();
-        assert_eq!(told, [0, 1, 2]);
+        assert_eq!(Disk::of(&disk.synced), 3);
         log.close().await.unwrap();
     });
 }
 
-#[cfg(feature = "layer")]
 #[test]
 fn what_waits_for_room_is_not_overtaken_by_what_would_fit() {
     explore(|| async {
@@ -603,18 +595,52 @@ fn what_waits_for_room_is_not_overtaken_by_what_would_fit() {
             ..Opening::default()
         })
         .await;
-        let told = Arc::new(Mutex::new(Vec::new()));
-        for json in ["1", "22", "3"] {
-            let told = Arc::clone(&told);
-            let tell = move |result: Result<Seq, Error>| {
-                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                told.push((json, result.unwrap()));
-            };
-            log.hand_over(vec![Event::json(json).unwrap()], true, Box::new(tell));
-        }
+        let submitted: Vec<_> = ["1", "22", "3"]
+            .map(|json| log.try_append(vec![Event::json(json).unwrap()], true))
+            .into();
         drain(&log, 3).await;
+        for (answer, seq) in submitted.into_iter().zip(1..) {
+            assert_eq!(answer.unwrap().await.unwrap(), seq);
+        }
         log.close().await.unwrap();
-        let told = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        assert_eq!(told, [("1", 1), ("22", 2), ("3", 3)]);
+    });
+}
+
+#[test]
+fn a_caller_that_commits_itself_does_not_overtake_what_it_submitted() {
+    explore(|| async {
+        let (log, _) = open(Opening::default()).await;
+        let caller = log.clone();
+        let caller = shuttle::thread::spawn(move || {
+            let submitted = caller.try_append(events(1), true).unwrap();
+            let last = caller.append_blocking(&mut events(1), true).unwrap();
+            let first = future::block_on(submitted).unwrap();
+            assert!(first < last, "{last} overtook {first}");
+        });
+        // Beside another, so that the thread has work of its own.
+        log.append(events(1), true).await.unwrap();
+        caller.join().unwrap();
+        log.close().await.unwrap();
+    });
+}
+
+#[test]
+fn what_one_commit_has_no_room_for_is_in_the_next() {
+    let large = Event::json(vec![b'1'; 600 << 10]).unwrap();
+    explore(move || {
+        let large = large.clone();
+        async move {
+            let (log, _) = open(Opening {
+                intake_events: 20_000,
+                events_max: 4 << 20,
+                ..Opening::default()
+            })
+            .await;
+            let under_way = [(); 3].map(|()| log.try_append(vec![large.clone()], true).unwrap());
+            for (answer, seq) in under_way.into_iter().zip(1..) {
+                assert_eq!(answer.await.unwrap(), seq);
+            }
+            log.close().await.unwrap();
+        }
     });
 }

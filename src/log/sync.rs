@@ -4,10 +4,6 @@
 pub(super) use std::sync::{Condvar, Mutex, MutexGuard, TryLockError};
 pub(super) use std::thread;
 
-/// How often a thread looks whether something has come, giving way to others in between, before
-/// it falls asleep. Some 50 microseconds if there are no others.
-pub(super) const LOOKS: u32 = 100;
-
 /// Runs a future to its end on this thread, also inside a runtime: without the runtime's budget,
 /// which would otherwise never be refilled here.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use super::thread::{LogHandle, ThreadSettings, spawn};
+use super::thread::{LogHandle, ThreadSettings, Unawaited, spawn};
 use super::{Log, Memo, Position, Read};
 use crate::clock::SystemClock;
 use crate::dead::DeadLetter;
@@ -50,6 +50,10 @@ async fn appends_are_numbered_in_order_and_visible_when_answered() {
         log.append(events(1), true).await,
         Err(Error::Closed)
     ));
+    let submitted = log.submit(events(1), true, Unawaited::Stays).await;
+    assert!(matches!(submitted.map(drop), Err(Error::Closed)));
+    let tried = log.try_append(events(1), true);
+    assert!(matches!(tried.map(drop), Err(Error::Closed)));
     assert!(matches!(log.close().await, Err(Error::Closed)));
 }
 
@@ -68,13 +72,9 @@ async fn i14_in_a_forked_process_every_call_fails_at_once() {
     refused(forked.run(|_| Ok(())).await);
     refused(forked.read(1, 1, 1).await.map(drop));
     refused(forked.close().await);
-    #[cfg(feature = "layer")]
-    {
-        let (told, hears) = channel();
-        let tell = move |result: Result<u64, Error>| told.send(result.map(drop)).unwrap();
-        forked.hand_over(events(1), false, Box::new(tell));
-        refused(hears.recv().unwrap());
-    }
+    refused(forked.try_append(events(1), false).map(drop));
+    let submitted = forked.submit(events(1), false, Unawaited::Stays).await;
+    refused(submitted.map(drop));
     assert_eq!(log.append(events(1), true).await.unwrap(), 1);
 }
 
@@ -252,7 +252,86 @@ async fn each_caller_of_a_commit_that_fails_is_told_the_same() {
     }
 }
 
-/// The runtime has one thread. If the log worked on it, nobody could open the gate.
+/// Keeps the log's thread busy until the sender is used, and waits until it is.
+async fn hold(log: &LogHandle) -> Sender<()> {
+    let (open_gate, gate) = channel();
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let log = log.clone();
+    tokio::spawn(async move {
+        let wait = move |_: &mut dyn Log| {
+            begun.send(()).unwrap();
+            gate.recv().map_err(|_| Error::Closed)
+        };
+        log.run(wait).await
+    });
+    begins.await.unwrap();
+    open_gate
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_is_appended_though_its_answer_is_dropped_and_an_append_is_not() {
+    let log = open(Settings::default()).await;
+    let gate = hold(&log).await;
+    drop(log.try_append(events(1), true).unwrap());
+    drop(log.submit(events(1), true, Unawaited::Stays).await.unwrap());
+    let mut append = Box::pin(log.append(events(1), true));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(append.as_mut().poll(&mut context).is_pending());
+    drop(append);
+    let last = log.try_append(events(1), true).unwrap();
+    gate.send(()).unwrap();
+    assert_eq!(last.await.unwrap(), 3, "the two, without the one");
+}
+
+#[tokio::test]
+async fn one_task_has_many_appends_under_way_in_the_order_of_its_calls() {
+    let log = open(Settings::default()).await;
+    let mut under_way = Vec::new();
+    for n in 0..64 {
+        under_way.push(if n % 2 == 0 {
+            log.try_append(events(1), true).unwrap()
+        } else {
+            log.submit(events(1), true, Unawaited::Stays).await.unwrap()
+        });
+    }
+    for (answer, seq) in under_way.into_iter().zip(1..) {
+        assert_eq!(answer.await.unwrap(), seq);
+    }
+}
+
+#[tokio::test]
+async fn a_full_intake_refuses_what_does_not_wait_and_holds_back_what_does() {
+    let log = open(Settings {
+        intake_bytes: 1_000,
+        ..Settings::default()
+    })
+    .await;
+    let gate = hold(&log).await;
+    let mut under_way = Vec::new();
+    let full = loop {
+        match log.try_append(events(1), true) {
+            Ok(answer) => under_way.push(answer),
+            Err(error) => break error,
+        }
+    };
+    let Error::Full { used, max, .. } = full else {
+        panic!("{full:?}");
+    };
+    assert!(used <= 1_000 && max == 1_000, "{used} of {max}");
+    assert_eq!(
+        under_way.len(),
+        3,
+        "each costs somewhat less than 300 bytes"
+    );
+    let mut held = Box::pin(log.submit(events(1), true, Unawaited::Stays));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(held.as_mut().poll(&mut context).is_pending());
+    gate.send(()).unwrap();
+    assert_eq!(held.await.unwrap().await.unwrap(), 4);
+    assert_eq!(under_way.pop().unwrap().await.unwrap(), 3);
+}
+
+/// The runtime has one thread. If the log worked on it, nothing could open the gate.
 #[tokio::test(flavor = "current_thread")]
 async fn i9_a_disk_that_does_not_answer_holds_up_no_thread_of_the_runtime() {
     let log = open(Settings::default()).await;

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::{gathered, receipts};
+use super::{Pending, gathered, receipts};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::{Event, Receipt};
@@ -81,7 +81,7 @@ impl Queue {
     /// Appends one event; when this returns `Ok`, it is as safe as the settings'
     /// [`Durability`](crate::Durability) says.
     ///
-    /// The write and the sync are done on this very thread, unless another one is at it; that
+    /// The write and the sync are done on this very thread if no other append is under way; that
     /// takes less time than to wait for [`Queue::append`](crate::Queue::append).
     ///
     /// # Errors
@@ -112,6 +112,25 @@ impl Queue {
         }
         let first = self.queue.take_in_blocking(&mut events)?;
         Ok(receipts(first, ids))
+    }
+
+    /// Has one event appended, and returns as soon as it is on its way, so that one thread can
+    /// have many under way; blocks only for room in the intake. See
+    /// [`Queue::submit`](crate::Queue::submit).
+    ///
+    /// # Errors
+    /// As [`Queue::submit`](crate::Queue::submit).
+    pub fn submit(&self, event: Event) -> Result<Pending, Error> {
+        block_on(self.queue.submit(event))
+    }
+
+    /// As [`submit`](Self::submit), without blocking for anything; see
+    /// [`Queue::try_append`](crate::Queue::try_append).
+    ///
+    /// # Errors
+    /// As [`Queue::try_append`](crate::Queue::try_append).
+    pub fn try_append(&self, event: Event) -> Result<Pending, Error> {
+        self.queue.try_append(event)
     }
 
     /// Returns when the log's thread has answered; see [`Queue::ping`](crate::Queue::ping).

@@ -3,6 +3,7 @@
 pub mod blocking;
 mod builder;
 mod peek;
+mod pending;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,9 +21,7 @@ use crate::letters::DeadLetters;
 use crate::log::Log;
 #[cfg(feature = "control")]
 use crate::log::PausedMemo;
-#[cfg(feature = "layer")]
-use crate::log::thread;
-use crate::log::thread::LogHandle;
+use crate::log::thread::{LogHandle, Unawaited};
 #[cfg(feature = "control")]
 use crate::millis::unix_ms;
 use crate::observe::{self, Place};
@@ -35,6 +34,7 @@ use crate::watch::StatusWatch;
 
 pub use self::builder::QueueBuilder;
 use self::peek::peek;
+pub use self::pending::Pending;
 
 /// A durable queue: append now, deliver when the network returns.
 ///
@@ -120,7 +120,7 @@ impl Queue {
     /// there after a restart.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the event was either appended or not, and nobody says which.
+    /// If the future is dropped, the event was either appended or not, and it is not said which.
     /// Append it again under the same id; a duplicate can then be told by it.
     pub async fn append(&self, event: Event) -> Result<Receipt, Error> {
         let id = event.id();
@@ -128,40 +128,95 @@ impl Queue {
         Ok(Receipt::new(seq, id))
     }
 
-    async fn take_in(&self, events: Vec<Event>) -> Result<Seq, Error> {
-        let count = events.len();
-        let taken = if self.shared.closing.load(Ordering::Acquire) {
-            Err(Error::Closed)
-        } else {
-            self.shared.log.append(events, self.shared.sync).await
-        };
-        if taken.is_err() {
-            observe::refused(self.place(), count);
+    /// Has one event appended, and returns as soon as it is on its way, so that one task can have
+    /// many under way. It waits only while `intake_bytes` of the settings are waiting for the disk
+    /// already: that bounds the memory. When the [`Pending`] is ready, the event is as safe as
+    /// after [`append`](Self::append).
+    ///
+    /// Events are appended in the order in which these calls returned.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let spool = dir.path().join("spool");
+    /// use everpost::{Event, Queue};
+    ///
+    /// let queue = Queue::builder(&spool).open().await?;
+    /// let mut under_way = Vec::new();
+    /// for n in 0..64 {
+    ///     under_way.push(queue.submit(Event::json(n.to_string())?).await?);
+    /// }
+    /// // They share a few commits, each with one write and one fdatasync.
+    /// for (pending, seq) in under_way.into_iter().zip(1..) {
+    ///     assert_eq!(pending.await?.seq, seq); // from here on a power cut cannot take it
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::NotOwner`]: the event is not on its way. What else
+    /// [`append`](Self::append) can fail with, the [`Pending`] gives.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it returned, nothing is appended.
+    pub async fn submit(&self, event: Event) -> Result<Pending, Error> {
+        self.check_open(1)?;
+        let (id, sync) = (event.id(), self.shared.sync);
+        let submitted = self.shared.log.submit(vec![event], sync, Unawaited::Stays);
+        Ok(Pending::new(id, submitted.await?))
+    }
+
+    /// As [`submit`](Self::submit), without waiting for anything: where the intake has no room
+    /// now, it says so. For code that must not wait, such as a logger.
+    ///
+    /// Events are appended in the order of these calls.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let spool = dir.path().join("spool");
+    /// use everpost::Event;
+    /// use everpost::blocking::Queue;
+    ///
+    /// let queue = Queue::open(&spool)?;
+    /// let one = queue.try_append(Event::json("1")?)?;
+    /// let two = queue.try_append(Event::json("2")?)?;
+    /// assert_eq!((one.wait()?.seq, two.wait()?.seq), (1, 2));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Full`]: `intake_bytes` of the settings are waiting for the disk already, or for
+    /// room in the spool where [`OnFull::Block`] has them wait. [`Error::Closed`],
+    /// [`Error::NotOwner`]. The event is not on its way then. That the spool is full without
+    /// `OnFull::Block`, and what else [`append`](Self::append) can fail with, the [`Pending`]
+    /// gives.
+    pub fn try_append(&self, event: Event) -> Result<Pending, Error> {
+        self.check_open(1)?;
+        let (id, sync) = (event.id(), self.shared.sync);
+        Ok(Pending::new(
+            id,
+            self.shared.log.try_append(vec![event], sync)?,
+        ))
+    }
+
+    /// Counts so many events as refused if the queue is being closed.
+    fn check_open(&self, events: usize) -> Result<(), Error> {
+        if self.shared.closing.load(Ordering::Acquire) {
+            observe::refused(self.place(), events);
+            return Err(Error::Closed);
         }
-        taken
+        Ok(())
+    }
+
+    async fn take_in(&self, events: Vec<Event>) -> Result<Seq, Error> {
+        self.check_open(events.len())?;
+        self.shared.log.append(events, self.shared.sync).await
     }
 
     fn take_in_blocking(&self, events: &mut Vec<Event>) -> Result<Seq, Error> {
-        let count = events.len();
-        let taken = if self.shared.closing.load(Ordering::Acquire) {
-            Err(Error::Closed)
-        } else {
-            self.shared.log.append_blocking(events, self.shared.sync)
-        };
-        if taken.is_err() {
-            observe::refused(self.place(), count);
-        }
-        taken
-    }
-
-    /// Appends one event without waiting; see [`LogHandle::hand_over`].
-    #[cfg(feature = "layer")]
-    pub(crate) fn hand_over(&self, event: Event, told: thread::Told) {
-        if self.shared.closing.load(Ordering::Acquire) {
-            return told(Err(Error::Closed));
-        }
-        let sync = self.shared.sync;
-        self.shared.log.hand_over(vec![event], sync, told);
+        self.check_open(events.len())?;
+        self.shared.log.append_blocking(events, self.shared.sync)
     }
 
     /// Names this queue among those of the process.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
-use super::super::sync::{LOOKS, thread};
-use super::inbox::{Inbox, KEPT, Mail, Pause, Rest};
+use super::super::sync::thread;
+use super::inbox::{Inbox, KEPT, Taken};
+use super::window::Window;
 use super::{Append, Command, Log, Position, ThreadSettings};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -18,21 +19,6 @@ use crate::observe;
 /// How often a full log is asked for room while appends wait for it.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 
-/// Looks at the inbox, at the most, while callers are expected back.
-const LOOKS_MAX: u32 = 10_000;
-
-/// How long a commit that costs next to nothing waits at the most because more and more come.
-const GROWTH_MAX: Duration = Duration::from_micros(20);
-
-/// Who does a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By {
-    /// The log's thread, which does everything.
-    Thread,
-    /// A caller on its own thread, which does appends and what belongs to them.
-    Caller,
-}
-
 /// The log, and what is known between two rounds.
 pub(super) struct Owner {
     log: Box<dyn Log>,
@@ -42,14 +28,12 @@ pub(super) struct Owner {
     /// Appends that wait for room, oldest first, ahead of everything that comes in.
     waiting: VecDeque<Append>,
     /// What is used in each round and empty between two, kept for its memory.
-    mail: Mail,
+    taken: Taken,
     staged: Vec<(Append, Seq)>,
     /// When the oldest unsynced commit must be synced, on the monotonic clock.
     sync_at: Option<Duration>,
     more_to_tidy: bool,
-    /// How many callers a commit had of late, and how long they are waited for.
-    company: usize,
-    patience: Duration,
+    window: Window,
     /// Something changed after the waiting appends were last looked at.
     room_may_have_come: bool,
     /// When the thread wakes up by itself at the latest.
@@ -70,32 +54,30 @@ impl Owner {
             clock,
             publish,
             waiting,
-            mail: Mail::default(),
+            taken: Taken::default(),
             staged: Vec::new(),
             sync_at: None,
             more_to_tidy: true,
-            company: 0,
-            patience: Duration::ZERO,
+            window: Window::default(),
             room_may_have_come: false,
             thread_wakes_at: None,
         }
     }
 
-    /// One round of work at the log that lies there, if one does. None if it has ended, or ends
-    /// with this round.
-    pub(super) fn round(there: &mut Option<Self>, inbox: &Inbox, by: By) -> Option<Pause> {
+    /// One round of the log's thread at the log that lies there, and how long it may rest then,
+    /// if not until it is woken. None if the log has ended, or ends with this round.
+    pub(super) fn round(there: &mut Option<Self>, inbox: &Inbox) -> Option<Option<Duration>> {
         let owner = there.as_mut()?;
-        let mut mail = std::mem::take(&mut owner.mail);
-        owner.gather(inbox, by, &mut mail);
-        let is_quick = mail.appends.iter().any(|append| !append.sync);
-        owner.commit(&mut mail.appends);
+        let mut taken = std::mem::take(&mut owner.taken);
+        owner.gather(inbox, &mut taken);
+        owner.commit(&mut taken.appends);
         let mut changed = false;
         let mut close = None;
-        for command in mail.commands.drain(..) {
+        for command in taken.commands.drain(..) {
             match command {
                 Command::Control(control, permit) => {
                     let reply = control(owner.log.as_mut());
-                    // Whoever is answered sees in the position what was done for it.
+                    // Its caller sees in the position what was done for it.
                     changed |= owner.publish();
                     reply();
                     drop(permit);
@@ -104,28 +86,20 @@ impl Owner {
                 Command::Close(reply) => close = Some(reply),
             }
         }
-        // The thread wakes up for that: a caller need not look at the clock.
-        if by == By::Thread {
-            owner.sync_if_due();
-        }
+        owner.sync_if_due();
         owner.tidy_up(changed);
-        if mail.is_last {
+        if taken.is_last {
             there.take()?.close(close);
             return None;
         }
-        mail.clear();
-        owner.mail = mail;
-        owner.plan(inbox, by);
-        Some(Pause {
-            // Only the thread rests.
-            rest: if by == By::Thread {
-                owner.rest()
-            } else {
-                Rest::None
-            },
-            // Without a sync, whoever was answered is back sooner than the thread could be woken.
-            looks: if is_quick { LOOKS } else { 0 },
-        })
+        taken.clear();
+        owner.taken = taken;
+        owner.thread_wakes_at = owner.due();
+        // Zero stands for now, and needs no look at the clock.
+        Some(owner.thread_wakes_at.map(|at| match at {
+            Duration::ZERO => at,
+            at => at.saturating_sub(owner.clock.monotonic()),
+        }))
     }
 
     /// A round for one append, by its caller. None, with the events left where they are, if it has
@@ -139,79 +113,48 @@ impl Owner {
         if !self.waiting.is_empty() {
             return None;
         }
+        let count = events.len();
         let taken_up = self.log.take_up(events);
         if self.has_to_wait(&taken_up) {
             return None;
         }
         let appended = taken_up.and_then(|first| self.commit_staged(1, sync).map(|()| first));
         self.tidy_up(false);
-        self.plan(inbox, By::Caller);
+        // What is due next, such as the sync, is done by the thread, which may sleep for longer.
+        let due = self.due();
+        if due.is_some_and(|at| self.thread_wakes_at.is_none_or(|known| at < known)) {
+            self.thread_wakes_at = due;
+            inbox.ring();
+        }
+        if appended.is_err() {
+            observe::refused(&self.settings.place, count);
+        }
         Some(appended)
     }
 
-    /// Takes what waits. There may be nothing: the time has come for something else then.
-    fn gather(&self, inbox: &Inbox, by: By, mail: &mut Mail) {
-        self.take(inbox, by, mail);
-        if self.lingers_with(mail) {
-            self.linger(inbox, by, mail);
+    /// Takes what waits, and during the batching window what comes. There may be nothing: the time
+    /// has come for something else then.
+    fn gather(&self, inbox: &Inbox, taken: &mut Taken) {
+        inbox.take_all(taken);
+        // Only appends are worth a wait: every other command has a caller that waits for it alone.
+        let goes_on = |taken: &Taken| taken.commands.is_empty() && !taken.is_last;
+        if !goes_on(taken) || !self.window.opens(taken.appends.len()) {
+            return;
         }
-    }
-
-    fn take(&self, inbox: &Inbox, by: By, mail: &mut Mail) {
-        match by {
-            By::Thread => inbox.take_all(mail),
-            By::Caller => inbox.take_appends(mail),
-        }
-    }
-
-    /// Whether more appends are likely to come in a moment: there are several callers, and
-    /// nobody has asked for anything else.
-    fn lingers_with(&self, mail: &Mail) -> bool {
-        let appends = mail.appends.len();
-        mail.commands.is_empty() && !mail.is_last && appends > 0 && self.company.max(appends) > 1
-    }
-
-    /// Gives way to the callers, without sleeping, as long as each look finds more of them, and
-    /// a moment longer for those that recent commits had: what a commit costs is shared by all
-    /// that are in it. The first caller to be back would otherwise have one to itself, and all
-    /// others would wait for the next.
-    fn linger(&self, inbox: &Inbox, by: By, mail: &mut Mail) {
         let began = self.clock.monotonic();
-        for _ in 0..LOOKS_MAX {
-            let had = mail.appends.len();
+        for looks in 1.. {
+            let before = taken.appends.len();
             thread::yield_now();
-            self.take(inbox, by, mail);
+            inbox.take_all(taken);
             let spent = self.clock.monotonic().saturating_sub(began);
-            let grows = mail.appends.len() > had && spent < self.patience.max(GROWTH_MAX);
-            let waits = mail.appends.len() < self.company && spent < self.patience;
-            if !self.lingers_with(mail) || !(grows || waits) {
+            let now = taken.appends.len();
+            if !goes_on(taken) || !self.window.stays_open(looks, before, now, spent) {
                 return;
             }
         }
     }
 
-    /// When the thread has to be at the log again. It is woken if that is sooner than it knows.
-    fn plan(&mut self, inbox: &Inbox, by: By) {
-        let due = self.due();
-        let is_sooner = due.is_some_and(|at| self.thread_wakes_at.is_none_or(|known| at < known));
-        if by == By::Caller && is_sooner {
-            inbox.ring();
-        }
-        if by == By::Thread || is_sooner {
-            self.thread_wakes_at = due;
-        }
-    }
-
-    /// Until when the thread has nothing to do.
-    fn rest(&self) -> Rest {
-        match self.thread_wakes_at {
-            Some(Duration::ZERO) => Rest::None,
-            Some(at) => Rest::For(at.saturating_sub(self.clock.monotonic())),
-            None => Rest::Forever,
-        }
-    }
-
-    /// When there is something to do that nobody asks for; zero if there is now.
+    /// When there is something to do that no caller asks for; zero if there is now.
     fn due(&self) -> Option<Duration> {
         if self.more_to_tidy || self.room_may_have_come {
             return Some(Duration::ZERO);
@@ -254,11 +197,11 @@ impl Owner {
                 Ok(()) => Ok(first),
                 Err(error) => Err(error.again()),
             };
-            append.asker.tell(answer);
+            let permit = append.answer(&self.settings.place, answer);
             // Given back together, since each time takes a lock.
             match &mut permits {
-                Some(permits) => permits.merge(append.permit),
-                None => permits = Some(append.permit),
+                Some(permits) => permits.merge(permit),
+                None => permits = Some(permit),
             }
         }
     }
@@ -266,11 +209,12 @@ impl Owner {
     /// Commits what is staged, so many appends, and makes the position public before the callers
     /// go on, so that they see their own events.
     fn commit_staged(&mut self, appends: usize, sync: bool) -> Result<(), Error> {
-        self.company = appends.max(self.company - self.company.div_ceil(8));
-        let began = (self.company > 1).then(|| self.clock.monotonic());
+        let is_timed = self.window.commits(appends);
+        let began = is_timed.then(|| self.clock.monotonic());
         let result = observe::commit(&*self.clock, || self.log.commit(sync));
         if let Some(began) = began {
-            self.patience = self.clock.monotonic().saturating_sub(began) / 4;
+            self.window
+                .took(self.clock.monotonic().saturating_sub(began));
         }
         self.more_to_tidy = true;
         self.schedule_sync();
@@ -280,8 +224,7 @@ impl Owner {
 
     /// Stages one append; gives it back if it has to wait for room.
     fn stage(&mut self, mut append: Append, staged: &mut Vec<(Append, Seq)>) -> Option<Append> {
-        // A caller that went away before its events were taken up appends nothing.
-        if append.asker.is_gone() {
+        if append.is_withdrawn() {
             return None;
         }
         let taken_up = self.log.take_up(&mut append.events);
@@ -290,7 +233,7 @@ impl Owner {
         }
         match taken_up {
             Ok(first) => staged.push((append, first)),
-            Err(error) => append.asker.tell(Err(error)),
+            Err(error) => drop(append.answer(&self.settings.place, Err(error))),
         }
         None
     }
@@ -337,8 +280,8 @@ impl Owner {
         self.publish.send_if_modified(|old| {
             changed = *old != position;
             *old = position;
-            // If nobody follows it but the handles, which only look, there is nobody to wake,
-            // and to look for them costs more than to publish. Asked under the lock, so whoever
+            // If none but the handles follow it, which only look, there is no task to wake, and to
+            // search for one costs more than to publish. Asked under the lock, so a task that
             // begins to follow is either counted here or finds this position there.
             changed && self.publish.receiver_count() > 1
         });
@@ -347,11 +290,11 @@ impl Owner {
 
     fn close(mut self, reply: Option<oneshot::Sender<Result<(), Error>>>) {
         for append in self.waiting.drain(..) {
-            append.asker.tell(Err(Error::Closed));
+            drop(append.answer(&self.settings.place, Err(Error::Closed)));
         }
         let result = self.log.close();
         self.publish();
-        // The lock is free before anybody is told that the queue is closed.
+        // The lock is free before a caller is told that the queue is closed.
         drop(self.log);
         if let Some(reply) = reply {
             let _ = reply.send(result);
