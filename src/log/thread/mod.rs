@@ -48,9 +48,9 @@ const COMMAND_BYTES: u64 = 256;
 /// Commands other than appends that may wait at once.
 const CONTROLS_MAX: usize = 64;
 
-/// How often a caller that blocks looks for the answer to an append without a sync, giving way to
-/// others in between, before its thread sleeps. With 64 of them, sleeping at once takes three times
-/// the processor's time.
+/// How often a caller that blocks looks for the answer, giving way to others in between, before its
+/// thread sleeps. With 64 of them, sleeping at once takes three times the processor's time, since
+/// the log's thread then has each of them woken.
 const LOOKS: u32 = 8;
 
 /// Does its work and gives what tells the caller, to be called once the position is public.
@@ -126,9 +126,7 @@ impl LogHandle {
             return appended;
         }
         let mut append = pin!(self.append(std::mem::take(events), sync));
-        // Without a sync the answer comes sooner than a thread falls asleep and is woken.
-        let looks = if sync { 0 } else { LOOKS };
-        for _ in 0..looks {
+        for _ in 0..LOOKS {
             let mut context = Context::from_waker(Waker::noop());
             if let Poll::Ready(appended) = append.as_mut().poll(&mut context) {
                 return appended;
