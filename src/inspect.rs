@@ -44,8 +44,7 @@ use crate::log::incidents::Record;
 use crate::log::letters::Letters;
 use crate::log::look::{Pending, Picture, undisturbed};
 use crate::log::marker;
-use crate::log::spool::leave::ledger_of;
-use crate::log::spool::space::OWN_BYTES;
+use crate::log::spool::budget::OWN_BYTES;
 use crate::millis::unix_ms;
 use crate::outcome::{Answer, PauseReason};
 use crate::settings::Settings;
@@ -216,7 +215,7 @@ impl Look {
                 picture.recovered.missing.clone()
             },
             journal_bytes: picture.journal.bytes(),
-            letter_books: ledger_of(picture.letter_books, held),
+            letter_books: picture.letter_books.ledger(held),
             pending: Pending::new(picture.recovered, picture.row),
             spool: picture.spool,
             letters: picture.letters,

@@ -10,6 +10,7 @@ use crate::flusher::bisect::Plan;
 use crate::id::Seq;
 use crate::log::chunk;
 use crate::log::frame::{self, Entry, FrameWriter, Place};
+use crate::log::run::Run;
 use crate::sink::botanalytics::request;
 use crate::sink::classify::Rule;
 use crate::sink::{Batch, Classifier};
@@ -63,7 +64,7 @@ impl Frames {
 /// Encodes and compresses a chunk.
 #[must_use]
 pub fn seal(events: &[StoredEvent]) -> Option<Vec<u8>> {
-    chunk::encode(events)
+    chunk::encode(&Run::of(events)?)
 }
 
 /// Reads a chunk again; gives the number of events in it.

@@ -116,40 +116,24 @@ fn can_be_run(count: u32, bytes: u32) -> bool {
     (codec::least_run_bytes(count)..=max).contains(&u64::from(bytes))
 }
 
-/// Encodes consecutive events. `None` if there are none, if their numbers do not follow each
-/// other, or if together they exceed 16 MiB and are not one.
-pub(crate) fn encode(events: &[StoredEvent]) -> Option<Vec<u8>> {
-    let first = events.first()?.seq;
-    let numbers = first..first.checked_add(events.len() as u64)?;
-    if first == 0 || !events.iter().map(|e| e.seq).eq(numbers) {
-        return None;
-    }
-    let mut run = Vec::new();
-    codec::encode_run(first, events.iter().map(|e| &e.event), &mut run);
-    seal(first, events.len(), &run)
-}
-
-/// As [`encode`], for events that are encoded already.
-pub(crate) fn encode_run(run: &Run) -> Option<Vec<u8>> {
-    seal(run.first, run.count, &run.encode()?)
-}
-
-/// Puts a run of so many events into a chunk.
-fn seal(first: Seq, count: usize, run: &[u8]) -> Option<Vec<u8>> {
-    let count = u32::try_from(count).ok()?;
-    let run_bytes = u32::try_from(run.len()).ok();
+/// Encodes a run. `None` if it is not the events that it says it is, or if together they exceed 16 MiB
+/// and are not one.
+pub(crate) fn encode(run: &Run) -> Option<Vec<u8>> {
+    let count = u32::try_from(run.count).ok()?;
+    let events = run.encode()?;
+    let run_bytes = u32::try_from(events.len()).ok();
     let run_bytes = run_bytes.filter(|bytes| can_be_run(count, *bytes))?;
-    let frame = compress(run).filter(|frame| frame.len() < run.len());
+    let frame = compress(&events).filter(|frame| frame.len() < events.len());
     let (codec, body) = match &frame {
         Some(frame) => (ZSTD, frame.as_slice()),
-        None => (PLAIN, run),
+        None => (PLAIN, events.as_slice()),
     };
     let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
     out.extend_from_slice(&[VERSION, codec]);
-    out.extend_from_slice(&first.to_le_bytes());
+    out.extend_from_slice(&run.first.to_le_bytes());
     out.extend_from_slice(&count.to_le_bytes());
     out.extend_from_slice(&run_bytes.to_le_bytes());
-    out.extend_from_slice(&crc32c::crc32c(run).to_le_bytes());
+    out.extend_from_slice(&crc32c::crc32c(&events).to_le_bytes());
     out.extend_from_slice(body);
     Some(out)
 }
@@ -267,6 +251,10 @@ mod tests {
                 ),
             })
             .collect()
+    }
+
+    fn encode(events: &[StoredEvent]) -> Option<Vec<u8>> {
+        super::encode(&Run::of(events)?)
     }
 
     /// Bytes that do not compress, from a fixed seed.

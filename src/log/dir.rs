@@ -120,8 +120,20 @@ impl SpoolDir {
         self.path.join(name)
     }
 
+    /// Does something that needs a little room on the disk; if there is none, the ballast is given
+    /// up and it is tried once more.
+    pub(crate) fn with_ballast<T>(
+        &self,
+        mut work: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match work() {
+            Err(error) if error.is_out_of_room() && self.drop_ballast() => work(),
+            other => other,
+        }
+    }
+
     /// Gives the ballast up. True if there was any.
-    pub(crate) fn drop_ballast(&self) -> bool {
+    fn drop_ballast(&self) -> bool {
         self.guard.check().is_ok() && std::fs::remove_file(self.join("ballast")).is_ok()
     }
 

@@ -39,7 +39,7 @@ use super::codec::{self, array};
 use crate::event::{Event, StoredEvent};
 use crate::id::Seq;
 use crate::id::SeqRange;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LetterLedger};
 use packed::Packer;
 pub(crate) use source::{Source, Window};
 
@@ -96,6 +96,20 @@ pub(crate) struct LetterNote {
     /// The letter that left with this note, by the number where its event stood. If it was retried,
     /// the Events frame just before has its event.
     pub(crate) gone: Option<Gone>,
+}
+
+impl LetterNote {
+    /// The books of dead letters with those that are held.
+    pub(crate) fn ledger(self, held: u64) -> LetterLedger {
+        LetterLedger {
+            held,
+            retried: self.retried,
+            discarded: self.discarded,
+            lost: self.lost,
+            earlier: self.earlier,
+            returned: self.returned,
+        }
+    }
 }
 
 /// How a letter left.

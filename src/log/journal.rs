@@ -13,81 +13,45 @@
 //! have dropped the pages and call the next sync a success. [`Journal::replace_current`] begins
 //! a new file, into which the owner writes again what the failed one held.
 
+mod files;
 mod gather;
 mod handle;
 mod look;
+mod room;
 mod witness;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::disk::{Disk, create_private_dir};
-use super::frame::{Frame, FrameWriter, Gone, HEADER_BYTES, Kind, LetterNote, Place, Scan};
+use super::disk::Disk;
+use super::frame::{Frame, FrameWriter, Gone, Kind, LetterNote, Place, Scan};
 use crate::error::Error;
 use crate::id::Seq;
 use crate::ledger::Ledger;
-use handle::{Handle, failed_before};
+pub(crate) use files::FILES;
+use files::{DIR, Files};
 pub(crate) use handle::{Later, Through};
 pub(crate) use look::{Seen, look};
+pub(crate) use room::LETTERS_BYTES;
+use room::Room;
 use witness::{Witness, WitnessFile};
-
-/// Journal files a spool has: one that is written, one that was, one to go on with.
-pub(crate) const FILES: usize = 3;
-
-/// The directory of the files, in the spool.
-const DIR: &str = "journal";
 
 /// Beside the journal files in format 1: the books at the last orderly close.
 const END: &str = "end";
 
-/// Bytes a frame with the books takes.
-const BOOKS_BYTES: u64 = (HEADER_BYTES + 6 * 8) as u64;
-
-/// Room at the end of each file that only the books may use: for two frames, so that the older
-/// can be overwritten while the newer is durable. See [`Journal::overwrite_ack`].
-const RESERVE_BYTES: u64 = 2 * BOOKS_BYTES;
-
-/// Bytes a frame with the books of dead letters takes: five numbers, and the letter that left.
-pub(crate) const LETTERS_BYTES: u64 = (HEADER_BYTES + 5 * 8 + 1 + 4 + 8).next_multiple_of(8) as u64;
-
-/// Numbers that are set aside at once at the least, and at the most.
-const NUMBERS_MIN: u64 = 1 << 10;
-const NUMBERS_MAX: u64 = 1 << 16;
-
-/// One journal file.
-#[derive(Debug)]
-struct JournalFile {
-    number: u32,
-    path: PathBuf,
-    handle: Arc<Handle>,
-    len: u64,
-    generation: u64,
-    /// The first and last event in its present use; `None` if there is none.
-    events: Option<(Seq, Seq)>,
-}
-
 /// The files, and where in the current one the next frame goes.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    file_bytes: u64,
-    /// The current file is the last.
-    files: Vec<JournalFile>,
+    files: Files,
+    room: Room,
     writer: FrameWriter,
-    /// The end of what is written to the current file.
-    written: u64,
-    /// The end of what is synced in it.
-    synced: u64,
     generation_max: u64,
     /// The books of dead letters, as they follow the books at the beginning of a file, and the letter
     /// that is still to be removed.
     letters: LetterNote,
     witness: WitnessFile,
-    /// Numbers that were set aside since the journal was opened.
-    set_aside: u64,
 }
 
 impl Journal {
@@ -98,14 +62,7 @@ impl Journal {
         file_bytes: u64,
         queue: Uuid,
     ) -> Result<(), Error> {
-        let dir = spool.join(DIR);
-        for number in 1..=FILES {
-            let path = file_path(&dir, u32::try_from(number).unwrap_or(0));
-            let create = disk.create(&path, file_bytes);
-            create.map_err(Error::storage("make a journal file", &path))?;
-        }
-        disk.sync_dir(&dir)
-            .map_err(Error::storage("sync the journal's directory", &dir))?;
+        Files::create(&**disk, spool, file_bytes)?;
         let mut witness = WitnessFile::new(Arc::clone(disk), spool, queue)?;
         witness.say(Witness::default(), true)
     }
@@ -120,29 +77,15 @@ impl Journal {
         seen: &Seen,
         letters: LetterNote,
     ) -> Result<Self, Error> {
-        let dir = spool.join(DIR);
-        if !dir.is_dir() {
-            create_private_dir(&dir)
-                .and_then(|_| disk.sync_dir(spool))
-                .map_err(Error::storage("make the journal's directory", &dir))?;
-        }
-        let mut files = Vec::new();
-        for seen in &seen.files {
-            let file = disk.open(&seen.path);
-            let file = file.map_err(Error::storage("open a journal file", &seen.path))?;
-            files.push(JournalFile {
-                number: seen.number,
-                path: seen.path.clone(),
-                handle: Handle::new(file),
-                len: seen.len,
-                generation: seen.generation,
-                events: seen.events,
-            });
-        }
-        files.sort_by_key(|file| file.generation);
-        let current = files.last().map(|file| file.number);
-        let current = seen.files.iter().find(|file| Some(file.number) == current);
-        let mut witness = WitnessFile::new(Arc::clone(&disk), spool, queue)?;
+        let files = Files::own(Arc::clone(&disk), spool, file_bytes, seen)?;
+        let current = files.current();
+        let seen_file = |number| seen.files.iter().find(|file| file.number == number);
+        let end = current.and_then(|file| seen_file(file.number));
+        let room = Room::new(
+            current.map_or(0, |file| file.len),
+            end.map_or(0, |file| file.end),
+        );
+        let mut witness = WitnessFile::new(disk, spool, queue)?;
         if !witness.is_there() {
             // As much as is known now: the end of format 1, say, is not asked again.
             let closed = seen.end.closed;
@@ -159,21 +102,13 @@ impl Journal {
             )?;
         }
         let mut journal = Self {
-            disk,
-            dir,
-            file_bytes,
             files,
+            room,
             writer: FrameWriter::new(queue),
-            written: current.map_or(0, |file| file.end),
-            synced: 0,
             generation_max: seen.generation_max,
             letters,
             witness,
-            set_aside: 0,
         };
-        while journal.files.len() < FILES {
-            journal.add_file()?;
-        }
         // What was read may only have been in the system's memory, left there by a process that
         // was killed. From here on it is believed, so it has to be durable.
         journal.sync()?;
@@ -217,64 +152,26 @@ impl Journal {
 
     /// Says beside the journal where it stands. No number is taken back.
     fn testify(&mut self, ledger: Ledger, closed: Option<Ledger>, sync: bool) -> Result<(), Error> {
-        let current = self.files.last();
-        let given = self.witness.said().numbers.max(ledger.appended);
-        // The first events after an opening find their numbers set aside.
-        let given = if self.set_aside == 0 {
-            self.set_aside = NUMBERS_MIN;
-            given
-                .max(ledger.appended.saturating_add(NUMBERS_MIN))
-                .min(Seq::MAX - 1)
-        } else {
-            given
-        };
-        let witness = Witness {
+        let current = self.files.current();
+        let stands = Witness {
             generation: self.generation_max,
             file: current.map_or(0, |file| file.number),
             file_bytes: current.map_or(0, |file| file.len),
-            synced: sync,
-            numbers: if closed.is_some() {
-                ledger.appended
-            } else {
-                given
-            },
             closed,
+            ..Witness::default()
         };
-        self.witness.say(witness, sync)
+        self.witness.testify(stands, ledger.appended, sync)
     }
 
-    /// Sees to it that numbers up to `last` are set aside before they are given to events: should
-    /// the newest file be lost, they are not given again. With `sync`, also after a power cut.
+    /// As [`WitnessFile::set_aside`].
     pub(crate) fn set_numbers_aside(&mut self, last: Seq, sync: bool) -> Result<(), Error> {
-        let said = self.witness.said();
-        if last <= said.numbers && said.closed.is_none() {
-            return Ok(());
-        }
-        // As many again as so far: few writes for many events, few numbers for few.
-        let more = self.set_aside.clamp(NUMBERS_MIN, NUMBERS_MAX);
-        let numbers = last.saturating_add(more).min(Seq::MAX - 1);
-        self.set_aside = self
-            .set_aside
-            .saturating_add(numbers - said.numbers.min(numbers));
-        let closed = None;
-        let witness = Witness {
-            numbers,
-            closed,
-            ..said
-        };
-        self.witness.say(witness, sync)
+        self.witness.set_aside(last, sync)
     }
 
     /// Whether a frame of so many bytes fits into the current file behind what is gathered.
     /// The reserve for the books is left out.
     pub(crate) fn fits(&self, bytes: u64) -> bool {
-        self.room() >= bytes.saturating_add(BOOKS_BYTES + RESERVE_BYTES)
-    }
-
-    fn room(&self) -> u64 {
-        let len = self.files.last().map_or(0, |file| file.len);
-        len.saturating_sub(self.written)
-            .saturating_sub(self.writer.bytes().len() as u64)
+        self.room.fits(self.writer.bytes().len(), bytes)
     }
 
     /// Writes the books, durably, when there is no room but the reserve and the next file cannot
@@ -287,10 +184,9 @@ impl Journal {
     pub(crate) fn overwrite_ack(&mut self, ledger: Ledger) -> Result<(), Error> {
         self.write()?;
         self.sync()?;
-        if self.room() < BOOKS_BYTES {
+        if !self.room.fits_books() {
             self.begin_generation();
-            self.written = self.written.saturating_sub(RESERVE_BYTES);
-            self.synced = self.written;
+            self.room.reuse_reserve();
         }
         self.push_ack(ledger);
         self.write()?;
@@ -305,30 +201,29 @@ impl Journal {
 
     /// Whether something written is not synced.
     pub(crate) fn is_unsynced(&self) -> bool {
-        self.synced < self.written
+        self.room.is_unsynced()
     }
 
     /// Whether the current file must be replaced before anything else.
     pub(crate) fn is_failed(&self) -> bool {
-        self.files
-            .last()
-            .is_none_or(|file| file.handle.has_failed())
+        self.files.is_failed()
     }
 
     /// The error of a current file that failed.
-    pub(crate) fn distrust(&mut self) -> Result<(), Error> {
-        trusted(&mut self.files).map(|_| ())
+    pub(crate) fn distrust(&self) -> Result<(), Error> {
+        self.files.trusted().map(|_| ())
     }
 
     /// Writes what is gathered to the file, in one piece.
     pub(crate) fn write(&mut self) -> Result<(), Error> {
         // Also with nothing gathered: what was gathered before may have gone with the failed file.
-        let current = trusted(&mut self.files)?;
-        if self.writer.bytes().is_empty() {
+        let current = self.files.trusted()?;
+        let bytes = self.writer.bytes();
+        if bytes.is_empty() {
             return Ok(());
         }
-        let result = current.handle.write_at(self.writer.bytes(), self.written);
-        self.written += self.writer.bytes().len() as u64;
+        let result = current.handle.write_at(bytes, self.room.written());
+        self.room.note_written(bytes.len());
         self.writer.clear();
         // Only an error takes a copy of the path: this is done for every commit.
         result.map_err(|source| Error::storage("write to the journal", &current.path)(source))
@@ -339,21 +234,21 @@ impl Journal {
         if !self.is_unsynced() {
             return Ok(());
         }
-        let current = trusted(&mut self.files)?;
+        let current = self.files.trusted()?;
         let synced = current.handle.sync_data();
         synced.map_err(Error::storage("sync the journal", &current.path))?;
-        self.synced = self.written;
+        self.room.note_synced(self.room.written());
         Ok(())
     }
 
     /// What makes durable, on any thread, what is written now; nothing if the file has failed.
     /// Its outcome is for [`note_synced`](Self::note_synced).
-    pub(crate) fn sync_later(&mut self) -> Result<Later, Error> {
+    pub(crate) fn sync_later(&self) -> Result<Later, Error> {
         let through = Through {
             generation: self.generation_max,
-            offset: self.written,
+            offset: self.room.written(),
         };
-        trusted(&mut self.files).map(|current| Later {
+        self.files.trusted().map(|current| Later {
             handle: Arc::clone(&current.handle),
             path: current.path.clone(),
             through,
@@ -364,21 +259,18 @@ impl Journal {
     /// says nothing of the present one.
     pub(crate) fn note_synced(&mut self, Through { generation, offset }: Through) {
         if generation == self.generation_max {
-            self.synced = self.synced.max(offset);
+            self.room.note_synced(offset);
         }
     }
 
     /// Whether a file is longer than files are to be: it was made for a larger spool.
     pub(crate) fn is_too_long(&self) -> bool {
-        self.files.iter().any(|file| file.len > self.file_bytes)
+        self.files.is_too_long()
     }
 
     /// The last event of the file that would be recycled next; 0 if it holds none.
     pub(crate) fn oldest_last_seq(&self) -> Seq {
-        self.files
-            .first()
-            .and_then(|file| file.events)
-            .map_or(0, |(_, last)| last)
+        self.files.oldest_last_seq()
     }
 
     /// Writes and syncs the current file and begins the oldest anew, with the books as its first
@@ -397,18 +289,10 @@ impl Journal {
         self.sync()?;
         self.check_recyclable(recyclable)?;
         self.remove_surplus(recyclable)?;
-        let len = self.files.first().map(|file| file.len);
-        // Damaged, or made under other settings. The new one first: there are never too few.
-        if len.is_some_and(|len| len != self.file_bytes) && self.replace_oldest()? {
+        if self.files.replace_oldest()? {
             self.remove_surplus(recyclable)?;
         }
-        self.files.rotate_left(1);
-        self.written = 0;
-        self.synced = 0;
-        self.begin_generation();
-        if let Some(file) = self.files.last_mut() {
-            file.events = None;
-        }
+        self.turn();
         self.push_books(ledger);
         self.write()?;
         if sync {
@@ -419,29 +303,15 @@ impl Journal {
 
     /// Removes files that are one too many: replaced, or left over from that.
     fn remove_surplus(&mut self, recyclable: Seq) -> Result<(), Error> {
-        if self.files.len() > FILES {
+        if self.files.has_surplus() {
             // The witness on the disk may still name a file that goes.
             self.witness.sync()?;
         }
-        while self.files.len() > FILES {
+        while self.files.has_surplus() {
             self.check_recyclable(recyclable)?;
-            self.remove_oldest()?;
+            self.files.remove_oldest()?;
         }
         self.check_recyclable(recyclable)
-    }
-
-    /// Makes a file of the right length beside the oldest. False if the disk has no room: then the
-    /// oldest is used as it is.
-    fn replace_oldest(&mut self) -> Result<bool, Error> {
-        match self.add_file() {
-            Ok(()) => {
-                // Behind the oldest, which goes.
-                self.files.swap(0, 1);
-                Ok(true)
-            }
-            Err(error) if error.is_out_of_room() => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 
     /// Begins a new file in place of the failed one, with the books as its first, gathered
@@ -450,16 +320,9 @@ impl Journal {
     /// [`forget_failed`](Self::forget_failed).
     pub(crate) fn replace_current(&mut self, ledger: Ledger) -> Result<Option<Seq>, Error> {
         self.writer.clear();
-        let failed = self.files.iter().filter(|file| file.handle.has_failed());
-        let held = failed
-            .filter_map(|file| file.events)
-            .map(|(first, _)| first)
-            .min();
-        self.add_file()?;
-        self.files.rotate_left(1);
-        self.written = 0;
-        self.synced = 0;
-        self.begin_generation();
+        let held = self.files.first_of_failed();
+        self.files.add()?;
+        self.turn();
         self.push_books(ledger);
         Ok(held)
     }
@@ -468,19 +331,7 @@ impl Journal {
     /// witness names from here on.
     pub(crate) fn forget_failed(&mut self, ledger: Ledger) -> Result<(), Error> {
         self.testify(ledger, None, true)?;
-        let (failed, good) = std::mem::take(&mut self.files)
-            .into_iter()
-            .partition(|file| file.handle.has_failed());
-        self.files = good;
-        let failed: Vec<JournalFile> = failed;
-        for file in failed {
-            // One that cannot be removed is found again at the next opening, as an old file
-            // whose generation is lower than that of the new one.
-            if let Err(error) = self.disk.remove(&file.path) {
-                let path = file.path.display();
-                tracing::warn!(%error, %path, "failed to remove a journal file that had failed");
-            }
-        }
+        self.files.remove_failed();
         Ok(())
     }
 
@@ -496,51 +347,22 @@ impl Journal {
         })
     }
 
-    fn remove_oldest(&mut self) -> Result<(), Error> {
-        let oldest = self.files.remove(0);
-        let removed = self.disk.remove(&oldest.path);
-        removed.map_err(Error::storage("remove a journal file", &oldest.path))
-    }
-
     /// Bytes of all files.
     pub(crate) fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.len).sum()
+        self.files.bytes()
     }
 
-    fn add_file(&mut self) -> Result<(), Error> {
-        let number = self.files.iter().map(|file| file.number).max().unwrap_or(0) + 1;
-        let path = file_path(&self.dir, number);
-        // It has its name once it is whole: one that is shorter was cut.
-        let new = path.with_extension("journal.new");
-        let made = self.disk.create(&new, self.file_bytes).and_then(|file| {
-            self.disk.rename(&new, &path)?;
-            Ok(file)
-        });
-        let file = made.map_err(|source| {
-            drop(self.disk.remove(&new));
-            Error::storage("make a journal file", &path)(source)
-        })?;
-        let synced = self.disk.sync_dir(&self.dir);
-        synced.map_err(Error::storage("sync the journal's directory", &self.dir))?;
-        let len = self.file_bytes;
-        let (generation, events) = (0, None);
-        let file = JournalFile {
-            number,
-            path,
-            handle: Handle::new(file),
-            len,
-            generation,
-            events,
-        };
-        self.files.insert(0, file);
-        Ok(())
+    /// Makes the oldest file the current one.
+    fn turn(&mut self) {
+        self.generation_max += 1;
+        self.files.turn(self.generation_max);
+        let len = self.files.current().map_or(0, |file| file.len);
+        self.room = Room::new(len, 0);
     }
 
     fn begin_generation(&mut self) {
         self.generation_max += 1;
-        if let Some(file) = self.files.last_mut() {
-            file.generation = self.generation_max;
-        }
+        self.files.begin(self.generation_max);
     }
 
     fn place(&self) -> Place {
@@ -548,46 +370,10 @@ impl Journal {
         let offset = |at: u64| u32::try_from(at).unwrap_or(u32::MAX);
         Place {
             generation: self.generation_max,
-            buffer_offset: offset(self.written),
-            synced: offset(self.synced),
+            buffer_offset: offset(self.room.written()),
+            synced: offset(self.room.synced()),
         }
     }
-}
-
-/// The current file, if it has not failed.
-fn trusted(files: &mut [JournalFile]) -> Result<&mut JournalFile, Error> {
-    let failed = |path: PathBuf| Error::Storage {
-        action: "write to the journal",
-        path,
-        source: failed_before(),
-    };
-    match files.last_mut() {
-        Some(file) if !file.handle.has_failed() => Ok(file),
-        Some(file) => Err(failed(file.path.clone())),
-        None => Err(failed(PathBuf::new())),
-    }
-}
-
-fn file_path(dir: &Path, number: u32) -> PathBuf {
-    dir.join(format!("{number:08}.journal"))
-}
-
-/// The journal files in a directory, by number. Other names are left alone.
-fn list(dir: &Path) -> Result<Vec<(u32, PathBuf)>, Error> {
-    let failed = || Error::storage("list the journal", dir);
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(failed())? {
-        let path = entry.map_err(failed())?.path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        if let Some(number) = name.strip_suffix(".journal").and_then(|n| n.parse().ok()) {
-            files.push((number, path));
-        }
-    }
-    files.sort_by_key(|(number, _)| *number);
-    Ok(files)
 }
 
 /// The first and last event among the frames of a file.

@@ -115,11 +115,6 @@ impl Picture {
         Ok(Some(picture))
     }
 
-    /// What an opening would put on record.
-    pub(crate) fn news(&self) -> Vec<Finding> {
-        self.record.news(&self.findings)
-    }
-
     /// The last settled event.
     pub(crate) fn cursor(&self) -> Seq {
         self.recovered.ledger.settled()

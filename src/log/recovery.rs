@@ -197,67 +197,24 @@ impl Replay {
             .last
             .max(sealed.map_or(0, |s| s.last))
             .max(ledger.settled());
-        let cursor = ledger.settled();
-        let mut missing = Vec::new();
-        // From the cursor to the first segment, if there is one above it.
-        let mut next = cursor + 1;
-        let mut runs: Vec<(Seq, Vec<Event>)> = Vec::new();
-        let pending = std::mem::take(&mut self.events);
-        for (seq, event) in pending.into_iter().filter(|(seq, _)| *seq > cursor) {
-            match runs.last_mut() {
-                Some((first, run)) if *first + run.len() as u64 == seq => run.push(event),
-                _ => runs.push((seq, vec![event])),
-            }
-        }
-        let mut covered: Vec<SeqRange> = runs
-            .iter()
-            .map(|(first, run)| SeqRange {
-                first: *first,
-                last: first + run.len() as u64 - 1,
-            })
-            .chain(sealed)
-            .collect();
-        covered.sort();
-        for range in covered {
-            if range.first > next {
-                missing.push(SeqRange {
-                    first: next,
-                    last: range.first - 1,
-                });
-            }
-            next = next.max(range.last + 1);
-        }
-        if next <= ledger.appended {
-            missing.push(SeqRange {
-                first: next,
-                last: ledger.appended,
-            });
-        }
+        let pending = self.events.split_off(&ledger.settled().saturating_add(1));
+        let mut runs = runs(pending);
+        let covered = runs.iter().map(range_of).chain(sealed);
+        let missing = gaps(ledger, covered.collect());
         // The tail is the run that ends with the last event; earlier runs are islands.
-        let tail = match runs.pop() {
-            Some((first, run)) if first + run.len() as u64 == ledger.appended + 1 => {
-                Some((first, run))
-            }
-            Some(island) => {
-                runs.push(island);
-                None
-            }
-            None => None,
-        };
+        let is_tail = |run: &mut (Seq, Vec<Event>)| range_of(run).last == ledger.appended;
+        let tail = runs.pop_if(is_tail);
         let (tail_first, tail) = tail.unwrap_or((ledger.appended + 1, Vec::new()));
-        let gone = self.letters.iter().filter_map(|(.., gone)| *gone).collect();
-        let letters = self.letters.iter().rev().find_map(|(_, note, _)| *note);
-        let notes = self.notes;
         Recovered {
             ledger,
             tail,
             tail_first,
             missing,
             islands: runs,
-            gone,
-            letters,
+            gone: self.letters.iter().filter_map(|(.., gone)| *gone).collect(),
+            letters: self.letters.iter().rev().find_map(|(_, note, _)| *note),
             books_gone,
-            notes,
+            notes: self.notes,
         }
     }
 
@@ -281,6 +238,44 @@ impl Replay {
         ledger.settle(Settled::Lost, before.last);
         (ledger, (before.last > 0).then_some(before))
     }
+}
+
+/// The runs of events that follow each other.
+fn runs(events: BTreeMap<Seq, Event>) -> Vec<(Seq, Vec<Event>)> {
+    let mut runs: Vec<(Seq, Vec<Event>)> = Vec::new();
+    for (seq, event) in events {
+        match runs.last_mut() {
+            Some((first, run)) if *first + run.len() as u64 == seq => run.push(event),
+            _ => runs.push((seq, vec![event])),
+        }
+    }
+    runs
+}
+
+fn range_of((first, run): &(Seq, Vec<Event>)) -> SeqRange {
+    SeqRange {
+        first: *first,
+        last: first + run.len() as u64 - 1,
+    }
+}
+
+/// What lies above the cursor and in none of these ranges.
+fn gaps(ledger: Ledger, mut covered: Vec<SeqRange>) -> Vec<SeqRange> {
+    covered.sort();
+    let mut gaps = Vec::new();
+    let mut next = ledger.settled() + 1;
+    for range in covered {
+        if range.first > next {
+            let last = range.first - 1;
+            gaps.push(SeqRange { first: next, last });
+        }
+        next = next.max(range.last + 1);
+    }
+    if next <= ledger.appended {
+        let last = ledger.appended;
+        gaps.push(SeqRange { first: next, last });
+    }
+    gaps
 }
 
 #[cfg(test)]

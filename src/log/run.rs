@@ -3,6 +3,8 @@
 use bytes::Bytes;
 
 use super::codec;
+#[cfg(any(test, feature = "internals"))]
+use crate::event::StoredEvent;
 use crate::id::Seq;
 
 /// Consecutive events, one behind the other.
@@ -20,8 +22,27 @@ impl Run {
         (self.first.saturating_add(self.count as u64)).saturating_sub(1)
     }
 
+    /// Events in one run; [`None`] if there are none, or if they do not follow each other.
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn of(events: &[StoredEvent]) -> Option<Self> {
+        let first = events.first()?.seq;
+        let numbers = first..first.checked_add(events.len() as u64)?;
+        if !events.iter().map(|stored| stored.seq).eq(numbers) {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        for stored in events {
+            codec::push_event(&mut bytes, &stored.event);
+        }
+        Some(Self {
+            first,
+            count: events.len(),
+            events: bytes.into(),
+        })
+    }
+
     /// The run as `codec::encode_run` writes it. [`None`] if there are no events, or if the bytes
-    /// are not as many events as they are said to be: whoever has it written forgets them then.
+    /// are not as many events as they are said to be: the sealer forgets what it has had written.
     pub(crate) fn encode(&self) -> Option<Vec<u8>> {
         if self.first == 0 || self.count == 0 || !codec::are_events(&self.events, self.count) {
             return None;

@@ -79,19 +79,9 @@ pub(crate) struct Encoded {
 }
 
 impl Encoded {
-    /// Encodes consecutive events; [`None`] if they are not, or none at all.
-    pub(crate) fn new(events: &[StoredEvent]) -> Option<Self> {
-        let range = SeqRange {
-            first: events.first()?.seq,
-            last: events.last()?.seq,
-        };
-        let bytes = chunk::encode(events)?;
-        Some(Self { range, bytes })
-    }
-
-    /// As [`new`](Self::new), for a run of the tail.
+    /// Encodes a run; [`None`] if it is not one.
     pub(crate) fn of_run(run: &Run) -> Option<Self> {
-        let bytes = chunk::encode_run(run)?;
+        let bytes = chunk::encode(run)?;
         let range = SeqRange {
             first: run.first,
             last: run.last(),

@@ -39,8 +39,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use uuid::Uuid;
 
-use super::codec;
 use super::piece::Layout;
+use super::run::Run;
 use super::segment::{Encoded, Found, Segment};
 use super::store::{make_dir, sync_dir};
 use coming::Coming;
@@ -125,17 +125,11 @@ impl Shelf {
         last.unwrap_or(self.synced_before)
     }
 
-    /// Seals consecutive events into one chunk. They must lie behind everything on the shelf.
-    /// They are readable at once and durable after [`sync`](Self::sync).
+    /// Takes a chunk, which must lie behind everything on the shelf. It is readable at once and durable
+    /// after [`sync`](Self::sync).
     ///
-    /// After an error these events are not on the shelf and can be appended again; what was
-    /// appended before is safe either way.
-    pub(crate) fn append(&mut self, events: &[StoredEvent]) -> Result<(), Error> {
-        let chunk = Encoded::new(events).ok_or_else(|| self.out_of_order())?;
-        self.put(chunk)
-    }
-
-    /// As [`append`](Self::append), for events that are a chunk already.
+    /// After an error its events are not on the shelf and can be put there again; what was there
+    /// before is safe either way.
     pub(crate) fn put(&mut self, chunk: Encoded) -> Result<(), Error> {
         if chunk.range.first <= self.last_seq().unwrap_or(0) {
             return Err(self.out_of_order());
@@ -428,42 +422,28 @@ impl Shelf {
         }
     }
 
-    /// Puts a run of events that recovery found outside the covered range into a segment, in
-    /// chunks of at most so many bytes, and makes it durable.
-    pub(crate) fn adopt(&mut self, events: &[StoredEvent], chunk_bytes: u64) -> Result<(), Error> {
-        let first = events.first().map_or(0, |stored| stored.seq);
-        let mut chunks = chunks(events, chunk_bytes);
-        if self.last_seq().is_none_or(|last| first > last) {
-            chunks.try_for_each(|chunk| self.append(chunk))?;
-            return self.sync();
-        }
-        if events.is_empty() {
+    /// Puts consecutive runs of events that recovery found outside the covered range into a segment,
+    /// a chunk for each, and makes it durable.
+    pub(crate) fn adopt(&mut self, runs: &[Run]) -> Result<(), Error> {
+        let Some(first) = runs.first().map(|run| run.first) else {
             return Ok(());
+        };
+        let chunks: Option<Vec<_>> = runs.iter().map(Encoded::of_run).collect();
+        let chunks = chunks.ok_or_else(|| self.out_of_order())?;
+        if self.last_seq().is_none_or(|last| first > last) {
+            chunks.into_iter().try_for_each(|chunk| self.put(chunk))?;
+            return self.sync();
         }
         self.make_dir()?;
         let path = self.path(first);
         let mut segment = Segment::create(&path, self.layout(), first, self.queue)?;
         for chunk in chunks {
-            let chunk = Encoded::new(chunk).ok_or_else(|| self.out_of_order())?;
             segment.append(chunk)?;
         }
         segment.sync()?;
         self.older.insert(first, segment.disk_bytes());
         Ok(())
     }
-}
-
-/// Divides events into those that have so many bytes together at the most, or one.
-fn chunks(events: &[StoredEvent], bytes_max: u64) -> impl Iterator<Item = &[StoredEvent]> {
-    let mut bytes = 0;
-    events.chunk_by(move |one, next| {
-        let both = [one, next].map(|stored| codec::event_bytes(&stored.event));
-        // The first of a chunk is counted with the second.
-        bytes = bytes.max(both[0]) + both[1];
-        let fits = bytes <= bytes_max;
-        bytes = if fits { bytes } else { 0 };
-        fits
-    })
 }
 
 /// Whether an event is among these, which follow each other.

@@ -7,27 +7,29 @@
 //!
 //! The order of the steps is what the invariants rest on, and each is named where it matters.
 
-pub(crate) mod leave;
+pub(crate) mod budget;
+mod findings;
+mod leave;
+mod letter_box;
+mod news;
 mod open;
+mod progress;
 mod read;
+mod removals;
 mod room;
 mod seal;
-pub(crate) mod space;
+mod sealer;
+mod space;
 mod staged;
 
 use std::cell::Cell;
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Nudge;
 use super::dir::SpoolDir;
-use super::frame::LetterNote;
-use super::incidents::Record;
-use super::journal::{Journal, Through};
-use super::letters::Letters;
+use super::journal::Journal;
 use super::memo;
-use super::shelf::keeper::{Begun, Keeper};
+use super::shelf::keeper::Keeper;
 use super::tail::Tail;
 use super::{Log, Memo, Position, Read, ReadReply};
 use crate::clock::Clock;
@@ -37,55 +39,37 @@ use crate::event::{Event, Receipt};
 use crate::id::Seq;
 use crate::id::SeqRange;
 use crate::incident::{Finding, Incident};
-use crate::ledger::{Ledger, LetterLedger, Settled};
+use crate::ledger::{Ledger, Settled};
 use crate::millis::unix_ms;
-use crate::observe::{self, Place};
+use crate::observe::Place;
 use crate::settings::{Durability, Settings};
+use budget::Budget;
+use findings::Findings;
+use letter_box::LetterBox;
+use news::News;
+use progress::Progress;
 use read::{Limit, ReadTimes};
+use removals::Removals;
+use sealer::Sealer;
 use staged::Staged;
-
-/// How long a failed sealing rests before it is tried again.
-const SEAL_REST: Duration = Duration::from_secs(1);
 
 /// The log in a spool directory.
 #[derive(Debug)]
 pub(crate) struct SpoolLog {
     settings: Settings,
     clock: Arc<dyn Clock>,
+    budget: Budget,
     journal: Journal,
+    progress: Progress,
+    staged: Staged,
     tail: Tail,
     shelf: Keeper,
-    /// What is being sealed: the tail has it until it is durable on the shelf.
-    sealing: Option<Sealing>,
-    /// Settled segments that are being deleted.
-    removing: Option<Begun<Result<usize, Error>>>,
-    /// The books and the end of the oldest segment when deleting was begun last.
-    removal_tried: Option<(Ledger, Option<Seq>)>,
-    letters: Letters,
-    /// What became of dead letters, but for how many are held.
-    letter_books: LetterNote,
-    /// Bytes of the letters on disk, measured when they changed.
-    letters_bytes: u64,
-    letters_to_tidy: bool,
+    sealer: Sealer,
+    removals: Removals,
+    letters: LetterBox,
     memo: Memo,
-    record: Record,
-    /// What was found and could not be put on record yet.
-    unrecorded: Vec<Finding>,
-    /// The incidents that no person has seen; `None` if there are none.
-    unseen: Option<Arc<Vec<Incident>>>,
-    /// The books of everything committed; their sum is the cursor.
-    ledger: Ledger,
-    /// The cursor that a power cut cannot take back.
-    durable_cursor: Seq,
-    staged: Staged,
-    /// The last committed event that a power cut cannot take back.
-    durable_last: Seq,
-    missing: Vec<SeqRange>,
-    fault: Option<String>,
-    /// Work that can wait has changed the position, or may have.
-    news: bool,
-    /// When sealing may be tried again after it failed, and what it failed of.
-    seal_rest: Option<(Duration, io::ErrorKind, String)>,
+    findings: Findings,
+    news: News,
     /// When the first events of the last reads happened.
     read: ReadTimes,
     /// The oldest pending event, once it is known when it happened.
@@ -94,22 +78,9 @@ pub(crate) struct SpoolLog {
     dir: SpoolDir,
 }
 
-/// Chunks on their way to the shelf.
-#[derive(Debug)]
-struct Sealing {
-    last: Seq,
-    /// The last event and the cursor that are durable when the journal was synced first.
-    with_sync: (Seq, Seq),
-    begun: Begun<Result<Option<Through>, Error>>,
-}
-
 impl SpoolLog {
     fn cursor(&self) -> Seq {
-        self.ledger.settled()
-    }
-
-    fn letter_ledger(&self) -> LetterLedger {
-        leave::ledger_of(self.letter_books, self.letters.count())
+        self.progress.cursor()
     }
 
     /// When the oldest pending event happened, if it is known: it was in memory, or read lately.
@@ -128,22 +99,23 @@ impl SpoolLog {
 
     /// The last event that is durably settled, or sealed and synced (I3).
     fn recyclable(&self) -> Seq {
-        self.durable_cursor.max(self.shelf.seen().synced_through)
+        let sealed = self.shelf.seen().synced_through;
+        self.progress.durable_cursor().max(sealed)
     }
 
     /// The books with what is staged, as frames that follow the staged ones must state them.
     fn books(&self) -> Ledger {
-        let appended = self.ledger.appended + self.staged.count();
-        Ledger {
-            appended,
-            ..self.ledger
-        }
+        let ledger = self.progress.ledger();
+        let appended = ledger.appended + self.staged.count();
+        Ledger { appended, ..ledger }
     }
 
-    /// After a sync of the journal: everything written is durable, the cursor among it.
-    fn note_synced(&mut self) {
-        self.durable_cursor = self.cursor();
-        self.durable_last = self.ledger.appended;
+    /// Makes everything that was given to the journal durable, the cursor among it.
+    fn sync_journal(&mut self) -> Result<(), Error> {
+        self.journal.write()?;
+        self.journal.sync()?;
+        self.progress.note_synced(self.progress.mark());
+        Ok(())
     }
 
     /// Replaces the journal file whose write or sync failed: a fresh one gets the books and
@@ -158,7 +130,7 @@ impl SpoolLog {
         if !self.staged.is_empty() {
             return self.journal.distrust();
         }
-        let ledger = self.ledger;
+        let ledger = self.progress.ledger();
         if let Some(held) = self.journal.replace_current(ledger)? {
             let mut first = held.max(self.tail.first());
             let mut run: Vec<Event> = Vec::new();
@@ -177,9 +149,7 @@ impl SpoolLog {
                 self.journal.push_events(first, &run);
             }
         }
-        self.journal.write()?;
-        self.journal.sync()?;
-        self.note_synced();
+        self.sync_journal()?;
         self.journal.forget_failed(ledger)
     }
 
@@ -226,7 +196,7 @@ impl SpoolLog {
     /// Before anything is written that is not an append (I14).
     fn check_owner(&mut self) -> Result<(), Error> {
         let checked = self.dir.guard().check();
-        self.note_fault(checked)
+        self.news.note(checked)
     }
 
     fn check_event(&self, event: &Event) -> Result<(), Error> {
@@ -249,51 +219,8 @@ impl SpoolLog {
         self.settings.durability == Durability::Synced
     }
 
-    /// Puts on record what was found since opening, before anything is done because of it.
-    fn put_on_record(&mut self, findings: &[Finding]) -> Result<(), Error> {
-        let news = self.record.news(findings);
-        if news.is_empty() {
-            return Ok(());
-        }
-        for finding in &news {
-            observe::incident(finding);
-        }
-        let before = self.record.clone();
-        self.record.add(news, unix_ms(self.clock.wall()));
-        self.write_record(before)
-    }
-
-    fn write_record(&mut self, before: Record) -> Result<(), Error> {
-        let mut written = self.record.write(self.dir.path());
-        if written.as_ref().is_err_and(Error::is_out_of_room) && self.dir.drop_ballast() {
-            written = self.record.write(self.dir.path());
-        }
-        if written.is_err() {
-            self.record = before;
-        }
-        self.note_record();
-        written
-    }
-
-    fn note_record(&mut self) {
-        let unseen = self.record.unseen();
-        self.unseen = (!unseen.is_empty()).then(|| Arc::new(unseen));
-        self.news = true;
-    }
-
-    fn note_fault<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
-        match &result {
-            Ok(_) => self.news |= self.fault.take().is_some(),
-            Err(error) => {
-                self.news = true;
-                let text = error.to_string();
-                if self.fault.as_ref() != Some(&text) {
-                    observe::storage_fault(error);
-                }
-                self.fault = Some(text);
-            }
-        }
-        result
+    fn now_ms(&self) -> u64 {
+        unix_ms(self.clock.wall())
     }
 }
 
@@ -317,7 +244,7 @@ impl Log for SpoolLog {
         }
         self.make_room(events.iter().map(super::codec::event_bytes).sum())?;
         let staged = self.stage_append(events);
-        self.note_fault(staged)
+        self.news.note(staged)
     }
 
     fn check_append(&mut self, bytes: u64) -> Result<(), Error> {
@@ -328,22 +255,22 @@ impl Log for SpoolLog {
 
     fn commit(&mut self, sync: bool) -> Result<(), Error> {
         let result = self.commit_staged(sync);
-        let result = self.note_fault(result);
+        let result = self.news.note(result);
         if result.is_ok() {
             // Only now is it appended (I1).
-            self.ledger.appended += self.staged.count();
+            self.progress.append(self.staged.count());
             self.tail.extend(self.staged.drain());
         }
         self.staged.clear();
         result?;
         if sync || !self.journal.is_unsynced() {
-            self.note_synced();
+            self.progress.note_synced(self.progress.mark());
         }
         Ok(())
     }
 
     fn is_unsynced(&self) -> bool {
-        self.durable_last < self.ledger.appended
+        self.progress.has_unsynced_events()
     }
 
     fn read(&mut self, from: Seq, events_max: usize, bytes_max: u64) -> Result<Read, Error> {
@@ -370,7 +297,7 @@ impl Log for SpoolLog {
     }
 
     fn settle(&mut self, through: Seq, how: Settled) -> Result<(), Error> {
-        let through = through.min(self.ledger.appended);
+        let through = through.min(self.progress.last());
         let count = through.saturating_sub(self.cursor());
         if count == 0 {
             return Ok(());
@@ -380,14 +307,15 @@ impl Log for SpoolLog {
             let first = self.cursor() + 1;
             let last = through;
             let finding = Finding::events("segments", SeqRange { first, last }, "");
-            self.put_on_record(&[finding])?;
+            let now_ms = self.now_ms();
+            self.findings.put(&[finding], &self.dir, now_ms)?;
+            self.news.raise();
         }
         let written = self.write_ack(how, count);
-        self.note_fault(written)?;
+        self.news.note(written)?;
         // The frame is with the system: the cursor moves (I6), and survives the process.
-        self.ledger.settle(how, count);
+        self.progress.settle(how, count);
         self.tail.release(through);
-        self.missing.retain(|range| range.last > through);
         Ok(())
     }
 
@@ -413,12 +341,8 @@ impl Log for SpoolLog {
         }
         self.check_owner()?;
         // Durable before the cursor passes the event (I5).
-        let mut put = self.letters.put(letter);
-        if put.as_ref().is_err_and(Error::is_out_of_room) && self.dir.drop_ballast() {
-            put = self.letters.put(letter);
-        }
-        self.letters_changed();
-        self.note_fault(put)?;
+        let put = self.letters.put(letter, &self.dir);
+        self.news.note(put)?;
         self.settle(letter.seq, how)
     }
 
@@ -439,16 +363,13 @@ impl Log for SpoolLog {
     }
 
     fn incidents(&mut self) -> Vec<Incident> {
-        self.record.all().to_vec()
+        self.findings.all().to_vec()
     }
 
     fn acknowledge(&mut self, number: Option<u64>) -> Result<u64, Error> {
-        let before = self.record.clone();
-        let count = self.record.acknowledge(number, unix_ms(self.clock.wall()));
-        if count > 0 {
-            self.write_record(before)?;
-        }
-        Ok(count)
+        let now_ms = self.now_ms();
+        self.news.raise();
+        self.findings.acknowledge(number, &self.dir, now_ms)
     }
 
     fn memo(&mut self) -> Result<Memo, Error> {
@@ -461,26 +382,26 @@ impl Log for SpoolLog {
         if written.is_ok() {
             self.memo = memo.clone();
         }
-        self.note_fault(written)
+        self.news.note(written)
     }
 
     fn position(&self) -> Position {
         Position {
             cursor: self.cursor(),
-            last_seq: self.ledger.appended,
-            ledger: self.ledger,
+            last_seq: self.progress.last(),
+            ledger: self.progress.ledger(),
             dead_letters: self.letters.count(),
-            letters: self.letter_ledger(),
+            letters: self.letters.ledger(),
             disk_bytes: self.disk_bytes(),
             oldest_ms: self.oldest_ms(),
-            missing: self.missing.clone(),
-            incidents: self.unseen.clone(),
-            fault: self.fault.clone(),
+            missing: self.progress.missing().to_vec(),
+            incidents: self.findings.unseen(),
+            fault: self.news.fault().cloned(),
         }
     }
 
     fn has_news(&mut self) -> bool {
-        std::mem::take(&mut self.news)
+        self.news.take()
     }
 
     fn tidy(&mut self) -> Result<bool, Error> {
@@ -490,7 +411,7 @@ impl Log for SpoolLog {
         let result = removed.and_then(|()| self.seal_if_long());
         match result {
             Ok(more) => Ok(more),
-            Err(_) => self.note_fault(result),
+            Err(_) => self.news.note(result),
         }
     }
 
@@ -501,12 +422,13 @@ impl Log for SpoolLog {
         self.repair_journal()?;
         let witnessed = self.journal.fits(0) || self.make_journal_room(0).is_ok();
         if witnessed {
-            self.journal.push_ack(self.ledger);
+            self.journal.push_ack(self.progress.ledger());
             self.journal.write()?;
         }
         self.journal.sync()?;
-        self.note_synced();
-        if witnessed && let Err(error) = self.journal.write_end(self.ledger) {
+        let ledger = self.progress.ledger();
+        self.progress.note_synced(self.progress.mark());
+        if witnessed && let Err(error) = self.journal.write_end(ledger) {
             // Everything is safe without it; only damage to the very end would go unnoticed.
             tracing::warn!(%error, "the end of the journal has no second witness");
         }

@@ -120,6 +120,15 @@ impl Tail {
         .collect()
     }
 
+    /// All its events, in blocks.
+    pub(crate) fn into_runs(mut self) -> Vec<Run> {
+        if !self.open.is_empty() {
+            self.close_open(0);
+        }
+        let blocks = self.full.iter();
+        blocks.map(|block| block.run_from(self.first)).collect()
+    }
+
     /// The last of the oldest events that fit into `bytes` together, the first at least if there
     /// is any. It looks no further than one block.
     pub(crate) fn last_of_oldest(&self, bytes: u64) -> Option<Seq> {

@@ -3,6 +3,7 @@
 use crate::event::{Event, StoredEvent};
 use crate::log::chunk::{Head, decode, encode};
 use crate::log::codec::encode_run;
+use crate::log::run::Run;
 
 /// Bytes in front of the body of a chunk.
 const HEADER_BYTES: usize = 22;
@@ -39,7 +40,7 @@ fn check(bytes: &[u8]) {
     assert!(decode(bytes, head.first + 1).is_err(), "{head:?}");
     check_run(bytes, &events);
     // What is believed is written again, perhaps compressed in another way, and read as the same.
-    let Some(again) = encode(&events) else {
+    let Some(again) = Run::of(&events).and_then(|run| encode(&run)) else {
         panic!("what was decoded cannot be encoded");
     };
     assert!(decode(&again, head.first).is_ok_and(|read| read == events));

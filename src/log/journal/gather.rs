@@ -23,10 +23,7 @@ impl Journal {
 
     fn note_events(&mut self, first: Seq, events: &[Event]) {
         let last = first.saturating_add(events.len() as u64).saturating_sub(1);
-        if let Some(file) = self.files.last_mut() {
-            let begin = file.events.map_or(first, |(begin, _)| begin.min(first));
-            file.events = Some((begin, file.events.map_or(last, |(_, end)| end.max(last))));
-        }
+        self.files.note_events(first, last);
     }
 
     /// Gathers the books after the cursor moved.

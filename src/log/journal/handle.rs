@@ -1,8 +1,8 @@
 //! A handle on a journal file that two threads may sync, and that remembers a failure for both.
 //!
 //! After a failed fdatasync the system may have dropped the pages, and it says so only once: the
-//! next fdatasync of the same handle is a success. So the syncs of a file take turns, and whoever
-//! comes after one that failed learns of that instead.
+//! next fdatasync of the same handle is a success. So the syncs of a file take turns, and one
+//! that comes after one that failed is an error too.
 
 use std::io;
 use std::path::PathBuf;

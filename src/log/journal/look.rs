@@ -1,5 +1,5 @@
 //! What the journal says, read without changing a byte: for an owner that goes on with it, and for
-//! everybody who only looks.
+//! a look.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::files::{DIR, FILES, list};
 use super::witness::{self, Witness};
-use super::{DIR, END, FILES, events_of, list};
+use super::{END, events_of};
 use crate::error::Error;
 use crate::id::Seq;
 use crate::id::SeqRange;

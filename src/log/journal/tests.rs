@@ -1,5 +1,7 @@
 //! The journal on real files, in whole and damaged.
 
+use super::files::{file_path, list};
+use super::witness::NUMBERS_MAX;
 use super::*;
 use crate::event::Event;
 use crate::log::disk::RealDisk;
@@ -43,8 +45,8 @@ fn odd(seen: &Seen) -> Vec<String> {
 }
 
 /// The file in which the journal goes on.
-fn current(spool: &Path, journal: &Journal) -> PathBuf {
-    file_path(&spool.join(DIR), journal.files.last().unwrap().number)
+fn current(spool: &Path, journal: &Journal) -> std::path::PathBuf {
+    file_path(&spool.join(DIR), journal.files.current().unwrap().number)
 }
 
 fn append(journal: &mut Journal, seq: Seq) {
@@ -110,9 +112,9 @@ fn a_missing_or_overwritten_file_is_noticed_and_made_good() {
     let files = dir.path().join(DIR);
     std::fs::remove_file(file_path(&files, 1)).unwrap();
     std::fs::write(file_path(&files, 2), vec![7; 20_000]).unwrap();
-    let (journal, seen) = open(dir.path());
+    let (_, seen) = open(dir.path());
     assert_eq!(seen.findings.len(), 2, "{:?}", seen.findings);
-    assert_eq!(journal.files.len(), FILES);
+    assert_eq!(list(&files).unwrap().len(), FILES);
 }
 
 // When the current file was lost as a whole, nothing said how far it had gone, and the numbers
@@ -215,8 +217,12 @@ fn files_of_other_settings_are_not_taken_for_cut_whatever_was_rotated() {
             append(&mut journal, 1);
             journal.rotate(Ledger::default(), 1, true).unwrap();
         }
-        let (journal, _) = open_with(dir.path(), other);
-        assert!(journal.files.iter().all(|file| file.len == other));
+        drop(open_with(dir.path(), other));
+        let files = list(&dir.path().join(DIR)).unwrap();
+        let lens = files
+            .iter()
+            .map(|(_, path)| std::fs::metadata(path).unwrap().len());
+        assert!(lens.eq([other; FILES]));
     }
 }
 
@@ -280,8 +286,8 @@ fn i6_the_cursor_moves_on_in_a_full_journal_and_survives_a_torn_write() {
             ..Ledger::default()
         };
         journal.overwrite_ack(ledger).unwrap();
-        let path = journal.files.last().unwrap().path.clone();
-        let newest = usize::try_from(journal.written - BOOKS_BYTES).unwrap();
+        let path = journal.files.current().unwrap().path.clone();
+        let newest = usize::try_from(journal.room.written() - super::room::BOOKS_BYTES).unwrap();
         assert_eq!(delivered(&open(dir.path()).1), delivered_now);
 
         let whole = std::fs::read(&path).unwrap();
@@ -303,15 +309,15 @@ fn a_sync_on_another_thread_counts_for_the_use_of_the_file_it_was_asked_for() {
     journal.push_events(1, &[Event::json("1").unwrap()]);
     journal.write().unwrap();
     let later = journal.sync_later().unwrap();
-    let end = journal.written;
+    let end = journal.room.written();
     journal.push_events(2, &[Event::json("2").unwrap()]);
     journal.write().unwrap();
     let through = std::thread::spawn(|| later.sync()).join().unwrap().unwrap();
     journal.note_synced(through);
     // What was written after it was asked for does not count.
-    assert_eq!(journal.synced, end);
+    assert_eq!(journal.room.synced(), end);
     assert!(journal.is_unsynced());
     journal.rotate(Ledger::default(), 2, false).unwrap();
     journal.note_synced(through);
-    assert_eq!(journal.synced, 0);
+    assert_eq!(journal.room.synced(), 0);
 }

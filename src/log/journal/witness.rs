@@ -30,6 +30,10 @@ use crate::log::disk::{Disk, DiskFile, open_to_look};
 /// The name of the file, in the spool.
 pub(crate) const NAME: &str = "witness";
 
+/// Numbers that are set aside at once at the least, and at the most.
+const NUMBERS_MIN: u64 = 1 << 10;
+pub(super) const NUMBERS_MAX: u64 = 1 << 16;
+
 const SLOT_BYTES: usize = 4096;
 const HEAD_BYTES: usize = 16;
 
@@ -114,6 +118,8 @@ pub(super) struct WitnessFile {
     queue: Uuid,
     turn: u64,
     said: Witness,
+    /// Numbers that were set aside since the journal was opened.
+    set_aside: u64,
     /// None before the first use, and after a failure: then it is made anew.
     file: Option<Box<dyn DiskFile>>,
 }
@@ -127,6 +133,7 @@ impl WitnessFile {
             queue,
             turn,
             said,
+            set_aside: 0,
             file: file.filter(|file| file.len().is_ok_and(|len| len == 2 * SLOT_BYTES as u64)),
             disk,
         })
@@ -138,8 +145,55 @@ impl WitnessFile {
     }
 
     /// What was said last.
+    #[cfg(test)]
     pub(super) fn said(&self) -> Witness {
         self.said
+    }
+
+    /// Says where the journal stands. No number is taken back, but by an orderly close, which has
+    /// given no more than `appended`.
+    pub(super) fn testify(
+        &mut self,
+        stands: Witness,
+        appended: Seq,
+        sync: bool,
+    ) -> Result<(), Error> {
+        let mut numbers = self.said.numbers.max(appended);
+        // The first events after an opening find their numbers set aside.
+        if self.set_aside == 0 {
+            self.set_aside = NUMBERS_MIN;
+            let more = appended.saturating_add(NUMBERS_MIN);
+            numbers = numbers.max(more).min(Seq::MAX - 1);
+        }
+        if stands.closed.is_some() {
+            numbers = appended;
+        }
+        let witness = Witness {
+            numbers,
+            synced: sync,
+            ..stands
+        };
+        self.say(witness, sync)
+    }
+
+    /// Sees to it that numbers up to `last` are set aside before they are given to events: should
+    /// the newest file be lost, they are not given again. With `sync`, also after a power cut.
+    pub(super) fn set_aside(&mut self, last: Seq, sync: bool) -> Result<(), Error> {
+        let said = self.said;
+        if last <= said.numbers && said.closed.is_none() {
+            return Ok(());
+        }
+        // As many again as so far: few writes for many events, few numbers for few.
+        let more = self.set_aside.clamp(NUMBERS_MIN, NUMBERS_MAX);
+        let numbers = last.saturating_add(more).min(Seq::MAX - 1);
+        let new = numbers - said.numbers.min(numbers);
+        self.set_aside = self.set_aside.saturating_add(new);
+        let witness = Witness {
+            numbers,
+            closed: None,
+            ..said
+        };
+        self.say(witness, sync)
     }
 
     /// Says it; with `sync` it is durable when this returns. A file that refuses is made anew.

@@ -29,7 +29,7 @@ fn events(first: Seq, count: u64, bytes: usize) -> Vec<StoredEvent> {
 }
 
 fn chunk(first: Seq, count: u64) -> Encoded {
-    Encoded::new(&events(first, count, 500)).unwrap()
+    Encoded::of_run(&Run::of(&events(first, count, 500)).unwrap()).unwrap()
 }
 
 /// Ten chunks of ten events from 101 on, synced.

@@ -1,6 +1,6 @@
 //! Settled segments and their space.
 //!
-//! The system takes a millisecond for each mebibyte of a file that it lets go of. Whoever reads
+//! The system takes a millisecond for each mebibyte of a file that it lets go of. A read
 //! would wait for that, so a segment loses its name at once and its space a little at a time.
 
 use std::collections::VecDeque;
@@ -23,7 +23,7 @@ pub(crate) struct Removal {
     cursor: Seq,
     /// How many were deleted, once they are.
     removed: Option<usize>,
-    /// Their files, which nobody but us can reach any more.
+    /// Their files, which have no name any more.
     leaving: Vec<File>,
 }
 

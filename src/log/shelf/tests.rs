@@ -3,6 +3,8 @@
 use super::*;
 use crate::event::Event;
 use crate::id::EventId;
+use crate::log::codec;
+use crate::log::tail::Tail;
 use uuid::Uuid;
 
 const QUEUE: Uuid = Uuid::from_u128(7);
@@ -34,6 +36,24 @@ fn event(seq: Seq) -> StoredEvent {
 
 fn events(first: Seq, last: Seq) -> Vec<StoredEvent> {
     (first..=last).map(event).collect()
+}
+
+impl Shelf {
+    /// Puts consecutive events there as one chunk.
+    fn append(&mut self, events: &[StoredEvent]) -> Result<(), Error> {
+        self.put(
+            Run::of(events)
+                .and_then(|run| Encoded::of_run(&run))
+                .unwrap(),
+        )
+    }
+}
+
+/// Runs of at most so many bytes.
+fn runs(events: Vec<StoredEvent>, bytes_max: u64) -> Vec<Run> {
+    let mut tail = Tail::new(events.first().map_or(1, |stored| stored.seq), bytes_max);
+    tail.extend(events.into_iter().map(|stored| stored.event));
+    tail.into_runs()
 }
 
 pub(super) fn fill(shelf: &mut Shelf, first: Seq, last: Seq) {
@@ -475,7 +495,7 @@ fn what_recovery_puts_on_the_shelf_is_divided_into_chunks() {
     let mut shelf = open(spool.path(), 100_000);
     // Behind what is there, and before it.
     for (first, last) in [(100, 199), (1, 99)] {
-        shelf.adopt(&events(first, last), 4096).unwrap();
+        shelf.adopt(&runs(events(first, last), 4096)).unwrap();
         let Shelved::Chunk(chunk) = shelf.read(first).unwrap() else {
             panic!("{first} is not there");
         };
@@ -483,8 +503,6 @@ fn what_recovery_puts_on_the_shelf_is_divided_into_chunks() {
         assert!(bytes.sum::<u64>() <= 4096 && chunk.len() > 3);
     }
     assert_eq!(drain(&mut shelf, 1), (vec![], 200));
-    let long = events(1, 5);
-    let lens: Vec<usize> = chunks(&long, 1).map(<[_]>::len).collect();
-    assert_eq!(lens, [1; 5]);
-    assert_eq!(chunks(&[], 1).count(), 0);
+    assert!(runs(events(1, 5), 1).iter().map(|run| run.count).eq([1; 5]));
+    shelf.adopt(&runs(Vec::new(), 1)).unwrap();
 }

@@ -1,4 +1,9 @@
-//! Opening a spool: everything on disk is read once, put together, and gone on with.
+//! Opening a spool, in five steps: [`claim`](Claimed::claim) the directory, [`read`](Claimed::read) what
+//! is in it, [`reconcile`](Claimed::reconcile) that with what is on record,
+//! [`assemble`](Claimed::assemble) the log, and [`go_on`](SpoolLog::go_on).
+//!
+//! Everything on disk is read once, by the same code as for a look. Nothing is changed before what was
+//! found is on record.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -8,27 +13,31 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::SpoolLog;
+use super::budget::Budget;
+use super::findings::Findings;
+use super::letter_box::LetterBox;
+use super::news::News;
+use super::progress::Progress;
 use super::read::ReadTimes;
+use super::removals::Removals;
 use super::room;
-use super::space::ballast_bytes;
+use super::sealer::Sealer;
 use super::staged::Staged;
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::event::StoredEvent;
-use crate::incident::{Finding, Incident};
+use crate::incident::Incident;
 use crate::log::dir::SpoolDir;
 use crate::log::disk::{Disk, create_private_dir};
 use crate::log::guard::Guarded;
-use crate::log::incidents::Record;
 use crate::log::journal::{FILES, Journal, LETTERS_BYTES};
 use crate::log::kept_settings;
 use crate::log::look::Picture;
 use crate::log::piece::Layout;
 use crate::log::recovery::Recovered;
 use crate::log::shelf::keeper::Keeper;
+use crate::log::shelf::{Row, Shelf};
 use crate::log::tail::Tail;
 use crate::millis::unix_ms;
-use crate::observe;
 use crate::settings::Settings;
 use crate::status::Recovery;
 
@@ -45,134 +54,166 @@ impl SpoolLog {
     ) -> Result<(Self, Recovery), Error> {
         settings.check()?;
         let settings = settings.in_effect();
-        let began = clock.monotonic();
-        let ballast = ballast_bytes(&settings);
+        let (budget, began) = (Budget::of(&settings), clock.monotonic());
         // Known only for a spool that is made here.
         let mut free = None;
-        let opened = SpoolDir::open(path, &*clock, ballast, |path, queue| {
-            free = Some(room::free_bytes(path));
-            make(path, queue, &disk, &settings)
-        });
-        let opened = opened
-            .and_then(|dir| Self::open_in(dir, settings.clone(), clock, Arc::clone(&disk), began));
+        let claimed = Claimed::claim(path, settings, clock, disk, &mut free);
+        let opened = claimed.and_then(|claim| claim.open(began));
         opened.map_err(|error| match free {
-            Some(free) if error.is_out_of_room() => room::too_small(&error, &settings, free),
+            Some(free) if error.is_out_of_room() => room::too_small(&error, &budget, free),
             _ => error,
         })
     }
+}
 
-    /// Takes the picture of what is in the directory, puts on record what it finds, and goes on.
-    fn open_in(
-        dir: SpoolDir,
+/// A spool directory that is ours, and how the log in it is to be.
+struct Claimed {
+    dir: SpoolDir,
+    disk: Arc<dyn Disk>,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+}
+
+impl Claimed {
+    /// Locks the directory; makes a spool if there is none, and notes how many bytes were `free` then.
+    fn claim(
+        path: &Path,
         settings: Settings,
         clock: Arc<dyn Clock>,
         disk: Arc<dyn Disk>,
-        began: Duration,
-    ) -> Result<(Self, Recovery), Error> {
-        let disk: Arc<dyn Disk> = Guarded::new(disk, Arc::clone(dir.guard()));
-        let picture = Picture::take(dir.path())?.ok_or_else(|| Error::Damaged {
-            what: "it was made a moment ago and is gone".into(),
-            path: dir.path().to_owned(),
+        free: &mut Option<u64>,
+    ) -> Result<Self, Error> {
+        let ballast = Budget::of(&settings).ballast_bytes();
+        let dir = SpoolDir::open(path, &*clock, ballast, |path, queue| {
+            *free = Some(room::free_bytes(path));
+            make(path, queue, &disk, &settings)
         })?;
-        let mut record = picture.record.clone();
-        let incidents = put_on_record(&dir, &mut record, picture.news(), &*clock)?;
+        let disk = Guarded::new(disk, Arc::clone(dir.guard()));
+        Ok(Self {
+            dir,
+            disk,
+            settings,
+            clock,
+        })
+    }
+
+    fn open(self, began: Duration) -> Result<(SpoolLog, Recovery), Error> {
+        let mut picture = self.read()?;
+        let (findings, incidents) = self.reconcile(&picture)?;
+        let kept = picture.settings.take();
+        let notes = std::mem::take(&mut picture.notes);
+        let replayed = picture.recovered.tail.len() as u64;
+        let mut log = self.assemble(picture, findings)?;
+        let missing = log.progress.missing().to_vec();
+        log.go_on(kept.as_ref())?;
+        let took = log.clock.monotonic().saturating_sub(began);
+        let recovery = Recovery {
+            replayed,
+            missing,
+            notes,
+            incidents,
+            took,
+        };
+        Ok((log, recovery))
+    }
+
+    /// Takes the picture of what is there, as every look does (I11).
+    fn read(&self) -> Result<Picture, Error> {
+        Picture::take(self.dir.path())?.ok_or_else(|| Error::Damaged {
+            what: "it was made a moment ago and is gone".into(),
+            path: self.dir.path().to_owned(),
+        })
+    }
+
+    /// Puts on record what the picture shows and the record does not have, before anything is changed
+    /// because of it (I13).
+    fn reconcile(&self, picture: &Picture) -> Result<(Findings, Vec<Incident>), Error> {
+        let mut findings = Findings::new(picture.record.clone());
+        let now_ms = unix_ms(self.clock.wall());
+        let added = findings.put(&picture.findings, &self.dir, now_ms)?;
+        Ok((findings, added))
+    }
+
+    /// Takes the files over, mends what is to be mended, and puts the log together. What was read is
+    /// durable afterwards.
+    fn assemble(self, picture: Picture, findings: Findings) -> Result<SpoolLog, Error> {
         let Picture {
             identity,
-            journal: seen,
-            mut row,
+            journal,
+            row,
             mut letters,
             memo,
-            settings: kept,
             recovered,
             letter_books,
             leaving,
-            notes,
             ..
         } = picture;
-        let Recovered {
-            ledger,
-            tail,
-            tail_first,
-            missing,
-            islands,
-            ..
-        } = recovered;
+        let (dir, settings) = (self.dir, self.settings);
         let journal = Journal::own(
-            Arc::clone(&disk),
+            self.disk,
             dir.path(),
             settings.journal_bytes,
             dir.queue(),
-            &seen,
+            &journal,
             letter_books,
         )?;
         dir.mend_markers(&identity)?;
-        row.put_in_order()?;
         letters.own(Layout::of_segments(settings.segment_bytes))?;
-        let mut shelf = row.into_shelf(settings.segment_bytes);
-        shelf.keep_named(record.all().iter().map(|incident| incident.place.as_str()));
-        if !missing.is_empty() {
-            // What is gone may be behind the last readable chunk: its file is kept for people.
-            shelf.keep_last();
-        }
-        for (first, events) in islands {
-            let stored = events.into_iter().zip(first..);
-            let stored: Vec<StoredEvent> = stored
-                .map(|(event, seq)| StoredEvent { seq, event })
-                .collect();
-            shelf.adopt(&stored, settings.chunk_bytes)?;
-        }
-        let mut log = Self {
+        let shelf = shelf(row, &recovered, findings.all(), &settings)?;
+        let mut tail = Tail::new(recovered.tail_first, settings.chunk_bytes);
+        tail.extend(recovered.tail);
+        Ok(SpoolLog {
+            budget: Budget::of(&settings),
             journal,
-            tail: Tail::new(tail_first, settings.chunk_bytes),
-            shelf: Keeper::new(shelf),
-            sealing: None,
-            removing: None,
-            removal_tried: None,
-            letters_bytes: letters.bytes(),
-            letters_to_tidy: true,
-            letters,
-            letter_books,
-            memo,
-            unseen: None,
-            unrecorded: Vec::new(),
-            record,
-            ledger,
-            durable_cursor: ledger.settled(),
+            progress: Progress::new(recovered.ledger, recovered.missing),
             staged: Staged::default(),
-            durable_last: ledger.appended,
-            missing,
-            fault: None,
-            news: true,
-            seal_rest: None,
+            tail,
+            shelf: Keeper::new(shelf),
+            sealer: Sealer::new(&settings),
+            removals: Removals::default(),
+            letters: LetterBox::new(letters, letter_books, leaving)?,
+            memo,
+            findings,
+            news: News::new(),
             read: ReadTimes::default(),
             oldest: Cell::new(None),
             settings,
-            clock,
+            clock: self.clock,
             dir,
-        };
-        log.note_record();
-        let replayed = tail.len() as u64;
-        log.tail.extend(tail);
-        for seq in leaving {
-            // Its event is pending, or it left: the note of that is in the journal (I5).
-            log.letters.remove(seq)?;
-        }
-        log.letters_changed();
-        log.resume()?;
-        log.keep_settings(kept.as_ref())?;
-        log.dir.keep();
-        let missing = log.missing.clone();
-        let took = log.clock.monotonic().saturating_sub(began);
-        Ok((
-            log,
-            Recovery {
-                replayed,
-                missing,
-                notes,
-                incidents,
-                took,
-            },
-        ))
+        })
+    }
+}
+
+/// The segments as they are gone on with: each under its name, and with what recovery found in the
+/// journal in front of a gap, since the tail has none.
+fn shelf(
+    mut row: Row,
+    recovered: &Recovered,
+    incidents: &[Incident],
+    settings: &Settings,
+) -> Result<Shelf, Error> {
+    row.put_in_order()?;
+    let mut shelf = row.into_shelf(settings.segment_bytes);
+    shelf.keep_named(incidents.iter().map(|incident| incident.place.as_str()));
+    if !recovered.missing.is_empty() {
+        // What is gone may be behind the last readable chunk: its file is kept for people.
+        shelf.keep_last();
+    }
+    for (first, events) in &recovered.islands {
+        let mut island = Tail::new(*first, settings.chunk_bytes);
+        island.extend(events.iter().cloned());
+        shelf.adopt(&island.into_runs())?;
+    }
+    Ok(shelf)
+}
+
+impl SpoolLog {
+    /// Begins to write: the journal goes on under a new generation, and what was made stays.
+    fn go_on(&mut self, kept: Option<&Settings>) -> Result<(), Error> {
+        self.resume()?;
+        self.keep_settings(kept)?;
+        self.dir.keep();
+        Ok(())
     }
 
     /// Writes down the settings if they are not those that are `kept`: for looks.
@@ -196,8 +237,9 @@ impl SpoolLog {
                 other => other?,
             }
         }
-        self.journal.resume(self.ledger, self.recyclable())?;
-        self.note_synced();
+        let ledger = self.progress.ledger();
+        self.journal.resume(ledger, self.recyclable())?;
+        self.progress.note_synced(self.progress.mark());
         match self.shorten_journal() {
             // As above. What is too long is replaced in time, when its turn comes.
             Err(error) if error.is_out_of_room() => Ok(()),
@@ -213,29 +255,12 @@ impl SpoolLog {
                 break;
             }
             self.free_next_file()?;
-            self.journal.rotate(self.ledger, self.recyclable(), true)?;
-            self.note_synced();
+            let ledger = self.progress.ledger();
+            self.journal.rotate(ledger, self.recyclable(), true)?;
+            self.progress.note_synced(self.progress.mark());
         }
         Ok(())
     }
-}
-
-/// Puts what the picture found on record, durably, before anything is changed because of it.
-fn put_on_record(
-    dir: &SpoolDir,
-    record: &mut Record,
-    news: Vec<Finding>,
-    clock: &dyn Clock,
-) -> Result<Vec<Incident>, Error> {
-    if news.is_empty() {
-        return Ok(Vec::new());
-    }
-    for finding in &news {
-        observe::incident(finding);
-    }
-    let added = record.add(news, unix_ms(clock.wall()));
-    with_ballast(dir, || record.write(dir.path()))?;
-    Ok(added)
 }
 
 fn make(path: &Path, queue: Uuid, disk: &Arc<dyn Disk>, settings: &Settings) -> Result<(), Error> {
@@ -244,13 +269,4 @@ fn make(path: &Path, queue: Uuid, disk: &Arc<dyn Disk>, settings: &Settings) -> 
         create_private_dir(&dir).map_err(Error::storage("make a directory of the spool", &dir))?;
     }
     Journal::create(disk, path, settings.journal_bytes, queue)
-}
-
-/// Does something that needs a little room on the disk; if there is none, the ballast is given up
-/// and it is tried once more.
-fn with_ballast<T>(dir: &SpoolDir, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-    match work() {
-        Err(error) if error.is_out_of_room() && dir.drop_ballast() => work(),
-        other => other,
-    }
 }

@@ -15,7 +15,7 @@ impl SpoolLog {
     /// Reads what is in memory; otherwise gives what is to be read from the shelf.
     pub(super) fn read_tail(&self, from: Seq, limit: &mut Limit) -> Result<Read, Sealed> {
         let from = from.max(self.cursor() + 1);
-        if from > self.ledger.appended {
+        if from > self.progress.last() {
             return Ok(Read::End);
         }
         if from < self.tail.first() {
@@ -34,7 +34,7 @@ impl SpoolLog {
             // Numbers were given out whose events are gone.
             Read::Missing(SeqRange {
                 first: from,
-                last: self.ledger.appended,
+                last: self.progress.last(),
             })
         } else {
             Read::Events(events)

@@ -2,29 +2,22 @@
 
 use std::path::Path;
 
-use super::space::{OWN_BYTES, ballast_bytes};
+use super::budget::Budget;
 use crate::error::{Error, FILES_TOO_SMALL_FOR_NEW, NO_ROOM_FOR_NEW};
-use crate::log::journal::FILES;
-use crate::settings::Settings;
-
-/// Bytes of a new spool: the journal, the ballast, and little more.
-fn needed_bytes(settings: &Settings) -> u64 {
-    FILES as u64 * settings.journal_bytes + ballast_bytes(settings) + OWN_BYTES
-}
 
 /// Why a spool could not be made: what it needs, and what there was.
-pub(super) fn too_small(error: &Error, settings: &Settings, free: u64) -> Error {
+pub(super) fn too_small(error: &Error, budget: &Budget, free: u64) -> Error {
     match error {
         Error::Storage { source, .. } if source.kind() == std::io::ErrorKind::FileTooLarge => {
             Error::Full {
                 what: FILES_TOO_SMALL_FOR_NEW,
-                used: settings.journal_bytes.max(ballast_bytes(settings)),
+                used: budget.largest_file_bytes(),
                 max: largest_file_bytes(),
             }
         }
         _ => Error::Full {
             what: NO_ROOM_FOR_NEW,
-            used: needed_bytes(settings),
+            used: budget.new_spool_bytes(),
             max: free,
         },
     }

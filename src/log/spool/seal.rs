@@ -30,7 +30,7 @@ fn put(shelf: &mut Shelf, run: &Run) -> Result<(), Error> {
     put_chunk(shelf, Encoded::of_run(run))
 }
 
-/// An error if there is no chunk: whoever seals lets go of the events afterwards (I3).
+/// An error if there is no chunk: the sealer lets go of the events afterwards (I3).
 fn put_chunk(shelf: &mut Shelf, chunk: Option<Encoded>) -> Result<(), Error> {
     match chunk {
         Some(chunk) => shelf.put(chunk),
@@ -56,7 +56,7 @@ fn put_all(shelf: &mut Shelf, first: &Run, rest: &[Run]) -> Result<(), Error> {
     })
 }
 
-/// Compresses run after run until there are no more, or nobody wants them.
+/// Compresses run after run until there are no more, or the receiver is gone.
 fn pack(runs: &[Run], ready: &SyncSender<Option<Encoded>>) {
     for run in runs {
         if ready.send(Encoded::of_run(run)).is_err() {
@@ -118,7 +118,7 @@ mod tests {
         assert!(on(&mut shelf).into_iter().eq(1..=103));
     }
 
-    /// Whoever seals lets go of the events afterwards.
+    /// The sealer lets go of the events afterwards.
     #[test]
     fn i3_what_does_not_become_a_chunk_is_an_error_and_not_passed_over() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,88 +1,22 @@
 //! Room: for frames in the journal, for chunks on the disk, and what happens when there is none.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use super::seal::seal;
-use super::{SEAL_REST, Sealing, SpoolLog};
+use super::SpoolLog;
+use super::budget::OWN_BYTES;
 use crate::error::Error;
 use crate::id::SeqRange;
 use crate::ledger::Settled;
 use crate::log::Log;
-use crate::log::journal::Later;
-use crate::log::piece::Layout;
-use crate::log::run::Run;
-use crate::log::shelf::{Removal, Shelf};
+use crate::log::shelf::Shelf;
 use crate::observe;
-use crate::settings::{OnFull, Settings};
-
-/// What the spool has beside journal, segments, state and ballast: lock, markers, the end of the
-/// journal, control socket, and the directories, a block of the disk for each.
-pub(crate) const OWN_BYTES: u64 = 48 << 10;
-
-/// Chunks that are sealed together at the most: whoever waits for room waits for all of them.
-const CHUNKS_AT_ONCE: u64 = 4;
-
-/// The bytes that are given up when dead letters or the record of incidents need space. To make a
-/// volume for a letter of 256 KiB took between 700 and 800 KiB.
-///
-/// Two log segments, with what the spool has beside it; in a small spool without, since little
-/// more than one would be left.
-pub(super) fn ballast_bytes(settings: &Settings) -> u64 {
-    let bytes = 2 * log_segment_bytes(settings);
-    match Layout::of_segments(settings.segment_bytes) {
-        Layout::Large => bytes - OWN_BYTES,
-        Layout::Small => bytes,
-    }
-}
-
-/// Kept free for what is there twice for a moment: a small segment, or a volume of dead letters, is
-/// copied before the old one goes, and sled makes its files in whole log segments.
-fn filled_up_bytes(settings: &Settings) -> u64 {
-    3 * log_segment_bytes(settings)
-}
-
-fn log_segment_bytes(settings: &Settings) -> u64 {
-    Layout::of_segments(settings.segment_bytes).log_segment_bytes() as u64
-}
 
 impl SpoolLog {
-    /// The same to the caller whether the bound or the disk is full: there is no room.
-    pub(super) fn out_of_room(&self, error: Error) -> Error {
-        match error {
-            Error::Storage { .. } if error.is_out_of_room() => self.disk_is_full(),
-            other => other,
-        }
-    }
-
-    fn disk_is_full(&self) -> Error {
-        let (used, max) = (self.disk_bytes(), self.settings.max_bytes);
-        Error::Full {
-            what: "the disk is full",
-            used,
-            max,
-        }
-    }
-
-    /// Begins to delete what is durably settled (I4). The shelf knows best what that is.
-    fn begin_removing(&mut self) {
-        let mut removal = Removal::new(self.durable_cursor);
-        let guard = Arc::clone(self.dir.guard());
-        let begun = self.shelf.begin_in_steps(move |shelf| match guard.check() {
-            Ok(()) => removal.step(shelf),
-            Err(error) => Some(Err(error)),
-        });
-        self.removing = Some(begun);
-    }
-
     /// Takes note of what was deleted, if it is, or waits for it; and takes the ballast on board
     /// again if it had been given up: there is room now.
     pub(super) fn finish_removing(&mut self, wait: bool) -> Result<(), Error> {
-        let Some(begun) = self.removing.take_if(|begun| wait || begun.is_done()) else {
+        let Some(removed) = self.removals.finish(wait, &mut self.shelf) else {
             return Ok(());
         };
-        let removed = self.shelf.finish(begun);
-        self.news = true;
+        self.news.raise();
         if removed? > 0 {
             self.dir.restore_ballast();
         }
@@ -100,7 +34,7 @@ impl SpoolLog {
         self.free_next_file()?;
         self.journal
             .rotate(self.books(), self.recyclable(), self.is_synced())?;
-        self.note_synced();
+        self.progress.note_synced(self.progress.mark());
         Ok(())
     }
 
@@ -108,10 +42,8 @@ impl SpoolLog {
     pub(super) fn free_next_file(&mut self) -> Result<(), Error> {
         while self.journal.oldest_last_seq() > self.recyclable() {
             // What is settled but not durably so becomes durable first: no need to seal it.
-            if self.durable_cursor < self.cursor() {
-                self.journal.write()?;
-                self.journal.sync()?;
-                self.durable_cursor = self.cursor();
+            if self.progress.has_unsynced_cursor() {
+                self.sync_journal()?;
             } else if !self.seal_oldest()? {
                 break;
             }
@@ -122,7 +54,7 @@ impl SpoolLog {
     /// Moves the oldest part of the tail into a chunk, or waits for the one that is under way.
     /// False if the tail is empty.
     pub(in crate::log) fn seal_oldest(&mut self) -> Result<bool, Error> {
-        if self.sealing.is_none() && !self.begin_sealing()? {
+        if !self.sealer.is_under_way() && !self.begin_sealing()? {
             return Ok(false);
         }
         self.finish_sealing(true)?;
@@ -131,23 +63,13 @@ impl SpoolLog {
 
     /// Begins to seal the oldest part of the tail. False if the tail is empty.
     fn begin_sealing(&mut self) -> Result<bool, Error> {
-        // More at once if the tail has grown meanwhile: the syncs are shared then.
-        let chunk_bytes = self.settings.chunk_bytes;
-        let over = self.tail.bytes().saturating_sub(self.settings.tail_bytes);
-        let bytes = over.clamp(chunk_bytes, CHUNKS_AT_ONCE * chunk_bytes);
+        let bytes = self.sealer.bytes_at_once(self.tail.bytes());
         let runs = self.tail.oldest(bytes);
-        let Some(last) = runs.last().map(Run::last) else {
+        let Some(first) = runs.first().map(|run| run.first) else {
             return Ok(false);
         };
-        if let Some((until, kind, text)) = &self.seal_rest
-            && *until > self.clock.monotonic()
-        {
-            // It failed a moment ago; asking the disk again at every append would only be slow.
-            let source = std::io::Error::new(*kind, text.clone());
-            return Err(Error::storage("seal a chunk", self.dir.join("segments"))(
-                source,
-            ));
-        }
+        let segments = self.dir.join("segments");
+        self.sealer.check_rest(self.clock.monotonic(), &segments)?;
         // At `Written`, what comes before the chunk may not be durable yet. A chunk that outlived
         // it in a power cut would make it look damaged. That does not happen each time, but all of
         // a journal file has to be durable before the next is begun, and there a caller waits for
@@ -156,26 +78,12 @@ impl SpoolLog {
         // Likewise the cursor, where the chunk does not follow what is on the shelf, since what lies
         // between was settled: a power cut that took the cursor back would leave a hole in front of
         // the new segment, and segments count as whole up to the name of the next (I2).
-        let follows = runs
-            .first()
-            .is_some_and(|run| run.first <= self.shelf.seen().synced_through + 1);
-        let is_ahead = !follows && self.durable_cursor < self.cursor();
+        let follows = first <= self.shelf.seen().synced_through + 1;
+        let is_ahead = !follows && self.progress.has_unsynced_cursor();
         let sync = (is_ahead || self.is_unsynced()).then(|| self.journal.sync_later());
-        let sync = sync.transpose()?;
-        let with_sync = (self.ledger.appended, self.cursor());
-        let guard = Arc::clone(self.dir.guard());
-        let begun = self.shelf.begin(move |shelf| {
-            // Segments are made and moved by path.
-            guard.check()?;
-            let synced = sync.map(Later::sync).transpose()?;
-            seal(shelf, &runs)?;
-            Ok(synced)
-        });
-        self.sealing = Some(Sealing {
-            last,
-            with_sync,
-            begun,
-        });
+        let (sync, mark) = (sync.transpose()?, self.progress.mark());
+        self.sealer
+            .begin(runs, sync, mark, &mut self.shelf, self.dir.guard());
         Ok(true)
     }
 
@@ -183,89 +91,71 @@ impl SpoolLog {
     /// keep it: it is synced on the shelf first, so that a segment that breaks in between loses
     /// nothing that memory does not have (I2, I3).
     pub(super) fn finish_sealing(&mut self, wait: bool) -> Result<(), Error> {
-        let sealing = self
-            .sealing
-            .take_if(|sealing| wait || sealing.begun.is_done());
-        let Some(sealing) = sealing else {
+        let now = self.clock.monotonic();
+        let Some(sealed) = self.sealer.finish(wait, &mut self.shelf, now) else {
             return Ok(());
         };
-        let sealed = self.shelf.finish(sealing.begun);
-        self.news = true;
-        self.seal_rest = sealed.as_ref().err().map(|error| {
-            let kind = match error {
-                Error::Storage { source, .. } => source.kind(),
-                _ => std::io::ErrorKind::Other,
-            };
-            let until = self.clock.monotonic() + SEAL_REST;
-            (until, kind, error.to_string())
-        });
-        if let Some(through) = sealed? {
-            let (last, cursor) = sealing.with_sync;
+        self.news.raise();
+        let sealed = sealed?;
+        if let Some((through, mark)) = sealed.synced {
             self.journal.note_synced(through);
-            self.durable_last = self.durable_last.max(last);
-            self.durable_cursor = self.durable_cursor.max(cursor);
+            self.progress.note_synced(mark);
         }
-        self.tail.release(sealing.last);
+        self.tail.release(sealed.last);
         Ok(())
     }
 
     /// Bytes on disk.
     pub(super) fn disk_bytes(&self) -> u64 {
         let ballast = self.dir.ballast_bytes();
-        self.journal.bytes() + self.shelf.seen().bytes + self.letters_bytes + ballast + OWN_BYTES
+        self.journal.bytes() + self.shelf.seen().bytes + self.letters.bytes() + ballast + OWN_BYTES
     }
 
-    /// Bytes the disk will hold if everything in memory is sealed, and `more`. What does not
-    /// compress takes up to three times its bytes in sled's file, since a leaf is written again
-    /// whenever it is filled or split.
-    pub(super) fn projected_bytes(&self, more: u64) -> u64 {
-        self.disk_bytes()
-            + filled_up_bytes(&self.settings)
-            + 3 * (self.tail.bytes() + self.staged.bytes() + more)
+    /// Bytes in memory that are sealed before `more` are.
+    fn memory_bytes(&self, more: u64) -> u64 {
+        self.tail.bytes() + self.staged.bytes() + more
+    }
+
+    /// Whether the bound allows for everything in memory and `more`.
+    fn has_room(&self, more: u64) -> bool {
+        self.budget.fits(self.disk_bytes(), self.memory_bytes(more))
+    }
+
+    fn refusal(&self) -> Error {
+        self.budget.refusal(self.disk_bytes(), self.memory_bytes(0))
     }
 
     /// Keeps the bound: gives up the oldest events, or refuses.
     pub(super) fn make_room(&mut self, more: u64) -> Result<(), Error> {
-        while self.projected_bytes(more) > self.settings.max_bytes {
+        while !self.has_room(more) {
             if self.catch_up() {
                 continue;
             }
-            if self.settings.on_full != OnFull::DropOldest || !self.evict_oldest(more)? {
-                return Err(self.out_of_bound());
+            if !self.budget.gives_up_oldest() || !self.evict_oldest(more)? {
+                return Err(self.refusal());
             }
         }
         Ok(())
     }
 
-    fn out_of_bound(&self) -> Error {
-        Error::Full {
-            what: "max_bytes is reached",
-            used: self.projected_bytes(0),
-            max: self.settings.max_bytes,
-        }
-    }
-
     /// Whether [`make_room`](Self::make_room) would find or make room for `more` bytes, without
     /// doing anything for it.
     pub(super) fn check_room(&self, more: u64) -> Result<(), Error> {
-        let has_room = self.projected_bytes(more) <= self.settings.max_bytes;
-        let catches_up = self.removing.is_some()
-            || self.sealing.is_some()
-            || self.tail.bytes() > self.settings.tail_bytes;
-        if has_room || catches_up || self.settings.on_full == OnFull::DropOldest {
+        let catches_up = self.removals.is_under_way() || self.sealer.is_behind(self.tail.bytes());
+        if self.has_room(more) || catches_up || self.budget.gives_up_oldest() {
             return Ok(());
         }
-        Err(self.out_of_bound())
+        Err(self.refusal())
     }
 
     /// Waits for what is done apart, and seals what the tail holds beyond its bound: before the
-    /// bound on the disk is held against anybody, what is under way has to count. False if there
+    /// bound on the disk is held against an append, what is under way has to count. False if there
     /// is nothing to wait for, or the disk refuses.
     fn catch_up(&mut self) -> bool {
-        if self.removing.is_some() {
+        if self.removals.is_under_way() {
             return self.finish_removing(true).is_ok();
         }
-        let behind = self.sealing.is_some() || self.tail.bytes() > self.settings.tail_bytes;
+        let behind = self.sealer.is_behind(self.tail.bytes());
         behind && self.shelf.is_apart() && self.seal_oldest().unwrap_or(false)
     }
 
@@ -281,9 +171,7 @@ impl SpoolLog {
             },
         };
         self.settle(through, Settled::Evicted)?;
-        self.journal.write()?;
-        self.journal.sync()?;
-        self.note_synced();
+        self.sync_journal()?;
         self.finish_removing(true)?;
         self.begin_removing();
         self.finish_removing(true)?;
@@ -297,13 +185,11 @@ impl SpoolLog {
     /// When the disk is so full that nothing can be sealed, `DropOldest` gives up what the next
     /// journal file holds.
     pub(super) fn evict_for_journal(&mut self, error: Error, bytes: u64) -> Result<(), Error> {
-        if !error.is_out_of_room() || self.settings.on_full != OnFull::DropOldest {
-            return Err(self.out_of_room(error));
-        }
         let from = self.cursor() + 1;
         let through = self.journal.oldest_last_seq();
-        if through < from {
-            return Err(self.out_of_room(error));
+        let can_give_up = self.budget.gives_up_oldest() && through >= from;
+        if !error.is_out_of_room() || !can_give_up {
+            return Err(self.budget.out_of_room(self.disk_bytes(), error));
         }
         self.settle(through, Settled::Evicted)?;
         observe::evicted(SeqRange {
@@ -316,27 +202,29 @@ impl SpoolLog {
     /// Deletes the segments that are settled, making the cursor durable first (I4).
     pub(super) fn remove_settled(&mut self) -> Result<(), Error> {
         self.finish_removing(false)?;
-        let oldest = self.shelf.seen().first_segment_last;
-        let settled = oldest.is_some_and(|last| last <= self.cursor());
-        // What could not be deleted is tried again once something has changed, not in a loop.
-        let tried = Some((self.ledger, oldest));
-        if !settled || self.removing.is_some() || self.removal_tried == tried {
+        let (ledger, oldest) = (self.progress.ledger(), self.shelf.seen().first_segment_last);
+        if !self.removals.is_due(ledger, oldest) {
             return Ok(());
         }
-        if self.durable_cursor < self.cursor() {
+        if self.progress.has_unsynced_cursor() {
             self.repair_journal()?;
-            self.journal.write()?;
-            self.journal.sync()?;
-            self.note_synced();
+            self.sync_journal()?;
         }
-        self.removal_tried = tried;
+        self.removals.note_tried(ledger, oldest);
         self.begin_removing();
         self.finish_removing(false)
     }
 
+    /// Begins to delete what is durably settled (I4).
+    fn begin_removing(&mut self) {
+        let cursor = self.progress.durable_cursor();
+        self.removals
+            .begin(cursor, &mut self.shelf, self.dir.guard());
+    }
+
     /// Gives back what dead letters that are gone left on the disk.
     pub(super) fn tidy_letters(&mut self) -> Result<(), Error> {
-        if !std::mem::take(&mut self.letters_to_tidy) {
+        if !self.letters.take_change() {
             return Ok(());
         }
         if self.finish_leaving().is_err() {
@@ -345,8 +233,7 @@ impl SpoolLog {
         }
         self.dir.guard().check()?;
         if self.letters.tidy()? {
-            self.news = true;
-            self.letters_bytes = self.letters.bytes();
+            self.news.raise();
         }
         Ok(())
     }
@@ -354,14 +241,15 @@ impl SpoolLog {
     /// Puts on record what the shelf found while it was read, and then moves to quarantine what
     /// belongs elsewhere.
     pub(super) fn take_findings(&mut self) -> Result<(), Error> {
-        if !self.shelf.has_findings() && self.unrecorded.is_empty() {
+        if !self.shelf.has_findings() && !self.findings.are_waiting() {
             return Ok(());
         }
-        let mut findings = std::mem::take(&mut self.unrecorded);
-        findings.extend(self.shelf.run(Shelf::take_findings));
-        if let Err(error) = self.put_on_record(&findings) {
-            self.unrecorded = findings;
-            return self.note_fault(Err(error));
+        let found = self.shelf.run(Shelf::take_findings);
+        let now_ms = self.now_ms();
+        let put = self.findings.put_waiting(found, &self.dir, now_ms);
+        self.news.raise();
+        if put.is_err() {
+            return self.news.note(put);
         }
         self.shelf.run(Shelf::set_foreign_aside)
     }
@@ -369,24 +257,15 @@ impl SpoolLog {
     /// Seals one chunk if the tail is past its bound. True if there is more to seal, and nothing
     /// under way that will say so.
     pub(super) fn seal_if_long(&mut self) -> Result<bool, Error> {
-        // A shelf that does not keep up is waited for: memory is bounded, and so the rate.
-        let far_behind = self.tail.bytes() / 2 > self.settings.tail_bytes;
-        self.finish_sealing(false)?;
-        if far_behind && self.sealing.is_some() {
-            self.finish_sealing(true)?;
-        }
-        let rests = |(until, ..): &(Duration, _, _)| *until > self.clock.monotonic();
-        let resting = self.seal_rest.as_ref().is_some_and(rests);
-        if self.sealing.is_some() || self.tail.bytes() <= self.settings.tail_bytes || resting {
+        let far_behind = self.sealer.is_far_behind(self.tail.bytes());
+        self.finish_sealing(far_behind)?;
+        let is_long = |log: &Self| log.sealer.is_long(log.tail.bytes());
+        let is_resting = self.sealer.is_resting(self.clock.monotonic());
+        if self.sealer.is_under_way() || !is_long(self) || is_resting {
             return Ok(false);
         }
         self.begin_sealing()?;
         self.finish_sealing(!self.shelf.is_apart())?;
-        Ok(self.sealing.is_none() && self.tail.bytes() > self.settings.tail_bytes)
-    }
-
-    pub(super) fn letters_changed(&mut self) {
-        self.letters_bytes = self.letters.bytes();
-        self.letters_to_tidy = true;
+        Ok(!self.sealer.is_under_way() && is_long(self))
     }
 }

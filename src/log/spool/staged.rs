@@ -137,7 +137,7 @@ impl SpoolLog {
     /// compressed, so that fewer blocks are written. Frames that appends share are shorter.
     fn push_frames(&mut self, for_disk: bool) {
         while let Some((before, events)) = self.staged.next_frame() {
-            let first = self.ledger.appended + 1 + before as u64;
+            let first = self.progress.last() + 1 + before as u64;
             if for_disk && frame::events_bytes(events) > PACKED_BYTES {
                 self.journal.push_packed(first, events);
             } else {

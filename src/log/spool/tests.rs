@@ -7,13 +7,14 @@ use crate::clock::SystemClock;
 #[cfg(unix)]
 use crate::error::Error;
 use crate::id::SeqRange;
-use crate::ledger::Settled;
+use crate::ledger::{Ledger, Settled};
 #[cfg(unix)]
 use crate::log::Memo;
 use crate::log::contract::{append, event, letter, open, read_all, tight};
 use crate::log::disk::RealDisk;
 use crate::log::segment::Encoded;
 use crate::log::spool::SpoolLog;
+use crate::log::spool::progress::Progress;
 use crate::log::tail::Tail;
 use crate::log::{Log, Read};
 use crate::observe::Place;
@@ -51,7 +52,7 @@ fn i2_what_comes_before_a_chunk_is_durable_before_the_chunk_is() {
     assert!(!log.is_unsynced());
 }
 
-/// Nobody reads while delivery is paused, and the status has to say how old the oldest event is.
+/// The flusher does not read while delivery is paused, and the status has to say how old the oldest event is.
 #[test]
 fn the_age_of_the_oldest_event_is_known_after_it_was_sealed() {
     let dir = tempfile::tempdir().unwrap();
@@ -118,7 +119,7 @@ fn a_letter_that_the_disk_refuses_to_take_away_has_left_all_the_same() {
     log.letters.fail_for_test();
     assert_eq!(log.retry(1).unwrap().seq, 3);
     assert!(log.position().fault.is_some());
-    assert_eq!(log.letters.seqs(0, 9), [2]);
+    assert!(!log.letters.has(1) && log.letters.has(2));
     // More than the three journal files hold: the one with the note is used again.
     for n in 4..=200 {
         append(&mut log, n..=n, 500);
@@ -133,7 +134,7 @@ fn a_letter_that_the_disk_refuses_to_take_away_has_left_all_the_same() {
     let mut log = open(dir.path(), tight());
     let books = log.position().letters;
     assert_eq!((books.held, books.retried, books.returned), (1, 1, 0));
-    assert_eq!(log.letters.seqs(0, 9), [2]);
+    assert!(!log.letters.has(1) && log.letters.has(2));
     log.discard(2).unwrap();
     drop(log);
     let log = open(dir.path(), tight());
@@ -208,7 +209,9 @@ fn a_letter_whose_event_is_still_pending_goes_at_the_next_opening() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = open(dir.path(), tight());
     append(&mut log, 1..=2, 100);
-    log.letters.put(&letter(1, event(1, 100))).unwrap();
+    log.letters
+        .put(&letter(1, event(1, 100)), &log.dir)
+        .unwrap();
     drop(log);
     let mut log = open(dir.path(), tight());
     assert_eq!(log.position().dead_letters, 0);
@@ -244,8 +247,12 @@ fn when_the_numbers_are_used_up_appends_are_refused_and_nothing_wraps() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = open(dir.path(), tight());
     let given = u64::MAX - 3;
-    log.ledger.appended = given;
-    log.ledger.delivered = given;
+    let ledger = Ledger {
+        appended: given,
+        delivered: given,
+        ..Ledger::default()
+    };
+    log.progress = Progress::new(ledger, Vec::new());
     log.tail = Tail::new(given + 1, 1 << 10);
     log.close().unwrap();
     drop(log);
@@ -313,11 +320,11 @@ fn a_commit_does_not_wait_for_the_shelf_and_i2_the_tail_keeps_what_is_on_its_way
     let (mut log, open_gate, nudges) = held_up(dir.path());
     // Beyond the bound of the tail: sealing begins, and cannot go on.
     append(&mut log, 1..=12, 500);
-    assert!(log.sealing.is_some());
+    assert!(log.sealer.is_under_way());
     assert_eq!((log.tail.first(), log.recyclable()), (1, 0));
     assert_eq!(read_all(&mut log).len(), 12);
     drop(open_gate);
-    while log.sealing.is_some() {
+    while log.sealer.is_under_way() {
         nudges.recv().unwrap();
         log.tidy().unwrap();
     }
@@ -331,7 +338,7 @@ fn a_tail_of_twice_its_bound_waits_for_the_shelf() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, open_gate, _nudges) = held_up(dir.path());
     append(&mut log, 1..=12, 500);
-    assert!(log.sealing.is_some() && log.tail.first() == 1);
+    assert!(log.sealer.is_under_way() && log.tail.first() == 1);
     for n in 13..=20 {
         log.stage(&[event(n, 500)]).unwrap();
         log.commit(true).unwrap();
@@ -353,14 +360,14 @@ fn what_the_tail_gathered_while_the_shelf_was_busy_is_sealed_together() {
         log.stage(&[event(n, 500)]).unwrap();
         log.commit(true).unwrap();
     }
-    let under_way = log.sealing.as_ref().unwrap().last;
+    let under_way = log.sealer.last_under_way().unwrap();
     drop(open_gate);
     while log.tail.first() <= under_way {
         nudges.recv().unwrap();
         log.tidy().unwrap();
     }
     // Three chunks of 4 KiB hold 21 events.
-    let together = log.sealing.as_ref().unwrap().last - under_way;
+    let together = log.sealer.last_under_way().unwrap() - under_way;
     assert!(together >= 21, "{together}");
     log.finish_sealing(true).unwrap();
     let seqs: Vec<_> = read_all(&mut log).into_iter().map(|(seq, _)| seq).collect();
@@ -372,7 +379,7 @@ fn i3_a_journal_that_is_full_waits_for_the_shelf_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, open_gate, _nudges) = held_up(dir.path());
     append(&mut log, 1..=12, 500);
-    assert!(log.sealing.is_some());
+    assert!(log.sealer.is_under_way());
     for n in 13..=60 {
         log.stage(&[event(n, 500)]).unwrap();
         log.commit(true).unwrap();
@@ -394,7 +401,7 @@ fn i4_a_settled_segment_stays_while_a_read_that_was_asked_for_earlier_needs_it()
     let (mut log, open_gate, nudges) = held_up(dir.path());
     append(&mut log, 1..=12, 500);
     drop(open_gate);
-    while log.sealing.is_some() {
+    while log.sealer.is_under_way() {
         nudges.recv().unwrap();
         log.tidy().unwrap();
     }
@@ -406,7 +413,7 @@ fn i4_a_settled_segment_stays_while_a_read_that_was_asked_for_earlier_needs_it()
     log.read_later(1, 1, 0, Box::new(move |read| drop(reply.send(read))));
     log.settle(12, Settled::Delivered).unwrap();
     log.tidy().unwrap();
-    assert!(log.removing.is_some());
+    assert!(log.removals.is_under_way());
     drop(open_gate);
     match answer.recv().unwrap().unwrap() {
         crate::log::Read::Events(events) => assert_eq!(events[0].event, event(1, 500)),
