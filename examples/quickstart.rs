@@ -173,7 +173,7 @@ async fn bot(args: &[String]) -> Outcome<()> {
     tell("APPENDED")?;
 
     drain(&queue).await?;
-    let letters = queue.dead_letters().list(0, 10).await?;
+    let letters = queue.dead_letters().list(..).take(10).await?;
     for letter in &letters {
         tell(&format!(
             "* dead letter: message {} was refused with {} after {} attempts: {}",

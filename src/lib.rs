@@ -82,6 +82,7 @@ mod millis;
 mod near;
 mod observe;
 mod outcome;
+mod pages;
 mod queue;
 #[cfg(feature = "relay")]
 pub mod relay;
@@ -101,14 +102,15 @@ mod watch;
 
 pub use bytes::Bytes;
 pub use dead::{Cause, DeadLetter};
-pub use error::Error;
+pub use error::{AppendError, Error, ErrorKind, OpenError};
 pub use event::{Event, Receipt, StoredEvent};
 pub use id::{EventId, Seq, SeqRange};
 pub use incident::{Incident, IncidentKind};
 pub use incidents::Incidents;
 pub use ledger::{Ledger, LetterLedger, Settled};
-pub use letters::DeadLetters;
+pub use letters::{DeadLetters, NotAll};
 pub use outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
+pub use pages::Pages;
 pub use queue::{Pending, Queue, QueueBuilder, blocking};
 pub use settings::{Delivery, Durability, OnFull, Settings};
 pub use sink::botanalytics;

@@ -43,7 +43,31 @@ impl Answer {
     }
 }
 
+impl From<&str> for Answer {
+    fn from(detail: &str) -> Self {
+        Self::from_detail(detail)
+    }
+}
+
+impl From<String> for Answer {
+    fn from(detail: String) -> Self {
+        Self::from_detail(detail)
+    }
+}
+
 /// What an answer means for the batch.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use everpost::{Answer, Outcome, PauseReason};
+///
+/// Outcome::delivered();
+/// Outcome::retry().because("the port is closed");
+/// Outcome::retry().after(Duration::from_secs(30)).with_answer(Answer::from_status(503));
+/// Outcome::poison("no field `text`");
+/// Outcome::pause(PauseReason::Credentials).because("the password was refused");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// What is to be done.
@@ -57,6 +81,73 @@ impl Outcome {
     #[must_use]
     pub fn new(verdict: Verdict, answer: Answer) -> Self {
         Self { verdict, answer }
+    }
+
+    /// Every event of the batch was taken: [`Verdict::Delivered`].
+    #[must_use]
+    pub fn delivered() -> Self {
+        Verdict::Delivered.into()
+    }
+
+    /// Send the same batch again later: [`Verdict::Retry`].
+    #[must_use]
+    pub fn retry() -> Self {
+        Verdict::Retry { not_before: None }.into()
+    }
+
+    /// No sooner than so long from now. For a [`retry`](Self::retry); it changes no other verdict.
+    #[must_use]
+    pub fn after(mut self, wait: Duration) -> Self {
+        if let Verdict::Retry { not_before } = &mut self.verdict {
+            *not_before = Some(wait);
+        }
+        self
+    }
+
+    /// The request did not get through on a connection that stood: [`Verdict::Stalled`].
+    #[must_use]
+    pub fn stalled() -> Self {
+        Verdict::Stalled.into()
+    }
+
+    /// The request was too large, send less at once: [`Verdict::Divide`].
+    #[must_use]
+    pub fn divide() -> Self {
+        Verdict::Divide.into()
+    }
+
+    /// An event in the batch is refused, and this is why: [`Verdict::Poison`]. The words stand in
+    /// the dead letter.
+    #[must_use]
+    pub fn poison(answer: impl Into<Answer>) -> Self {
+        Self::new(Verdict::Poison, answer.into())
+    }
+
+    /// The events are not at fault, a person has to mend something: [`Verdict::Pause`].
+    #[must_use]
+    pub fn pause(reason: PauseReason) -> Self {
+        Verdict::Pause(reason).into()
+    }
+
+    /// The same with what the receiver said.
+    #[must_use]
+    pub fn with_answer(mut self, answer: Answer) -> Self {
+        self.answer = answer;
+        self
+    }
+
+    /// The same with a reason in one line, beside what the receiver said.
+    #[must_use]
+    pub fn because(mut self, detail: impl Into<String>) -> Self {
+        self.answer.detail = Some(detail.into());
+        self
+    }
+}
+
+impl From<Verdict> for Outcome {
+    /// With nothing said.
+    fn from(verdict: Verdict) -> Self {
+        Self::new(verdict, Answer::default())
     }
 }
 
@@ -104,4 +195,32 @@ pub struct Hindrance {
     pub reason: PauseReason,
     /// What there is to say about it, for the status and the log.
     pub answer: Answer,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_says_what_its_constructor_is_called() {
+        let wait = Duration::from_secs(3);
+        let later = Outcome::retry().after(wait).because("busy");
+        assert_eq!(
+            later.verdict,
+            Verdict::Retry {
+                not_before: Some(wait)
+            }
+        );
+        assert_eq!(later.answer, Answer::from("busy"));
+        assert_eq!(Outcome::divide().after(wait), Outcome::divide());
+        let answer = Answer::from_status(401);
+        let paused = Outcome::pause(PauseReason::Credentials).with_answer(answer.clone());
+        assert_eq!(
+            paused,
+            Outcome::new(Verdict::Pause(PauseReason::Credentials), answer)
+        );
+        assert_eq!(Outcome::poison("bad").verdict, Verdict::Poison);
+        assert_eq!(Outcome::delivered().verdict, Verdict::Delivered);
+        assert_eq!(Outcome::stalled().verdict, Verdict::Stalled);
+    }
 }

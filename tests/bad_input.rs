@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everpost::botanalytics::{Botanalytics, KeyError, KeySource};
 use everpost::{
-    Durability, Error, Event, EventId, FlusherState, OnFull, PauseReason, Queue, Settings,
+    AppendError, Durability, Error, Event, EventId, FlusherState, OnFull, PauseReason, Queue,
+    Settings,
 };
 
 mod common;
@@ -31,7 +32,7 @@ fn assert_hint(error: &Error, expected: &str) {
 }
 
 async fn open(spool: &Path) -> Result<Queue, Error> {
-    Queue::builder(spool).settings(settings()).open().await
+    Ok(Queue::builder(spool).settings(settings()).open().await?)
 }
 
 /// Everything in a directory with its content.
@@ -77,7 +78,7 @@ async fn an_event_over_the_limit_is_refused_and_costs_no_number() {
     let frame = event_with(1, "").json_bytes().len() as u64;
     let sized = |n, bytes: u64| event_with(n, &"x".repeat((bytes - frame) as usize));
 
-    let error = queue.append(sized(1, max + 1)).await.unwrap_err();
+    let error = Error::from(queue.append(sized(1, max + 1)).await.unwrap_err());
     let Error::TooLarge {
         bytes,
         max: limit,
@@ -93,7 +94,7 @@ async fn an_event_over_the_limit_is_refused_and_costs_no_number() {
     assert_hint(&error, "raise the setting");
     let all = [event(2), sized(3, max + 1), event(4)];
     let error = queue.append_all(all).await.unwrap_err();
-    assert!(matches!(error, Error::TooLarge { .. }), "{error:?}");
+    assert!(matches!(error, AppendError::TooLarge { .. }), "{error:?}");
     assert_eq!(queue.status().ledger.appended, 0);
 
     assert_eq!(queue.append(sized(5, max)).await.unwrap().seq, 1);
@@ -107,7 +108,7 @@ async fn more_than_half_a_journal_at_once_is_refused_whole() {
     let queue = world.open(settings()).await;
     let text = "x".repeat(100_000);
     let too_many = (1..=3).map(|n| event_with(n, &text));
-    let error = queue.append_all(too_many).await.unwrap_err();
+    let error = Error::from(queue.append_all(too_many).await.unwrap_err());
     let Error::TooLarge { setting, max, .. } = &error else {
         panic!("{error:?}")
     };
@@ -438,7 +439,7 @@ async fn every_setting_out_of_range_is_named_and_no_file_is_made() {
         let mut settings = settings();
         spoil(&mut settings);
         let error = Queue::builder(&spool).settings(settings).open().await;
-        let error = error.unwrap_err();
+        let error = Error::from(error.unwrap_err());
         let Error::Settings { problems } = &error else {
             panic!("{error:?}")
         };

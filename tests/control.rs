@@ -23,7 +23,9 @@ use everpost::control::{
 };
 use everpost::sandbox::{Fault, Sandbox};
 use everpost::sink::key::KeySource;
-use everpost::{Cause, Error, Event, EventId, FlusherState, PauseReason, Queue, Settings, Status};
+use everpost::{
+    Cause, Error, Event, EventId, FlusherState, OpenError, PauseReason, Queue, Settings, Status,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -324,7 +326,7 @@ async fn an_event_appended_through_the_socket_is_kept_to_the_byte() {
         .append(std::slice::from_ref(&event))
         .await
         .unwrap();
-    let stored = owner.queue.peek(0, 9).await.unwrap();
+    let stored = owner.queue.events(..).take(9).await.unwrap();
     assert_eq!(&stored[0].event.json_bytes()[..], text.as_bytes());
     assert_eq!(
         (stored[0].event.id(), stored[0].event.time_ms()),
@@ -605,7 +607,7 @@ async fn two_clients_and_the_owner_append_at_once_in_order_and_without_gaps() {
     let spool = owner.spool();
     owner.queue.close(Duration::ZERO).await.unwrap();
     let again = Queue::builder(spool).open().await.unwrap();
-    let stored = again.peek(0, 500).await.unwrap();
+    let stored = again.events(..).take(500).await.unwrap();
     let lane = |from: u64| -> Vec<EventId> {
         let ids = stored.iter().map(|stored| stored.event.id());
         ids.filter(|found| (id(from)..id(from + 1000)).contains(found))
@@ -796,7 +798,7 @@ async fn appends_that_wait_for_room_are_bounded_and_do_not_hide_the_status() {
         tokio::select! {
             biased;
             _ = &mut filler => filler = Box::pin(owner.queue.append(event())),
-            looked = owner.queue.peek(0, 1) => {
+            looked = owner.queue.events(..).take(1) => {
                 looked.unwrap();
                 tokio::select! {
                     biased;
@@ -921,7 +923,7 @@ async fn what_a_killed_owner_acknowledged_is_safe_and_its_socket_is_replaced() {
     let receipts = client.append(&[message(1), message(2)]).await.unwrap();
     assert_eq!(receipts.len(), 2);
     let error = Queue::builder(&spool).open().await.unwrap_err();
-    assert!(matches!(error, Error::InUse { .. }), "{error}");
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
     program.kill().unwrap();
     program.wait().unwrap();
     assert!(spool.join(SOCKET).exists(), "nobody removed it");

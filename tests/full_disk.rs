@@ -17,7 +17,7 @@ use std::time::Duration;
 use everpost::botanalytics::Botanalytics;
 use everpost::sandbox::Sandbox;
 use everpost::sink::key::KeySource;
-use everpost::{Error, Event, EventId, Queue, Settings};
+use everpost::{AppendError, Event, EventId, Queue, Settings};
 
 /// A file system of its own, unmounted at the end.
 struct Tmpfs(tempfile::TempDir);
@@ -104,9 +104,9 @@ async fn fill(queue: &Queue, mut n: u64) -> u64 {
     loop {
         match queue.append(event(n)).await {
             Ok(receipt) => assert_eq!(receipt.seq, n),
-            Err(error @ (Error::Full { .. } | Error::Storage { .. })) => {
+            Err(error @ (AppendError::Full { .. } | AppendError::Storage { .. })) => {
                 assert!(
-                    matches!(error, Error::Full { .. }),
+                    matches!(error, AppendError::Full { .. }),
                     "{error}: {:?}",
                     std::error::Error::source(&error)
                 );

@@ -115,7 +115,7 @@ async fn a_spool_of_version_1_is_read_to_the_byte() {
         (EVENTS, 10, 1)
     );
 
-    let pending = queue.peek(0, 1000).await.unwrap();
+    let pending = queue.events(..).take(1000).await.unwrap();
     assert!(pending.iter().map(|e| e.seq).eq(12..=EVENTS));
     assert!(
         pending

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use everpost::blocking::Queue;
 use everpost::layer::EverpostLayer;
-use everpost::{Answer, Error, Event, OnFull, Outcome, Request, Settings, Sink, Verdict};
+use everpost::{AppendError, Error, Event, OnFull, Outcome, Request, Settings, Sink};
 use serde_json::{Value, json};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::with_default;
@@ -42,7 +42,7 @@ fn open(settings: Settings) -> (tempfile::TempDir, Queue) {
 
 /// The JSON of what waits in the queue.
 fn appended(queue: &Queue) -> Vec<Value> {
-    let stored = pollster::block_on(queue.as_async().peek(0, 1_000)).unwrap();
+    let stored = pollster::block_on(queue.as_async().events(..).take(1_000)).unwrap();
     stored
         .iter()
         .map(|stored| serde_json::from_slice(stored.event.json_bytes()).unwrap())
@@ -109,7 +109,7 @@ fn a_queue_that_blocks_never_blocks_the_program() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(full, Error::Full { .. }), "{full:?}");
+    assert!(matches!(full, AppendError::Full { .. }), "{full:?}");
     filled.close(Duration::ZERO).unwrap();
     let mut settings = small();
     settings.on_full = OnFull::Block;
@@ -221,7 +221,7 @@ fn fields_keep_their_types() {
 
 /// The first event as it was stored, to the byte.
 fn first_text(queue: &Queue) -> String {
-    let stored = pollster::block_on(queue.as_async().peek(0, 1)).unwrap();
+    let stored = pollster::block_on(queue.as_async().events(..).take(1)).unwrap();
     String::from_utf8(stored[0].event.json_bytes().to_vec()).unwrap()
 }
 
@@ -297,7 +297,7 @@ impl Sink for Chatty {
     async fn deliver(&self, request: Request) -> Outcome {
         tracing::error!(target: "chatty", events = request.events().len(), "delivering");
         self.0.fetch_add(1, Ordering::SeqCst);
-        Outcome::new(Verdict::Delivered, Answer::default())
+        Outcome::delivered()
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use everpost::botanalytics::{Botanalytics, KeySource};
 use everpost::sandbox::Sandbox;
-use everpost::{DeadLetter, Error, Event, EventId, OnFull, Queue, Settings};
+use everpost::{AppendError, DeadLetter, Event, EventId, OnFull, Queue, Settings};
 
 const MIB: u64 = 1 << 20;
 
@@ -125,7 +125,7 @@ async fn fill(queue: &Queue, mut n: u64) -> u64 {
     loop {
         match queue.append(event(n)).await {
             Ok(receipt) => assert_eq!(receipt.seq, n),
-            Err(Error::Full { .. }) => return n,
+            Err(AppendError::Full { .. }) => return n,
             Err(error) => panic!("{error}"),
         }
         n += 1;
@@ -263,7 +263,7 @@ async fn dead_letters_are_kept_retried_and_discarded() {
     let queue = open(&spool, &sandbox, settings()).await;
     let letters = queue.dead_letters();
     let seqs = |letters: Vec<DeadLetter>| letters.iter().map(|l| l.seq).collect::<Vec<_>>();
-    let held = seqs(letters.list(0, 1000).await.unwrap());
+    let held = seqs(letters.list(..).take(1000).await.unwrap());
     assert_eq!(held, (1..=100).map(|n| n * 10).collect::<Vec<_>>());
     sandbox.reject_nothing();
     for (at, seq) in held.into_iter().enumerate() {
@@ -311,7 +311,7 @@ async fn the_bound_of_a_spool_can_be_moved_down_and_up() {
     let queue = open(&spool, &sandbox, settings()).await;
     assert_eq!(queue.status().pending, 20_000);
     let full = queue.append(event(20_001)).await;
-    assert!(matches!(full, Err(Error::Full { .. })), "{full:?}");
+    assert!(matches!(full, Err(AppendError::Full { .. })), "{full:?}");
     sandbox.come_back().await.unwrap();
     drained(&queue).await;
     sandbox.go_away().await.unwrap();

@@ -14,7 +14,7 @@ use super::history::{History, Point, TICK};
 use super::view::{Beside, Said, View};
 use super::words::{Known, Outage};
 use crate::clock::{Clock as _, SystemClock};
-use crate::error::Error;
+use crate::error::AppendError;
 use crate::millis::unix_ms;
 use crate::outcome::Answer;
 use crate::status::{FlusherState, Status};
@@ -89,7 +89,7 @@ impl Watched {
     async fn look(&self, status: &Status, is_tick: bool, news: &watch::Sender<u64>) {
         let asked = is_tick.then(|| timeout(ROOM_TIME, self.shown.queue().check_append()));
         let is_full = match asked {
-            Some(asked) => Some(matches!(asked.await, Ok(Err(Error::Full { .. })))),
+            Some(asked) => Some(matches!(asked.await, Ok(Err(AppendError::Full { .. })))),
             None => None,
         };
         let mut kept = self.kept();

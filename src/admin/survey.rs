@@ -50,7 +50,7 @@ impl Walk {
         if self.after >= self.up_to {
             return Ok(Vec::new());
         }
-        let mut found = self.letters.list(self.after, self.stride).await?;
+        let mut found = self.letters.page(self.after, self.stride).await?;
         found.retain(|letter| letter.seq <= self.up_to);
         self.after = found.last().map_or(self.up_to, |last| last.seq);
         let bytes: usize = found.iter().map(|l| l.event.json_bytes().len()).sum();

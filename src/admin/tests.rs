@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::{Admin, LIST_MAX, Shown, Token};
-use crate::error::Error;
+use crate::error::OpenError;
 use crate::event::Event;
 use crate::outcome::{Answer, Outcome, Verdict};
 use crate::queue::Queue;
@@ -707,7 +707,7 @@ async fn the_page_holds_no_queue_open_once_it_is_dropped() {
     let opened = async {
         loop {
             match Queue::builder(dir.path().join("spool")).open().await {
-                Err(Error::InUse { .. }) => tokio::task::yield_now().await,
+                Err(OpenError::InUse { .. }) => tokio::task::yield_now().await,
                 opened => break opened.unwrap(),
             }
         }

@@ -10,7 +10,7 @@ use hyper::{HeaderMap, StatusCode, header::HeaderValue};
 use serde::Serialize;
 
 use super::wire::ErrorBody;
-use crate::error::Error;
+use crate::error::{AppendError, Error};
 
 /// What an endpoint gives.
 pub(crate) type Answer = Result<Response, Refusal>;
@@ -94,10 +94,12 @@ fn sort(error: &Error) -> (StatusCode, &'static str) {
         Error::NoSink => (StatusCode::CONFLICT, "no_sink"),
         Error::NoSuchLetter { .. } => (StatusCode::NOT_FOUND, "no_such_letter"),
         Error::Damaged { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
-        Error::Storage { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "storage"),
+        Error::Storage { .. } | Error::NoThread { .. } => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "storage")
+        }
         Error::NotOwner { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "not_owner"),
         Error::Panicked { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "panicked"),
-        // These only happen while a queue opens.
+        // Most of these only happen while a queue opens.
         Error::InUse { .. }
         | Error::NotASpool { .. }
         | Error::NoSpool { .. }
@@ -108,7 +110,14 @@ fn sort(error: &Error) -> (StatusCode, &'static str) {
         | Error::Settings { .. }
         | Error::Key(_)
         | Error::Sink { .. }
-        | Error::Control { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "unexpected"),
+        | Error::Control { .. }
+        | Error::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "unexpected"),
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        Error::from(error).into()
     }
 }
 

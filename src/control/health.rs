@@ -66,10 +66,10 @@ pub(crate) fn status_of(is_well: bool) -> StatusCode {
 }
 
 /// What is wrong, if the log's thread says so or says nothing.
-async fn fault(asked: impl Future<Output = Result<(), Error>>) -> Option<ErrorBody> {
+async fn fault<E: Into<Error>>(asked: impl Future<Output = Result<(), E>>) -> Option<ErrorBody> {
     match timeout(ANSWER_TIME, asked).await {
         Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(Refusal::from(error).into_body()),
+        Ok(Err(error)) => Some(Refusal::from(error.into()).into_body()),
         Err(_) => Some(ErrorBody::new(
             "no_answer",
             format!("the log's thread does not answer. waited=`{ANSWER_TIME:?}`"),

@@ -164,7 +164,7 @@ async fn list(State(desk): Shared, range: Asked<Range>) -> Answer {
     let _turn = desk.lists.acquire().await;
     let letters = desk.queue.dead_letters();
     while page.wanted() > 0 {
-        let found = letters.list(page.after, page.wanted()).await?;
+        let found = letters.page(page.after, page.wanted()).await?;
         if found.is_empty() {
             break;
         }

@@ -12,7 +12,7 @@ use crate::log::thread::ThreadEnd;
 /// ends when the flusher does.
 ///
 /// # Errors
-/// [`Error::Storage`] if the system gives no thread, or its runtime nothing to wait on.
+/// [`Error::NoThread`] if the system gives no thread, or its runtime nothing to wait on.
 ///
 /// # Cancel safety
 /// If the future is dropped, the flusher ends again.
@@ -38,10 +38,10 @@ pub(crate) async fn spawn(
     let thread = std::thread::Builder::new()
         .name("everpost-flusher".into())
         .spawn(body)
-        .map_err(Error::storage("start the flusher's thread", ""))?;
+        .map_err(Error::no_thread("start the flusher's thread"))?;
     let end = ThreadEnd::new(ended, thread);
     let started = match answer.await {
-        Ok(started) => started.map_err(Error::storage("start the flusher's runtime", "")),
+        Ok(started) => started.map_err(Error::no_thread("start the flusher's runtime")),
         Err(_) => Err(Error::Panicked {
             part: "the flusher",
             message: "it did not start".to_owned(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::{AppendError, Error};
 use crate::observe::{self, Place};
 
 /// What became of the events that passed the layer's filters, since the layer was made.
@@ -95,12 +95,12 @@ impl Ticket {
     }
 
     /// What the queue made of it, which has counted what it refused.
-    pub(super) fn settle<T>(mut self, end: Result<T, Error>) {
+    pub(super) fn settle<T>(mut self, end: Result<T, AppendError>) {
         match end {
             Ok(_) => {
                 self.book(true);
             }
-            Err(error) => self.tell(&error),
+            Err(error) => self.tell(&error.into()),
         }
     }
 

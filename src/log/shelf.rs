@@ -140,8 +140,10 @@ impl Shelf {
 
     /// Why events are not taken.
     pub(crate) fn out_of_order(&self) -> Error {
-        let text = "the events do not follow each other, or what is there";
-        Error::storage("seal a chunk", &self.dir)(io::Error::other(text))
+        let text = "the events of a chunk do not follow each other, or what is there";
+        Error::Internal {
+            what: format!("{text}. path=`{}`", self.dir.display()),
+        }
     }
 
     /// Makes everything on the shelf durable.

@@ -110,7 +110,7 @@ impl Store {
             .segment_size(layout.log_segment_bytes())
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None);
-        threads::probe().map_err(Error::storage("have threads for a store", path))?;
+        threads::probe().map_err(Error::no_thread("have threads for a store"))?;
         let db = guarded("make a store", path, || open_within(config))?;
         // What sled made under an odd umask.
         keep_all_private(path)?;

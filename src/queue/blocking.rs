@@ -26,16 +26,22 @@
 //! [`flusher_thread`](crate::QueueBuilder::flusher_thread).
 
 use std::cell::Cell;
+use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::{Pending, gathered, receipts};
+use super::Pending;
+use super::append::{gathered, receipts};
 use crate::clock::Clock;
-use crate::error::Error;
-use crate::event::{Event, Receipt};
+use crate::dead::DeadLetter;
+use crate::error::{AppendError, Error, OpenError};
+use crate::event::{Event, Receipt, StoredEvent};
+use crate::id::Seq;
+use crate::incident::Incident;
+use crate::letters::NotAll;
 use crate::log::sync::block_on;
 use crate::settings::Settings;
 use crate::sink::Sink;
@@ -60,7 +66,7 @@ impl Queue {
     ///
     /// # Errors
     /// As [`QueueBuilder::open`](crate::QueueBuilder::open).
-    pub fn open(spool: impl Into<PathBuf>) -> Result<Self, Error> {
+    pub fn open(spool: impl Into<PathBuf>) -> Result<Self, OpenError> {
         Self::builder(spool).open()
     }
 
@@ -86,7 +92,7 @@ impl Queue {
     ///
     /// # Errors
     /// As [`Queue::append`](crate::Queue::append).
-    pub fn append(&self, event: Event) -> Result<Receipt, Error> {
+    pub fn append(&self, event: Event) -> Result<Receipt, AppendError> {
         let id = event.id();
         // Room for one event is kept by the thread, but for one that is about to end.
         let mut events = ONE.try_with(Cell::take).unwrap_or_default();
@@ -105,7 +111,7 @@ impl Queue {
     pub fn append_all(
         &self,
         events: impl IntoIterator<Item = Event>,
-    ) -> Result<Vec<Receipt>, Error> {
+    ) -> Result<Vec<Receipt>, AppendError> {
         let (mut events, ids) = gathered(events);
         if events.is_empty() {
             return Ok(Vec::new());
@@ -120,7 +126,7 @@ impl Queue {
     ///
     /// # Errors
     /// As [`Queue::submit`](crate::Queue::submit).
-    pub fn submit(&self, event: Event) -> Result<Pending, Error> {
+    pub fn submit(&self, event: Event) -> Result<Pending, AppendError> {
         block_on(self.queue.submit(event))
     }
 
@@ -129,7 +135,7 @@ impl Queue {
     ///
     /// # Errors
     /// As [`Queue::try_append`](crate::Queue::try_append).
-    pub fn try_append(&self, event: Event) -> Result<Pending, Error> {
+    pub fn try_append(&self, event: Event) -> Result<Pending, AppendError> {
         self.queue.try_append(event)
     }
 
@@ -146,7 +152,7 @@ impl Queue {
     ///
     /// # Errors
     /// As [`append`](Self::append) would fail.
-    pub fn check_append(&self) -> Result<(), Error> {
+    pub fn check_append(&self) -> Result<(), AppendError> {
         block_on(self.queue.check_append())
     }
 
@@ -174,6 +180,29 @@ impl Queue {
     #[must_use]
     pub fn recovery(&self) -> &Recovery {
         self.queue.recovery()
+    }
+
+    /// What was found wrong with the spool, as far as it is on record.
+    #[must_use]
+    pub fn incidents(&self) -> Incidents {
+        Incidents {
+            incidents: self.queue.incidents(),
+        }
+    }
+
+    /// The events that were set aside.
+    #[must_use]
+    pub fn dead_letters(&self) -> DeadLetters {
+        DeadLetters {
+            letters: self.queue.dead_letters(),
+        }
+    }
+
+    /// The pending events in this range of sequence numbers, without moving anything: `..` for
+    /// all.
+    #[must_use]
+    pub fn events(&self, range: impl RangeBounds<Seq>) -> Pages<StoredEvent> {
+        Pages::new(self.queue.events(range))
     }
 
     /// Tries again now what waits for a time; see [`Queue::wake`](crate::Queue::wake).
@@ -215,6 +244,116 @@ impl Queue {
             return block_on(self.queue.end(deadline));
         }
         block_on(self.queue.close(deadline))
+    }
+}
+
+/// Entries of a queue in `seq` order, read a page at a time; see
+/// [`everpost::Pages`](crate::Pages). After an error there are no more.
+#[derive(Debug)]
+pub struct Pages<T> {
+    pages: crate::Pages<T>,
+    has_failed: bool,
+}
+
+impl<T> Pages<T> {
+    fn new(pages: crate::Pages<T>) -> Self {
+        let has_failed = false;
+        Self { pages, has_failed }
+    }
+}
+
+impl<T: Send + 'static> Iterator for Pages<T> {
+    type Item = Result<T, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.has_failed {
+            return None;
+        }
+        let next = block_on(self.pages.next());
+        self.has_failed = next.is_err();
+        next.transpose()
+    }
+}
+
+/// [`everpost::DeadLetters`](crate::DeadLetters) for code that is not async.
+#[derive(Clone, Debug)]
+pub struct DeadLetters {
+    letters: crate::DeadLetters,
+}
+
+impl DeadLetters {
+    /// The letters that stood in this range of sequence numbers: `..` for all.
+    #[must_use]
+    pub fn list(&self, range: impl RangeBounds<Seq>) -> Pages<DeadLetter> {
+        Pages::new(self.letters.list(range))
+    }
+
+    /// The letter that stood at `seq`.
+    ///
+    /// # Errors
+    /// As [`DeadLetters::show`](crate::DeadLetters::show).
+    pub fn show(&self, seq: Seq) -> Result<DeadLetter, Error> {
+        block_on(self.letters.show(seq))
+    }
+
+    /// Appends the event anew and removes the letter; see
+    /// [`DeadLetters::retry`](crate::DeadLetters::retry).
+    ///
+    /// # Errors
+    /// As [`DeadLetters::retry`](crate::DeadLetters::retry).
+    pub fn retry(&self, seq: Seq) -> Result<Receipt, Error> {
+        block_on(self.letters.retry(seq))
+    }
+
+    /// Removes the letter and its event for ever.
+    ///
+    /// # Errors
+    /// As [`DeadLetters::discard`](crate::DeadLetters::discard).
+    pub fn discard(&self, seq: Seq) -> Result<(), Error> {
+        block_on(self.letters.discard(seq))
+    }
+
+    /// Retries every letter there is; see
+    /// [`DeadLetters::retry_all`](crate::DeadLetters::retry_all).
+    ///
+    /// # Errors
+    /// As [`DeadLetters::retry_all`](crate::DeadLetters::retry_all).
+    pub fn retry_all(&self) -> Result<u64, NotAll> {
+        block_on(self.letters.retry_all())
+    }
+
+    /// Discards every letter there is; see
+    /// [`DeadLetters::discard_all`](crate::DeadLetters::discard_all).
+    ///
+    /// # Errors
+    /// As [`DeadLetters::discard_all`](crate::DeadLetters::discard_all).
+    pub fn discard_all(&self) -> Result<u64, NotAll> {
+        block_on(self.letters.discard_all())
+    }
+}
+
+/// [`everpost::Incidents`](crate::Incidents) for code that is not async.
+#[derive(Clone, Debug)]
+pub struct Incidents {
+    incidents: crate::Incidents,
+}
+
+impl Incidents {
+    /// All that are on record, acknowledged or not, in order of their numbers.
+    ///
+    /// # Errors
+    /// As [`Incidents::list`](crate::Incidents::list).
+    pub fn list(&self) -> Result<Vec<Incident>, Error> {
+        block_on(self.incidents.list())
+    }
+
+    /// Notes, durably, that a person has seen the incident of this number, or all; gives how many
+    /// that concerned.
+    ///
+    /// # Errors
+    /// As [`Incidents::acknowledge`](crate::Incidents::acknowledge).
+    pub fn acknowledge(&self, number: Option<u64>) -> Result<u64, Error> {
+        block_on(self.incidents.acknowledge(number))
     }
 }
 
@@ -266,7 +405,7 @@ impl QueueBuilder {
     ///
     /// # Errors
     /// As [`QueueBuilder::open`](crate::QueueBuilder::open).
-    pub fn open(self) -> Result<Queue, Error> {
+    pub fn open(self) -> Result<Queue, OpenError> {
         block_on(self.builder.open()).map(Queue::from)
     }
 }

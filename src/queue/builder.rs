@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::{Queue, Shared};
 use crate::clock::{Clock, SystemClock};
 use crate::ending::TaskEnd;
-use crate::error::Error;
+use crate::error::{Error, OpenError};
 use crate::flusher::{self, FlusherEnd, FlusherHandle};
 use crate::log::disk::RealDisk;
 use crate::log::spool::SpoolLog;
@@ -98,14 +98,19 @@ impl QueueBuilder {
     /// [`Queue::recovery`].
     ///
     /// # Errors
-    /// [`Error::Settings`]; [`Error::InUse`], [`Error::NotYours`], [`Error::Unsafe`],
-    /// [`Error::NotASpool`], [`Error::FutureFormat`] and [`Error::Damaged`], after which nothing
-    /// was touched; [`Error::Full`] if there is no room for a new spool, of which nothing stays;
-    /// [`Error::Storage`].
+    /// [`OpenError::Settings`]; [`OpenError::InUse`], [`OpenError::NotYours`],
+    /// [`OpenError::Unsafe`], [`OpenError::NotASpool`], [`OpenError::FutureFormat`] and
+    /// [`OpenError::Damaged`], after which nothing was touched; [`OpenError::Full`] if there is no
+    /// room for a new spool, of which nothing stays; [`OpenError::Storage`],
+    /// [`OpenError::NoThread`]. What to do about each: [`OpenError::kind`].
     ///
     /// # Cancel safety
     /// If the future is dropped, the spool is closed again in the background.
-    pub async fn open(self) -> Result<Queue, Error> {
+    pub async fn open(self) -> Result<Queue, OpenError> {
+        self.open_all().await.map_err(OpenError::of)
+    }
+
+    async fn open_all(self) -> Result<Queue, Error> {
         let runtime = Handle::try_current().ok().filter(|_| !self.own_thread);
         let settings = self.settings.in_effect();
         let threads = ThreadSettings {

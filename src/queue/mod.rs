@@ -1,10 +1,11 @@
 //! The handle that programs hold.
 
+mod append;
 pub mod blocking;
 mod builder;
-mod peek;
 mod pending;
 
+use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,28 +13,30 @@ use std::time::Duration;
 
 #[cfg(feature = "control")]
 use crate::clock::{Clock, SystemClock};
-use crate::error::Error;
-use crate::event::{Event, Receipt, StoredEvent};
+use crate::error::{AppendError, Error, OpenError};
+use crate::event::StoredEvent;
 use crate::flusher::{FlusherEnd, FlusherHandle};
-use crate::id::{EventId, Seq};
+use crate::id::Seq;
 use crate::incidents::Incidents;
 use crate::letters::DeadLetters;
 use crate::log::Log;
 #[cfg(feature = "control")]
 use crate::log::PausedMemo;
-use crate::log::thread::{LogHandle, Unawaited};
+use crate::log::thread::LogHandle;
 #[cfg(feature = "control")]
 use crate::millis::unix_ms;
-use crate::observe::{self, Place};
+use crate::observe::Place;
 #[cfg(feature = "control")]
 use crate::outcome::{Answer, PauseReason};
+#[cfg(feature = "control")]
+use crate::pages;
+use crate::pages::Pages;
 #[cfg(feature = "control")]
 use crate::room::{Guest, Room};
 use crate::status::{Closed, Recovery, Status};
 use crate::watch::StatusWatch;
 
 pub use self::builder::QueueBuilder;
-use self::peek::peek;
 pub use self::pending::Pending;
 
 /// A durable queue: append now, deliver when the network returns.
@@ -100,7 +103,7 @@ impl Queue {
     ///
     /// # Cancel safety
     /// As [`QueueBuilder::open`].
-    pub async fn open(spool: impl Into<PathBuf>) -> Result<Self, Error> {
+    pub async fn open(spool: impl Into<PathBuf>) -> Result<Self, OpenError> {
         Self::builder(spool).open().await
     }
 
@@ -111,137 +114,9 @@ impl Queue {
         self.clone().into()
     }
 
-    /// Appends one event. When this returns `Ok`, the event is as safe as the settings'
-    /// [`Durability`](crate::Durability) says: by default, on disk.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`], [`Error::Full`], [`Error::Closed`]: nothing was appended.
-    /// [`Error::NotOwner`]: nothing is acknowledged any more. [`Error::Storage`]: the disk refused; the event is not acknowledged and may or may not be
-    /// there after a restart.
-    ///
-    /// # Cancel safety
-    /// If the future is dropped, the event was either appended or not, and it is not said which.
-    /// Append it again under the same id; a duplicate can then be told by it.
-    pub async fn append(&self, event: Event) -> Result<Receipt, Error> {
-        let id = event.id();
-        let seq = self.take_in(vec![event]).await?;
-        Ok(Receipt::new(seq, id))
-    }
-
-    /// Has one event appended, and returns as soon as it is on its way, so that one task can have
-    /// many under way. It waits only while `intake_bytes` of the settings are waiting for the disk
-    /// already: that bounds the memory. When the [`Pending`] is ready, the event is as safe as
-    /// after [`append`](Self::append).
-    ///
-    /// Events are appended in the order in which these calls returned.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let dir = tempfile::tempdir()?;
-    /// # let spool = dir.path().join("spool");
-    /// use everpost::{Event, Queue};
-    ///
-    /// let queue = Queue::builder(&spool).open().await?;
-    /// let mut under_way = Vec::new();
-    /// for n in 0..64 {
-    ///     under_way.push(queue.submit(Event::json(n.to_string())?).await?);
-    /// }
-    /// // They share a few commits, each with one write and one fdatasync.
-    /// for (pending, seq) in under_way.into_iter().zip(1..) {
-    ///     assert_eq!(pending.await?.seq, seq); // from here on a power cut cannot take it
-    /// }
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Closed`], [`Error::NotOwner`]: the event is not on its way. What else
-    /// [`append`](Self::append) can fail with, the [`Pending`] gives.
-    ///
-    /// # Cancel safety
-    /// If the future is dropped before it returned, nothing is appended.
-    pub async fn submit(&self, event: Event) -> Result<Pending, Error> {
-        self.check_open(1)?;
-        let (id, sync) = (event.id(), self.shared.sync);
-        let submitted = self.shared.log.submit(vec![event], sync, Unawaited::Stays);
-        Ok(Pending::new(id, submitted.await?))
-    }
-
-    /// As [`submit`](Self::submit), without waiting for anything: where the intake has no room
-    /// now, it says so. For code that must not wait, such as a logger.
-    ///
-    /// Events are appended in the order of these calls.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let dir = tempfile::tempdir()?;
-    /// # let spool = dir.path().join("spool");
-    /// use everpost::Event;
-    /// use everpost::blocking::Queue;
-    ///
-    /// let queue = Queue::open(&spool)?;
-    /// let one = queue.try_append(Event::json("1")?)?;
-    /// let two = queue.try_append(Event::json("2")?)?;
-    /// assert_eq!((one.wait()?.seq, two.wait()?.seq), (1, 2));
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Full`]: `intake_bytes` of the settings are waiting for the disk already, or for
-    /// room in the spool where [`OnFull::Block`] has them wait. [`Error::Closed`],
-    /// [`Error::NotOwner`]. The event is not on its way then. That the spool is full without
-    /// `OnFull::Block`, and what else [`append`](Self::append) can fail with, the [`Pending`]
-    /// gives.
-    pub fn try_append(&self, event: Event) -> Result<Pending, Error> {
-        self.check_open(1)?;
-        let (id, sync) = (event.id(), self.shared.sync);
-        Ok(Pending::new(
-            id,
-            self.shared.log.try_append(vec![event], sync)?,
-        ))
-    }
-
-    /// Counts so many events as refused if the queue is being closed.
-    fn check_open(&self, events: usize) -> Result<(), Error> {
-        if self.shared.closing.load(Ordering::Acquire) {
-            observe::refused(self.place(), events);
-            return Err(Error::Closed);
-        }
-        Ok(())
-    }
-
-    async fn take_in(&self, events: Vec<Event>) -> Result<Seq, Error> {
-        self.check_open(events.len())?;
-        self.shared.log.append(events, self.shared.sync).await
-    }
-
-    fn take_in_blocking(&self, events: &mut Vec<Event>) -> Result<Seq, Error> {
-        self.check_open(events.len())?;
-        self.shared.log.append_blocking(events, self.shared.sync)
-    }
-
     /// Names this queue among those of the process.
     pub(crate) fn place(&self) -> &Place {
         self.shared.log.place()
-    }
-
-    /// Appends several events as one commit: in this order, next to each other, and, should the
-    /// process die, all of them or none. Together they must fit half a journal file.
-    ///
-    /// # Errors
-    /// As [`append`](Self::append), for all of them together.
-    ///
-    /// # Cancel safety
-    /// As [`append`](Self::append), for all of them together.
-    pub async fn append_all(
-        &self,
-        events: impl IntoIterator<Item = Event>,
-    ) -> Result<Vec<Receipt>, Error> {
-        let (events, ids) = gathered(events);
-        if events.is_empty() {
-            return Ok(Vec::new());
-        }
-        let first = self.take_in(events).await?;
-        Ok(receipts(first, ids))
     }
 
     /// Returns when the log's thread has answered: it lives, and no disk holds it up. Touches no
@@ -269,13 +144,14 @@ impl Queue {
     ///
     /// # Cancel safety
     /// Changes nothing.
-    pub async fn check_append(&self) -> Result<(), Error> {
+    pub async fn check_append(&self) -> Result<(), AppendError> {
         /// Bytes of a small event, with what it takes beside its JSON.
         const SMALL: u64 = 1 << 10;
         if self.shared.closing.load(Ordering::Acquire) {
-            return Err(Error::Closed);
+            return Err(AppendError::Closed);
         }
-        self.shared.log.run(|log| log.check_append(SMALL)).await
+        let checked = self.shared.log.run(|log| log.check_append(SMALL)).await;
+        checked.map_err(AppendError::of)
     }
 
     /// Tries whether the disk works, by writing durably what is there already: what delivery wants
@@ -361,17 +237,18 @@ impl Queue {
         DeadLetters::new(self.shared.log.clone())
     }
 
-    /// The pending events after `after` by sequence number, at most `max` of them, without
-    /// moving anything. Ranges that are damaged are passed over; they are in
-    /// [`Status::missing`]. 0 begins with the oldest; the last one's `seq` goes on from there.
-    ///
-    /// # Errors
-    /// [`Error::Closed`], [`Error::Storage`], [`Error::Damaged`].
-    ///
-    /// # Cancel safety
-    /// Reads only.
-    pub async fn peek(&self, after: Seq, max: usize) -> Result<Vec<StoredEvent>, Error> {
-        self.shared.log.run(move |log| peek(log, after, max)).await
+    /// The pending events in this range of sequence numbers, without moving anything: `..` for
+    /// all. Ranges that are damaged are passed over; they are in [`Status::missing`].
+    #[must_use]
+    pub fn events(&self, range: impl RangeBounds<Seq>) -> Pages<StoredEvent> {
+        Pages::of_events(self.shared.log.clone(), range)
+    }
+
+    /// One page of the pending events that stand after `after`; none is the end.
+    #[cfg(feature = "control")]
+    pub(crate) async fn peek(&self, after: Seq, max: usize) -> Result<Vec<StoredEvent>, Error> {
+        let read = move |log: &mut dyn Log| pages::events(log, after, max);
+        self.shared.log.run(read).await
     }
 
     /// Tries again now what waits for a time, or probes what is paused by the receiver. Useful
@@ -492,18 +369,4 @@ impl Queue {
             status,
         })
     }
-}
-
-fn gathered(events: impl IntoIterator<Item = Event>) -> (Vec<Event>, Vec<EventId>) {
-    let events: Vec<Event> = events.into_iter().collect();
-    let ids = events.iter().map(Event::id).collect();
-    (events, ids)
-}
-
-/// The numbers second: they may end with the last one there is.
-fn receipts(first: Seq, ids: Vec<EventId>) -> Vec<Receipt> {
-    ids.into_iter()
-        .zip(first..)
-        .map(|(id, seq)| Receipt::new(seq, id))
-        .collect()
 }

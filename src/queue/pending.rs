@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::error::Error;
+use crate::error::AppendError;
 use crate::event::Receipt;
 use crate::id::{EventId, Seq};
 use crate::log::sync::block_on;
@@ -41,18 +41,21 @@ impl Pending {
     ///
     /// # Errors
     /// As [`Queue::append`](crate::Queue::append).
-    pub fn wait(self) -> Result<Receipt, Error> {
+    pub fn wait(self) -> Result<Receipt, AppendError> {
         block_on(self)
     }
 }
 
 impl Future for Pending {
-    type Output = Result<Receipt, Error>;
+    type Output = Result<Receipt, AppendError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let id = self.id;
         let answer = Pin::new(&mut self.answer).poll(context);
-        answer.map(|appended| appended.map(|seq| Receipt::new(seq, id)))
+        answer.map(|appended| match appended {
+            Ok(seq) => Ok(Receipt::new(seq, id)),
+            Err(error) => Err(AppendError::of(error)),
+        })
     }
 }
 

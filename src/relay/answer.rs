@@ -144,7 +144,7 @@ impl From<Error> for Refusal {
             Error::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
             Error::InvalidEvent { .. } => Self::bad(vec![error.to_string()]),
             Error::Full { .. } => Self::later(format!("{error}; nothing was taken")),
-            Error::Storage { .. } => Self::later(error.to_string()),
+            Error::Storage { .. } | Error::NoThread { .. } => Self::later(error.to_string()),
             Error::Closed => Self::closing(),
             error => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }

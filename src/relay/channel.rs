@@ -101,9 +101,12 @@ impl Channel {
         let until = Instant::now() + hold;
         loop {
             let taken = self.queue.append_all(events.iter().cloned()).await;
+            let taken = taken.map_err(Error::from);
             let rest = (Instant::now() + REST).min(until);
             match taken {
-                Err(Error::Full { .. } | Error::Storage { .. }) if Instant::now() < until => {
+                Err(Error::Full { .. } | Error::Storage { .. } | Error::NoThread { .. })
+                    if Instant::now() < until =>
+                {
                     // What came before this is seen after a rest.
                     let mut news = self.queue.watch();
                     tokio::select! {

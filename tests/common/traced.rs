@@ -146,7 +146,7 @@ async fn live(spool: &str, from: u64, to: u64) -> Result<(), Error> {
     let builder = Queue::builder(spool).settings(settings()).sink(sink);
     let queue = builder.open().await?;
     for n in from..=to {
-        match queue.append(event(n)).await {
+        match queue.append(event(n)).await.map_err(Error::from) {
             Ok(_) => say(&format!("ACK {n}\n")),
             Err(error @ Error::Panicked { .. }) => return Err(error),
             Err(_) => {}
@@ -159,7 +159,12 @@ async fn live(spool: &str, from: u64, to: u64) -> Result<(), Error> {
     soon(&queue, |status| status.pending <= half).await;
     let _ = queue.pause().await;
     // A small batch: all three ends of a letter.
-    let letters = queue.dead_letters().list(0, 10).await.unwrap_or_default();
+    let letters = queue
+        .dead_letters()
+        .list(..)
+        .take(10)
+        .await
+        .unwrap_or_default();
     for letter in letters {
         let n = number(&letter.event);
         say(&format!("ASKED {n}\n"));
@@ -373,7 +378,7 @@ pub(crate) async fn check(case: &str, spool: &Path, said: &Said, in_flight: Opti
         ledger.delivered + ledger.dead,
         "{case}: {ledger:?}"
     );
-    let letters = queue.dead_letters().list(0, 100).await.unwrap();
+    let letters = queue.dead_letters().list(..).take(100).await.unwrap();
     let letters: BTreeMap<u64, Seq> = letters.iter().map(|l| (number(&l.event), l.seq)).collect();
     queue.close(Duration::ZERO).await.unwrap();
 

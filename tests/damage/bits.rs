@@ -110,7 +110,10 @@ async fn judge(base: &Base, spool: &Path) -> Result<(), Broken> {
     let before = contents(spool);
     let looked = Looked::at(base, spool)?;
     let builder = Queue::builder(spool).settings(settings());
-    let queue = match in_time("opening", builder.open()).await? {
+    let queue = match in_time("opening", builder.open())
+        .await?
+        .map_err(Error::from)
+    {
         Ok(queue) => queue,
         Err(error @ (Error::Damaged { .. } | Error::FutureFormat { .. })) => {
             ensure!(
@@ -121,7 +124,7 @@ async fn judge(base: &Base, spool: &Path) -> Result<(), Broken> {
         }
         Err(error) => return Err(Broken(format!("refused with {error:?}"))),
     };
-    let seen = queue.peek(0, 10_000).await;
+    let seen = queue.events(..).take(10_000).await;
     let seen = seen.map_err(|error| Broken(format!("peeking: {error}")))?;
     check_events(base, &seen, "peek")?;
     check_opened(&looked, &queue, &seen).await?;

@@ -168,7 +168,10 @@ pub(crate) async fn judge(
     lines.take();
     let looked = Looked::at(base, spool)?;
     let builder = Queue::builder(spool).settings(settings());
-    let queue = match in_time("opening", builder.open()).await? {
+    let queue = match in_time("opening", builder.open())
+        .await?
+        .map_err(Error::from)
+    {
         Ok(queue) => queue,
         Err(error @ (Error::Damaged { .. } | Error::FutureFormat { .. })) => {
             ensure!(
@@ -196,7 +199,7 @@ pub(crate) async fn judge(
     };
     let recovery = queue.recovery().clone();
     check_books(queue.status().ledger)?;
-    let seen = in_time("peeking", queue.peek(0, 10_000)).await?;
+    let seen = in_time("peeking", queue.events(..).take(10_000)).await?;
     let seen = seen.map_err(|error| Broken(format!("peeking: {error}")))?;
     check_events(base, &seen, "peek")?;
     let letters_whole = check_letters(base, &queue, &recovery).await?;
@@ -284,7 +287,7 @@ async fn check_letters(base: &Base, queue: &Queue, recovery: &Recovery) -> Resul
             Err(error) => return Err(Broken(format!("letter {seq}: {error}"))),
         }
     }
-    let listed = queue.dead_letters().list(0, 100).await;
+    let listed = queue.dead_letters().list(..).take(100).await;
     if let Ok(letters) = listed {
         for letter in letters {
             ensure!(

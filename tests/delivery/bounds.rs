@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use everpost::clock::Clock;
 use everpost::sandbox::Fault;
-use everpost::{Cause, Error, FlusherState, OnFull, Queue, Settings, Status};
+use everpost::{AppendError, Cause, FlusherState, OnFull, Queue, Settings, Status};
 
 use crate::common::{
     HOUR, World, drained, event, event_with, events, id, ids, settings, settings_that_wait, until,
@@ -51,7 +51,7 @@ async fn events_past_their_age_become_letters_and_the_others_are_delivered() {
     assert_eq!((status.ledger.expired, status.ledger.dead), (3, 0));
     assert_eq!((status.ledger.delivered, status.dead_letters), (3, 3));
     world.sandbox.check_order(ids([2, 3, 6])).unwrap();
-    let letters = queue.dead_letters().list(0, 10).await.unwrap();
+    let letters = queue.dead_letters().list(..).take(10).await.unwrap();
     assert!(letters.iter().map(|letter| letter.seq).eq([1, 4, 5]));
     for letter in &letters {
         assert_eq!((letter.cause, letter.attempts), (Cause::Expired, 0));
@@ -131,7 +131,7 @@ async fn a_full_queue_refuses_loses_nothing_and_takes_again() {
         n += 1;
         assert!(n < 1_000, "there is no bound");
     };
-    let Error::Full { used, max, .. } = &refused else {
+    let AppendError::Full { used, max, .. } = &refused else {
         panic!("{refused:?}")
     };
     assert_eq!(*max, narrow(OnFull::Reject).max_bytes);
@@ -152,7 +152,7 @@ async fn a_full_queue_refuses_loses_nothing_and_takes_again() {
         match queue.append(large(n + 1)).await {
             Ok(_) => n += 1,
             Err(error) => {
-                assert!(matches!(error, Error::Full { .. }), "{error}");
+                assert!(matches!(error, AppendError::Full { .. }), "{error}");
                 refused += 1;
             }
         }
@@ -268,7 +268,15 @@ async fn an_append_that_is_dropped_while_it_waits_for_room_appends_nothing() {
     });
     tokio::task::yield_now().await;
     // Asked after the append, and so answered after it was looked at.
-    assert!(queue.dead_letters().list(0, 1).await.unwrap().is_empty());
+    assert!(
+        queue
+            .dead_letters()
+            .list(..)
+            .take(1)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert!(!append.is_finished());
     append.abort();
     assert!(append.await.unwrap_err().is_cancelled());
@@ -302,7 +310,7 @@ async fn producers_that_wait_at_a_close_are_told_and_can_append_again() {
     for (n, answer) in within(producers.join_all()).await {
         match answer {
             Ok(receipt) => taken.push((receipt.seq, n)),
-            Err(Error::Closed) => refused.push(n),
+            Err(AppendError::Closed) => refused.push(n),
             Err(error) => panic!("{error:?}"),
         }
     }

@@ -93,11 +93,11 @@ async fn a_closed_queue_takes_nothing_and_says_what_to_do() {
     let other = queue.clone();
     within(queue.close(PATIENT)).await.unwrap();
     for queue in [&queue, &other] {
-        let errors = [
-            queue.append(event(2)).await.unwrap_err(),
-            queue.append_all(events([2, 3])).await.unwrap_err(),
+        let errors: [Error; 8] = [
+            queue.append(event(2)).await.unwrap_err().into(),
+            queue.append_all(events([2, 3])).await.unwrap_err().into(),
             queue.close(PATIENT).await.unwrap_err(),
-            queue.dead_letters().list(0, 1).await.unwrap_err(),
+            queue.dead_letters().list(..).take(1).await.unwrap_err(),
             queue.dead_letters().retry(1).await.unwrap_err(),
             queue.wake().await.unwrap_err(),
             queue.pause().await.unwrap_err(),

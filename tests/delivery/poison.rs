@@ -72,7 +72,7 @@ async fn one_bad_event_in_a_full_batch_costs_few_requests_and_nobody_else() {
         let said = letter.answer.errors.join(" ");
         assert!(said.contains("is not welcome"), "{said}");
     }
-    let letters = queue.dead_letters().list(0, 100).await.unwrap();
+    let letters = queue.dead_letters().list(..).take(100).await.unwrap();
     assert_eq!(letters.len(), 12);
 }
 
@@ -95,7 +95,7 @@ async fn several_bad_events_are_all_found_and_the_others_keep_their_order() {
         .check_order(ids((1..=2_000).filter(|n| !bad.contains(n))))
         .unwrap();
     assert!(world.sandbox.duplicates().is_empty());
-    let letters = queue.dead_letters().list(0, 100).await.unwrap();
+    let letters = queue.dead_letters().list(..).take(100).await.unwrap();
     let buried: BTreeSet<u64> = letters.iter().map(|letter| letter.seq).collect();
     assert_eq!(buried, bad);
     assert!(letters.iter().all(|letter| letter.cause == Cause::Refused));
@@ -138,7 +138,7 @@ async fn when_everything_is_refused_the_breaker_keeps_the_queue() {
     world.sandbox.check_order(ids(dead + 1..=200)).unwrap();
 
     // And the letters, once retried, arrive behind the others.
-    for letter in queue.dead_letters().list(0, 100).await.unwrap() {
+    for letter in queue.dead_letters().list(..).take(100).await.unwrap() {
         queue.dead_letters().retry(letter.seq).await.unwrap();
     }
     let status = drained(&queue).await;

@@ -227,14 +227,14 @@ async fn dead_letters_outlive_restarts_and_can_be_shown_retried_and_discarded() 
     queue.append_all(events(1..=10)).await.unwrap();
     let status = drained(&queue).await;
     assert_eq!((status.ledger.dead, status.dead_letters), (5, 5));
-    let before = queue.dead_letters().list(0, 100).await.unwrap();
+    let before = queue.dead_letters().list(..).take(100).await.unwrap();
     queue.close(Duration::ZERO).await.unwrap();
 
     let queue = world.open(settings()).await;
     let letters = queue.dead_letters();
-    assert_eq!(letters.list(0, 100).await.unwrap(), before);
+    assert_eq!(letters.list(..).take(100).await.unwrap(), before);
     assert!(before.iter().map(|letter| letter.seq).eq([2, 4, 6, 8, 10]));
-    let page = letters.list(4, 2).await.unwrap();
+    let page = letters.list(5..).take(2).await.unwrap();
     assert!(page.iter().map(|letter| letter.seq).eq([6, 8]));
     let shown = letters.show(6).await.unwrap();
     assert_eq!(shown, before[2]);
@@ -256,7 +256,7 @@ async fn dead_letters_outlive_restarts_and_can_be_shown_retried_and_discarded() 
     let queue = world.open(settings()).await;
     let letters = queue.dead_letters();
     world.sandbox.reject_nothing();
-    let rest = letters.list(0, 100).await.unwrap();
+    let rest = letters.list(..).take(100).await.unwrap();
     assert!(rest.iter().map(|letter| letter.seq).eq([6, 8, 10, 11]));
     for letter in &rest {
         let receipt = letters.retry(letter.seq).await.unwrap();
@@ -276,7 +276,7 @@ async fn dead_letters_outlive_restarts_and_can_be_shown_retried_and_discarded() 
 
     let queue = world.open(settings()).await;
     assert_eq!(queue.status().ledger, books);
-    assert_eq!(queue.dead_letters().list(0, 1).await.unwrap(), []);
+    assert_eq!(queue.dead_letters().list(..).take(1).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -372,4 +372,53 @@ async fn events_keep_their_time_and_bytes_through_a_restart() {
     let accepted = world.sandbox.accepted();
     assert_eq!(accepted.len(), 1);
     assert_eq!(accepted[0].json(), Some(odd.trim().as_bytes()));
+}
+
+/// A loop over one page of a hundred letters was called "all"; the others stayed.
+#[tokio::test]
+async fn all_letters_are_more_than_a_page_and_none_is_taken_twice() {
+    let world = World::new().await;
+    let mut settings = settings();
+    settings.delivery.breaker_refusals = u32::MAX;
+    let queue = world.open(settings).await;
+    world.sandbox.reject_when(|_| Some("no".to_owned()));
+    queue.append_all(events(1..=40)).await.unwrap();
+    drained(&queue).await;
+    let letters = queue.dead_letters();
+    assert_eq!(letters.list(..).collect().await.unwrap().len(), 40);
+
+    // Each is refused again, perhaps before the last of them was retried.
+    assert_eq!(letters.retry_all().await.unwrap(), 40);
+    let status = drained(&queue).await;
+    assert_eq!((status.ledger.appended, status.dead_letters), (80, 40));
+    let left = letters.list(..).collect().await.unwrap();
+    assert!(left.iter().map(|letter| letter.seq).eq(41..=80));
+    assert_eq!(letters.discard_all().await.unwrap(), 40);
+    assert_eq!(queue.status().dead_letters, 0);
+
+    queue.close(Duration::ZERO).await.unwrap();
+    let not_all = letters.discard_all().await.unwrap_err();
+    assert_eq!(not_all.done, 0);
+    assert!(matches!(not_all.error, Error::Closed), "{not_all}");
+}
+
+#[test]
+fn a_queue_is_read_in_ranges_also_without_async() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = everpost::blocking::Queue::open(dir.path().join("spool")).unwrap();
+    queue.append_all(events(1..=600)).unwrap();
+    let seqs = |events: everpost::blocking::Pages<_>| {
+        let seq = |stored: Result<everpost::StoredEvent, _>| stored.unwrap().seq;
+        events.map(seq).collect::<Vec<_>>()
+    };
+    assert!(seqs(queue.events(..)).into_iter().eq(1..=600));
+    assert!(seqs(queue.events(250..=520)).into_iter().eq(250..=520));
+    assert_eq!(seqs(queue.events(600..)), [600]);
+    assert_eq!(seqs(queue.events(601..)), [0; 0]);
+    assert_eq!(seqs(queue.events(7..7)), [0; 0]);
+    assert_eq!(queue.dead_letters().retry_all().unwrap(), 0);
+    queue.close(Duration::ZERO).unwrap();
+    let mut events = queue.events(..);
+    assert!(matches!(events.next(), Some(Err(Error::Closed))));
+    assert!(events.next().is_none(), "an error is told once");
 }

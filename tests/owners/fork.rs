@@ -57,10 +57,20 @@ fn in_the_child(queue: &Queue, control: everpost::control::Control) {
     let wait = tokio::runtime::Builder::new_current_thread().build();
     let wait = wait.unwrap();
     for _ in 0..2 {
-        refused(queue.blocking().append(event(9)).map(drop));
-        refused(wait.block_on(queue.append(event(9))).map(drop));
-        refused(wait.block_on(queue.peek(0, 1)).map(drop));
-        refused(wait.block_on(queue.dead_letters().list(0, 1)).map(drop));
+        refused(
+            queue
+                .blocking()
+                .append(event(9))
+                .map(drop)
+                .map_err(Error::from),
+        );
+        let appended = wait.block_on(queue.append(event(9)));
+        refused(appended.map(drop).map_err(Error::from));
+        refused(wait.block_on(queue.events(..).take(1)).map(drop));
+        refused(
+            wait.block_on(queue.dead_letters().list(..).take(1))
+                .map(drop),
+        );
         refused(queue.blocking().close(Duration::ZERO).map(drop));
     }
     drop(control);

@@ -189,10 +189,8 @@ async fn apply(cli: &Cli, before: &Report) -> Result<(Recovery, Vec<Incident>), 
 }
 
 async fn read_all(queue: &Queue) -> Result<(), Error> {
-    let mut after = 0;
-    while let Some(last) = queue.peek(after, crate::events::PAGE).await?.last() {
-        after = last.seq;
-    }
+    let mut events = queue.events(..);
+    while events.next().await?.is_some() {}
     Ok(())
 }
 

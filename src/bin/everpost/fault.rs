@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use everpost::{Error, exit};
+use everpost::{AppendError, Error, OpenError, exit};
 
 use serde::Serialize;
 
@@ -85,6 +85,18 @@ impl fmt::Display for Fault {
             Some(hint) => write!(f, "\nhint: {}", plain(hint)),
             None => Ok(()),
         }
+    }
+}
+
+impl From<AppendError> for Fault {
+    fn from(error: AppendError) -> Self {
+        Error::from(error).into()
+    }
+}
+
+impl From<OpenError> for Fault {
+    fn from(error: OpenError) -> Self {
+        Error::from(error).into()
     }
 }
 

@@ -70,7 +70,7 @@ pub(crate) async fn keep_watch(queues: Vec<Queue>) {
 /// Has the thread of each log answer.
 async fn ask(queues: &[Queue]) -> Result<(), Error> {
     for queue in queues {
-        queue.peek(0, 0).await?;
+        queue.ping().await?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use everpost::control::{Client, ClientError};
-use everpost::{Answer, Error, Outcome, Queue, Request, Sink, Verdict};
+use everpost::{Error, Outcome, Queue, Request, Sink};
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -47,7 +47,7 @@ impl Sink for NoSink {
     /// # Cancel safety
     /// Nothing is delivered.
     async fn deliver(&self, _: Request) -> Outcome {
-        Outcome::new(Verdict::Retry { not_before: None }, Answer::default())
+        Outcome::retry()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use everpost::control::{self, Client, ClientError, Control, GroupSocket};
-use everpost::{Closed, Error, FlusherState, Queue, Settings, Status, exit};
+use everpost::{Closed, Error, FlusherState, OpenError, Queue, Settings, Status, exit};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -252,10 +252,10 @@ impl Unopened {
 }
 
 /// Tells a spool that is in use from other errors.
-pub(crate) fn opened(result: Result<Queue, Error>) -> Result<Opened, Fault> {
+pub(crate) fn opened(result: Result<Queue, OpenError>) -> Result<Opened, Fault> {
     match result {
         Ok(queue) => Ok(Ok(queue)),
-        Err(error @ Error::InUse { .. }) => Ok(Err(Unopened::InUse(error))),
+        Err(OpenError::InUse { path, pid }) => Ok(Err(Unopened::InUse(Error::InUse { path, pid }))),
         Err(error) => Err(error.into()),
     }
 }

@@ -175,7 +175,8 @@ impl<'a> Target<'a> {
     /// Dead letters after `after`; none is the end.
     pub(crate) async fn letters(&self, after: Seq, max: usize) -> Result<Vec<LetterLine>, Fault> {
         let own = async |queue: &Queue| {
-            let found = queue.dead_letters().list(after, max).await?;
+            let letters = queue.dead_letters().list(after.saturating_add(1)..);
+            let found = letters.take(max).await?;
             found.iter().map(LetterLine::new).collect()
         };
         let live = async |client: &Client| client.dead_letters(after, max).await;
@@ -210,8 +211,14 @@ impl<'a> Target<'a> {
     /// Places and ids of pending events after `after`; none is the end.
     pub(crate) async fn ids(&self, after: Seq, max: usize) -> Result<Vec<(Seq, EventId)>, Fault> {
         let own = async |queue: &Queue| {
-            let found = queue.peek(after, max).await?;
-            Ok(found.iter().map(|s| (s.seq, s.event.id())).collect())
+            let mut events = queue.events(after.saturating_add(1)..);
+            let mut found = Vec::new();
+            while found.len() < max
+                && let Some(stored) = events.next().await?
+            {
+                found.push((stored.seq, stored.event.id()));
+            }
+            Ok(found)
         };
         let live = async |client: &Client| {
             let found = client.peek(after, max).await?;

@@ -184,7 +184,7 @@ impl Keeper {
         let thread = std::thread::Builder::new()
             .name("everpost-shelf".into())
             .spawn(move || place.enter(body))
-            .map_err(Error::storage("start the shelf's thread", ""))?;
+            .map_err(Error::no_thread("start the shelf's thread"))?;
         let apart = Keeping::Apart {
             work: Some(orders),
             thread: Some(thread),

@@ -355,7 +355,7 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
     let thread = thread::Builder::new()
         .name("everpost-log".into())
         .spawn(move || within.enter(body))
-        .map_err(Error::storage("start the log's thread", ""))?;
+        .map_err(Error::no_thread("start the log's thread"))?;
     let intake = usize::try_from(intake_bytes).unwrap_or(usize::MAX >> 3);
     let end = LogEnd::new(Arc::clone(&outside), ThreadEnd::new(ended, thread));
     let handle = LogHandle {

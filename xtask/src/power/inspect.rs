@@ -74,27 +74,17 @@ fn close(queue: &Queue) -> Result<(), Error> {
 }
 
 fn found(queue: &Queue, seed: u64) -> Result<Found, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.map_err(|source| Error::Sink {
-        reason: source.to_string(),
-    })?;
     let mut found = Found::default();
-    let mut after = 0;
-    loop {
-        let events = runtime.block_on(queue.peek(after, 100))?;
-        let Some(last) = events.last() else {
-            break;
-        };
-        after = last.seq;
-        let events = events.iter().map(|e| (e.seq, recognise(seed, &e.event)));
-        found.events.extend(events);
+    let queue = queue.blocking();
+    for stored in queue.events(..) {
+        let stored = stored?;
+        found.events.push((stored.seq, recognise(seed, &stored.event)));
     }
-    let letters = runtime.block_on(queue.dead_letters().list(0, usize::MAX))?;
-    let letters = letters.iter().map(|letter| {
+    for letter in queue.dead_letters().list(..) {
+        let letter = letter?;
         let name = recognise(seed, &letter.event).map(|(name, _)| name);
-        (letter.seq, name)
-    });
-    found.letters = letters.collect();
+        found.letters.push((letter.seq, name));
+    }
     let status = queue.status();
     let recovery = queue.recovery();
     found.cursor = status.cursor;

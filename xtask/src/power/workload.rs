@@ -376,7 +376,7 @@ impl Program {
         again: bool,
     ) -> Result<(), Failure> {
         let letters = queue.dead_letters();
-        let Some(letter) = letters.list(0, 1).await?.pop() else {
+        let Some(letter) = letters.list(..).take(1).await?.pop() else {
             return Ok(());
         };
         let (name, _) = recognise(self.seed, &letter.event).ok_or("an altered dead letter")?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use everpost::botanalytics::{Botanalytics, KeySource, Proxy};
 use everpost::control::Client;
-use everpost::{Error, Queue, Settings, inspect};
+use everpost::{Error, OpenError, Queue, Settings, inspect};
 use serde::Serialize;
 use toml::Value;
 
@@ -202,7 +202,7 @@ async fn open(spool: &Path, settings: Settings) -> Result<(), Fault> {
             queue.close(Duration::ZERO).await?;
             Ok(())
         }
-        Err(Error::InUse { .. }) => Ok(()),
+        Err(OpenError::InUse { .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

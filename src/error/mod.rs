@@ -1,11 +1,15 @@
 //! What can go wrong, sorted by what the caller does about it.
 
 mod key;
+mod kind;
+mod part;
 
 use std::io;
 use std::path::PathBuf;
 
-pub use key::KeyError;
+pub use self::key::KeyError;
+pub use self::kind::ErrorKind;
+pub use self::part::{AppendError, OpenError};
 
 /// Why [`Error::Full`]: the disk is too small for a new spool.
 pub(crate) const NO_ROOM_FOR_NEW: &str = "the disk has no room for a new spool";
@@ -31,10 +35,11 @@ fn full(what: &str, used: u64, max: u64) -> String {
     }
 }
 
-/// Every error of the public API.
+/// Every error of the public API. The calls that are made most have errors of their own, with
+/// those of these that they can give: [`AppendError`] and [`OpenError`]; `?` makes this of them.
 ///
-/// There is one kind for each thing a caller would do differently. The text is one line;
-/// [`Error::hint`] says what to do. Neither ever contains a key or the content of an event.
+/// [`Error::kind`] says what a caller does about it, and [`Error::hint`] what a person does. The
+/// text is one line. Neither ever contains a key or the content of an event.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -211,6 +216,24 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The system refused a thread, or what a thread needs. What was asked for was not done.
+    #[error("failed to {action}")]
+    NoThread {
+        /// What it was needed for.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+
+    /// Something inside everpost is not as it must be. What was asked for was not done, and what
+    /// was acknowledged is safe on disk.
+    #[error("fault inside everpost: {what}")]
+    Internal {
+        /// What is not as it must be.
+        what: String,
+    },
+
     /// A part of the queue ended by a panic. What was acknowledged is safe on disk; open the
     /// queue again.
     #[error("{part} ended by a panic: {message}")]
@@ -272,6 +295,10 @@ impl Error {
             Self::Storage { .. } => {
                 "see that the disk is there, writable and has room; then try again"
             }
+            Self::NoThread { .. } => {
+                "see how many threads and how much memory the program may have, then try again"
+            }
+            Self::Internal { .. } => "report it, with what the program logged before",
             Self::Panicked { .. } => "open the queue again, and report the text of the panic",
         }
     }
@@ -292,55 +319,43 @@ impl Error {
         }
     }
 
+    pub(crate) fn no_thread(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::NoThread { action, source }
+    }
+
     /// The same error for one more caller; a system error cannot be cloned.
     pub(crate) fn again(&self) -> Self {
         macro_rules! same {
-            ($kind:ident { $($field:ident),* }) => {
-                Self::$kind { $($field: Clone::clone($field)),* }
+            ($($kind:ident { $($field:ident),* },)*) => {
+                match self {
+                    $(Self::$kind { $($field),* } => Self::$kind { $($field: $field.again()),* },)*
+                    Self::Key(error) => Self::Key(error.clone()),
+                }
             };
         }
-        match self {
-            Self::InvalidEvent { reason } => same!(InvalidEvent { reason }),
-            Self::TooLarge {
-                bytes,
-                max,
-                setting,
-            } => same!(TooLarge {
-                bytes,
-                max,
-                setting
-            }),
-            Self::Full { what, used, max } => same!(Full { what, used, max }),
-            Self::Closed => Self::Closed,
-            Self::NoSink => Self::NoSink,
-            Self::InUse { path, pid } => same!(InUse { path, pid }),
-            Self::NotASpool { path } => same!(NotASpool { path }),
-            Self::NotOwner { path, reason } => same!(NotOwner { path, reason }),
-            Self::NotYours { path, uid } => same!(NotYours { path, uid }),
-            Self::Unsafe { path, reason } => same!(Unsafe { path, reason }),
-            Self::NoSpool { path } => same!(NoSpool { path }),
-            Self::Changing { path } => same!(Changing { path }),
-            Self::FutureFormat {
-                path,
-                found,
-                supported,
-            } => same!(FutureFormat {
-                path,
-                found,
-                supported
-            }),
-            Self::Damaged { what, path } => same!(Damaged { what, path }),
-            Self::Settings { problems } => same!(Settings { problems }),
-            Self::Key(error) => Self::Key(error.clone()),
-            Self::Sink { reason } => same!(Sink { reason }),
-            Self::Control { reason, path } => same!(Control { reason, path }),
-            Self::NoSuchLetter { seq } => same!(NoSuchLetter { seq }),
-            Self::Storage {
-                action,
-                path,
-                source,
-            } => Self::storage(action, path)(io_again(source)),
-            Self::Panicked { part, message } => same!(Panicked { part, message }),
+        same! {
+            InvalidEvent { reason },
+            TooLarge { bytes, max, setting },
+            Full { what, used, max },
+            Closed {},
+            NoSink {},
+            InUse { path, pid },
+            NotASpool { path },
+            NotOwner { path, reason },
+            NotYours { path, uid },
+            Unsafe { path, reason },
+            NoSpool { path },
+            Changing { path },
+            FutureFormat { path, found, supported },
+            Damaged { what, path },
+            Settings { problems },
+            Sink { reason },
+            Control { reason, path },
+            NoSuchLetter { seq },
+            Storage { action, path, source },
+            NoThread { action, source },
+            Internal { what },
+            Panicked { part, message },
         }
     }
 
@@ -362,98 +377,40 @@ impl Error {
     }
 }
 
+/// The same value for one more caller. A system error cannot be cloned.
+trait Again {
+    fn again(&self) -> Self;
+}
+
+macro_rules! again_by_clone {
+    ($($type:ty),*) => {
+        $(impl Again for $type {
+            fn again(&self) -> Self {
+                self.clone()
+            }
+        })*
+    };
+}
+
+again_by_clone!(
+    &'static str,
+    String,
+    Vec<String>,
+    PathBuf,
+    u64,
+    u32,
+    Option<u32>
+);
+
 /// The same kind and the same text, and the system's number if there is one.
-fn io_again(error: &io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(number) => io::Error::from_raw_os_error(number),
-        None => io::Error::new(error.kind(), error.to_string()),
+impl Again for io::Error {
+    fn again(&self) -> Self {
+        match self.raw_os_error() {
+            Some(number) => Self::from_raw_os_error(number),
+            None => Self::new(self.kind(), self.to_string()),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::error::Error as _;
-
-    use super::*;
-
-    fn storage(source: io::Error) -> Error {
-        Error::storage("write", "spool/journal")(source)
-    }
-
-    /// One of each kind. A new one does not compile in `Error::again` before it is there, and
-    /// belongs here then.
-    fn one_of_each() -> Vec<Error> {
-        let (path, text) = (PathBuf::from("spool"), || "text".to_owned());
-        let pid = Some(7);
-        let reason = text();
-        vec![
-            Error::InvalidEvent { reason: text() },
-            Error::TooLarge {
-                bytes: 3,
-                max: 2,
-                setting: "max_event_bytes",
-            },
-            Error::Full {
-                what: "the disk",
-                used: 2,
-                max: 1,
-            },
-            Error::Closed,
-            Error::NoSink,
-            Error::InUse {
-                path: path.clone(),
-                pid,
-            },
-            Error::NotASpool { path: path.clone() },
-            Error::NoSpool { path: path.clone() },
-            Error::Changing { path: path.clone() },
-            Error::FutureFormat {
-                path: path.clone(),
-                found: 9,
-                supported: 1,
-            },
-            Error::Damaged {
-                what: text(),
-                path: path.clone(),
-            },
-            Error::Settings {
-                problems: vec![text(), text()],
-            },
-            Error::Key(KeyError::Parts { found: 2 }),
-            Error::Sink { reason: text() },
-            Error::Control { reason, path },
-            Error::NoSuchLetter { seq: 5 },
-            storage(io::Error::from_raw_os_error(28)),
-            storage(io::Error::new(io::ErrorKind::TimedOut, "no answer")),
-            storage(io::ErrorKind::StorageFull.into()),
-            Error::Panicked {
-                part: "the log",
-                message: text(),
-            },
-        ]
-    }
-
-    /// All callers of a commit that failed were told that it "ended by a panic", unless the disk
-    /// had refused or was full: a damaged spool looked like a bug to them.
-    #[test]
-    fn an_error_that_is_told_again_is_the_same_whatever_its_kind() {
-        for error in one_of_each() {
-            let again = error.again();
-            let kind = |error: &Error| std::mem::discriminant(error);
-            assert_eq!(kind(&again), kind(&error), "{again:?}");
-            assert_eq!(again.to_string(), error.to_string());
-            assert_eq!(again.hint(), error.hint());
-            let source = |error: &Error| error.source().map(ToString::to_string);
-            assert_eq!(source(&again), source(&error));
-            assert_eq!(again.is_out_of_room(), error.is_out_of_room());
-            let (Error::Storage { source: one, .. }, Error::Storage { source: other, .. }) =
-                (&error, &again)
-            else {
-                assert_eq!(format!("{again:?}"), format!("{error:?}"));
-                continue;
-            };
-            assert_eq!(other.kind(), one.kind());
-            assert_eq!(other.raw_os_error(), one.raw_os_error());
-        }
-    }
-}
+mod tests;
