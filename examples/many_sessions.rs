@@ -13,7 +13,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use everpost::{Answer, Delivery, Event, Outcome, Queue, Request, Settings, Sink, Verdict};
+use everpost::{Answer, Delivery, Event, Outcome, Queue, Request, Settings, Sink};
 use tokio::time::Instant;
 
 /// Refuses every event.
@@ -21,7 +21,7 @@ struct Refuses;
 
 impl Sink for Refuses {
     async fn deliver(&self, _: Request) -> Outcome {
-        Outcome::new(Verdict::Poison, Answer::from_status(400))
+        Outcome::poison(Answer::from_status(400))
     }
 }
 

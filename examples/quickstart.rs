@@ -18,8 +18,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everpost::botanalytics::Botanalytics;
+use everpost::botanalytics::KeySource;
 use everpost::sandbox::{Fault, Reply, Sandbox};
-use everpost::sink::key::KeySource;
 use everpost::sink::message::{Message, Sender};
 use everpost::{Delivery, Event, EventId, FlusherState, Queue, Settings, Status};
 

@@ -27,11 +27,11 @@ pub trait Clock: Send + Sync + std::fmt::Debug + 'static {
         let id = uuid::Builder::from_unix_timestamp_millis(time_ms, &random);
         EventId::from_uuid(id.into_uuid())
     }
+}
 
-    /// A new id for a queue.
-    fn queue_id(&self) -> Uuid {
-        *self.event_id(unix_ms(self.wall())).as_uuid()
-    }
+/// A new id for a queue.
+pub(crate) fn queue_id(clock: &dyn Clock) -> Uuid {
+    *clock.event_id(unix_ms(clock.wall())).as_uuid()
 }
 
 /// The clock of the system.

@@ -31,7 +31,7 @@
 //! # }
 //! ```
 //!
-//! To deliver, give the builder a sink: [`botanalytics::Botanalytics`], or one of your own. What
+//! To deliver, give the builder a sink: [`botanalytics::Botanalytics`], or a [`Sink`] of your own. What
 //! each answer of the receiver means is in [`sink::classify`]; what happens when the disk, the
 //! network or the process fails is in `docs/design.md`, and the bytes on disk in
 //! `docs/format.md`, both in the repository.
@@ -114,7 +114,7 @@ pub use pages::Pages;
 pub use queue::{Pending, Queue, QueueBuilder, blocking};
 pub use settings::{Delivery, Durability, OnFull, Settings};
 pub use sink::botanalytics;
-pub use sink::{Batch, Request, Sink};
+pub use sink::{Batch, BoxSink, Request, Sink};
 pub use status::{Closed, FlusherState, Recovery, Status};
 pub use watch::StatusWatch;
 

@@ -37,7 +37,7 @@ pub enum Durability {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFull {
-    /// Answer with [`Error::Full`] at once.
+    /// Answer with [`AppendError::Full`](crate::AppendError::Full) at once.
     Reject,
     /// Wait until delivery has made room. Appends keep their order while they wait.
     Block,

@@ -17,12 +17,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use everpost::botanalytics::Botanalytics;
+use everpost::botanalytics::KeySource;
 use everpost::control::{
     self, APPENDS_MAX, CONNECTIONS_MAX, Client, ClientError, Control, EVENTS_MAX, HEAD_BYTES_MAX,
     PAGE_BYTES, REQUEST_BYTES_MAX, SOCKET, WRITE_TIME, wire,
 };
 use everpost::sandbox::{Fault, Sandbox};
-use everpost::sink::key::KeySource;
 use everpost::{
     Cause, Error, Event, EventId, FlusherState, OpenError, PauseReason, Queue, Settings, Status,
 };

@@ -17,8 +17,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use everpost::botanalytics::Botanalytics;
+use everpost::botanalytics::KeySource;
 use everpost::sandbox::{Accepted, Sandbox};
-use everpost::sink::key::KeySource;
 use everpost::{Error, Event, EventId, Queue, Settings, inspect};
 
 /// Kills of one spool at the most.

@@ -15,8 +15,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use everpost::botanalytics::Botanalytics;
+use everpost::botanalytics::KeySource;
 use everpost::sandbox::Sandbox;
-use everpost::sink::key::KeySource;
 use everpost::{AppendError, Event, EventId, Queue, Settings};
 
 /// A file system of its own, unmounted at the end.

@@ -30,6 +30,18 @@ fn one_of_each() -> Vec<Error> {
             path: path.clone(),
             pid,
         },
+        Error::NotOwner {
+            path: path.clone(),
+            reason: text(),
+        },
+        Error::NotYours {
+            path: path.clone(),
+            uid: 7,
+        },
+        Error::Unsafe {
+            path: path.clone(),
+            reason: text(),
+        },
         Error::NotASpool { path: path.clone() },
         Error::NoSpool { path: path.clone() },
         Error::Changing { path: path.clone() },
@@ -110,7 +122,7 @@ fn an_error_of_a_call_says_the_same_as_the_error_that_it_becomes() {
         |is_same: &dyn Fn(&Error) -> bool| one_of_each().iter().filter(|e| is_same(e)).count();
     // Three of the examples are `Storage`.
     assert_eq!(count(&|error| is_same_in(AppendError::of, error)), 11);
-    assert_eq!(count(&|error| is_same_in(OpenError::of, error)), 13);
+    assert_eq!(count(&|error| is_same_in(OpenError::of, error)), 15);
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl SpoolDir {
         } else {
             let had_state = path.join("state").exists();
             dir.making = Some(Making { dirs, had_state });
-            dir.queue = clock.queue_id();
+            dir.queue = crate::clock::queue_id(clock);
             make(path, dir.queue)?;
             write_markers(path, dir.queue)?;
         }

@@ -35,9 +35,7 @@
 //! the password for a proxy.
 
 mod address;
-mod answer;
 mod http;
-mod meaning;
 mod proxy;
 pub(crate) mod request;
 mod sent;
@@ -55,7 +53,7 @@ use super::key::{KeyRing, Strike};
 use super::{Batch, Classifier, Request, Sink};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
-use crate::outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
+use crate::outcome::{Answer, Hindrance, Outcome, PauseReason};
 
 pub use self::proxy::{Proxy, Route};
 pub use super::key::{Key, KeyError, KeyHandle, KeySource};
@@ -182,7 +180,7 @@ impl Sink for Botanalytics {
                 Strike::new(&key, self.route.login()).answer(&mut outcome.answer);
                 outcome
             }
-            Err(error) => Outcome::new(Verdict::Pause(PauseReason::Credentials), no_key(&error)),
+            Err(error) => Outcome::pause(PauseReason::Credentials).with_answer(no_key(&error)),
         }
     }
 

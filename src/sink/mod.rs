@@ -4,8 +4,9 @@
 //! nothing of the log; the log knows nothing of it.
 
 pub mod botanalytics;
+mod boxed;
 pub mod classify;
-pub mod key;
+pub(crate) mod key;
 pub mod message;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 use crate::event::StoredEvent;
 use crate::outcome::{Hindrance, Outcome};
 
+pub use boxed::BoxSink;
 pub use classify::Classifier;
 
 /// What one request carries: events in `seq` order. Never empty. Cloning is cheap.
@@ -144,7 +146,47 @@ impl fmt::Debug for Request {
 ///
 /// The flusher calls [`deliver`](Sink::deliver) for one batch at a time and never for the next
 /// before this one is settled. Report faults as outcomes; a panic ends the flusher (the events
-/// stay).
+/// stay). One that is chosen at run time is a [`BoxSink`]; one that speaks HTTP has its outcome from
+/// [`Classifier::outcome`]; a whole program with a sink of its own is `examples/own_sink.rs`.
+///
+/// ```
+/// use std::io::Write as _;
+///
+/// use everpost::{Outcome, Request, Sink};
+///
+/// /// Appends events to a file, one in a line.
+/// struct ToFile(std::path::PathBuf);
+///
+/// impl Sink for ToFile {
+///     async fn deliver(&self, request: Request) -> Outcome {
+///         let mut lines = Vec::new();
+///         for stored in request.events() {
+///             lines.extend_from_slice(stored.event.json_bytes());
+///             lines.push(b'\n');
+///         }
+///         let write = || {
+///             let mut file = std::fs::File::options().create(true).append(true).open(&self.0)?;
+///             file.write_all(&lines)?;
+///             file.sync_data()
+///         };
+///         match write() {
+///             Ok(()) => Outcome::delivered(),
+///             Err(error) => Outcome::retry().because(error.to_string()),
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # let (spool, file) = (home.path().join("spool"), home.path().join("events"));
+/// use everpost::{Event, Queue};
+///
+/// let queue = Queue::builder(spool).sink(ToFile(file.clone())).open().await?;
+/// queue.append(Event::json(r#"{"text":"hello"}"#)?).await?;
+/// assert!(queue.close(std::time::Duration::from_secs(5)).await?.drained);
+/// assert_eq!(std::fs::read_to_string(file)?, "{\"text\":\"hello\"}\n");
+/// # Ok(()) }
+/// ```
 pub trait Sink: Send + Sync + 'static {
     /// Delivers the batch of this request and says what came of it.
     ///
@@ -192,6 +234,14 @@ pub trait Sink: Send + Sync + 'static {
     /// It is polled again and again, and dropped in between: a change must not be lost by that.
     fn changed(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
+    }
+
+    /// The same sink without its type, so that a program can choose among sinks.
+    fn boxed(self) -> BoxSink
+    where
+        Self: Sized,
+    {
+        BoxSink::new(self)
     }
 }
 

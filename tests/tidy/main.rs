@@ -150,7 +150,9 @@ fn the_pure_parts_have_no_clock_and_no_runtime() {
     for name in [
         "src/flusher/machine.rs",
         "src/flusher/bisect.rs",
-        "src/sink/classify.rs",
+        "src/sink/classify/mod.rs",
+        "src/sink/classify/reply.rs",
+        "src/sink/classify/text.rs",
         "src/log/frame.rs",
         "src/log/recovery.rs",
         "src/log/chunk.rs",

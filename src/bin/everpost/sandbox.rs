@@ -8,10 +8,10 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use everpost::botanalytics::Key;
 use everpost::clock::{Clock as _, SystemClock};
 use everpost::exit;
 use everpost::sandbox::{Builder, CHANNELS, Sandbox, parse_script};
-use everpost::sink::key::Key;
 use serde::Serialize;
 
 use crate::fault::Fault;

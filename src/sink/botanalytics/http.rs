@@ -11,17 +11,15 @@ use reqwest::header::{
 };
 use reqwest::{Client, ClientBuilder, Response};
 
-use super::super::classify::{Classifier, retry_after};
+use super::super::classify::{Classifier, HttpReply, clean, retry_after};
 use super::super::key::Key;
 
 use super::address::{Address, unusable};
-use super::answer::{self, BODY_BYTES_MAX};
-use super::meaning::Reply;
 use super::proxy::Route;
 use super::sent::Sent;
 use super::{Limits, request};
 use crate::error::Error;
-use crate::outcome::{Answer, Outcome, PauseReason, Verdict};
+use crate::outcome::{Answer, Outcome, PauseReason};
 use crate::sink::Request;
 
 const USER_AGENT: &str = concat!("everpost/", env!("CARGO_PKG_VERSION"));
@@ -32,6 +30,9 @@ const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-botanalytics-clien
 /// How long the body of an answer is waited for once its status is known. The status has decided
 /// by then, so the body is worth little patience. The limits of the request hold beside this.
 const BODY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of a body that are read; the rest is left unread.
+const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Headers that an answer may have. The client's own bound is 100, which some proxies pass.
 const HEADERS_MAX: usize = 1_000;
@@ -85,8 +86,8 @@ impl Http {
     ) -> Outcome {
         let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", key.expose())) else {
             // A key that was parsed holds nothing that a header cannot carry.
-            let answer = Answer::from_detail("key cannot be sent in a header");
-            return Outcome::new(Verdict::Pause(PauseReason::Credentials), answer);
+            return Outcome::pause(PauseReason::Credentials)
+                .because("key cannot be sent in a header");
         };
         bearer.set_sensitive(true);
         let body = request.take_prepared();
@@ -129,19 +130,14 @@ async fn read(
     let location = text(&LOCATION);
     let (body, has_ended) = first_bytes(&mut response).await;
 
-    let reply = Reply {
-        status,
-        content_type: &content_type,
-        body: &body,
-        is_complete: has_ended && (has_end || status == 204),
-        is_after,
-        not_before,
-    };
-    let mut outcome = answer::read(&reply, classifier, key.expose());
-    if let (300..=399, Some(location)) = (status, location) {
-        outcome.answer.detail = Some(not_followed(&location, key));
-    }
-    outcome
+    let reply = HttpReply::new(status, &body)
+        .content_type(&content_type)
+        .retry_after(not_before)
+        .location(location.as_deref())
+        .complete(has_ended && (has_end || status == 204))
+        .after_request(is_after)
+        .secret(key.expose());
+    classifier.outcome(&reply)
 }
 
 impl fmt::Debug for Http {
@@ -245,19 +241,6 @@ async fn first_bytes(response: &mut Response) -> (Vec<u8>, bool) {
     (body, has_ended)
 }
 
-/// Where a redirect points, without what may be secret in it.
-fn not_followed(location: &str, key: &Key) -> String {
-    let bare = location.split(['?', '#']).next().unwrap_or_default();
-    let bare = match bare.rsplit_once('@') {
-        Some((_, host)) => host,
-        None => bare,
-    };
-    format!(
-        "redirect not followed. location=`{}`",
-        answer::clean(bare, key.expose())
-    )
-}
-
 /// No answer came. Whatever the reason, the events are not at fault, and they may even have
 /// arrived: the same batch is sent again.
 fn no_answer(error: reqwest::Error, key: &Key, sent: &Sent) -> Outcome {
@@ -266,14 +249,14 @@ fn no_answer(error: reqwest::Error, key: &Key, sent: &Sent) -> Outcome {
     let detail = fault(error, key.expose());
     // A proxy that wants a login refuses the tunnel before there is any answer of the API, so
     // its 407 arrives as this text (hyper-util 0.1.21 src/client/legacy/connect/proxy/tunnel.rs).
-    let verdict = if detail.contains("proxy authorization required") {
-        Verdict::Pause(PauseReason::Address)
+    let outcome = if detail.contains("proxy authorization required") {
+        Outcome::pause(PauseReason::Address)
     } else if is_stalled {
-        Verdict::Stalled
+        Outcome::stalled()
     } else {
-        Verdict::Retry { not_before: None }
+        Outcome::retry()
     };
-    Outcome::new(verdict, Answer::from_detail(detail))
+    outcome.because(detail)
 }
 
 /// What went wrong on the way, and to which host and port, in one short line. Nothing else of the
@@ -308,10 +291,10 @@ fn cause(error: reqwest::Error, key: &str) -> String {
     }
     match kind {
         Some(kind) => kind.to_string(),
-        None if error.is_dns() => answer::clean(&format!("name lookup failed: {deepest}"), key),
+        None if error.is_dns() => clean(&format!("name lookup failed: {deepest}"), key),
         // TLS says here what it dislikes about the other side.
-        None if error.is_connect() => answer::clean(&format!("connecting failed: {deepest}"), key),
-        None => answer::clean(&deepest, key),
+        None if error.is_connect() => clean(&format!("connecting failed: {deepest}"), key),
+        None => clean(&deepest, key),
     }
 }
 
@@ -372,17 +355,5 @@ mod tests {
                 answer = request => panic!("{host} was not met here: {answer:?}"),
             }
         }
-    }
-
-    #[test]
-    fn a_location_loses_what_may_be_secret() {
-        let key = Key::parse(format!("a.{}.c", "eyJjaGFubmVsIjoiYyJ9")).unwrap();
-        let shown = not_followed("https://me:pw@portal.example/login?token=s#x", &key);
-        assert_eq!(
-            shown,
-            "redirect not followed. location=`portal.example/login`"
-        );
-        let shown = not_followed(&format!("https://x/{}", key.expose()), &key);
-        assert_eq!(shown, "redirect not followed. location=`https://x/[key]`");
     }
 }

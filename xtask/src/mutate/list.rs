@@ -406,7 +406,7 @@ pub(crate) const BREAKS: &[Break] = &[
     Break {
         what: "condemns events for a wrong token",
         violates: "promise 6",
-        file: "src/sink/classify.rs",
+        file: "src/sink/classify/mod.rs",
         find: "        401..=403 => Rule::Pause(PauseReason::Credentials),\n        // 407",
         put: "        401..=403 => Rule::Poison,\n        // 407",
         target: LIB,
@@ -433,16 +433,16 @@ pub(crate) const BREAKS: &[Break] = &[
     Break {
         what: "takes a login page for a delivery",
         violates: "promise 6",
-        file: "src/sink/botanalytics/meaning.rs",
+        file: "src/sink/classify/reply.rs",
         find: "if text.starts_with('<') || is_type(self.content_type, &HTML) {",
         put: "if text.starts_with('<') && self.content_type.is_empty() {",
         target: LIB,
-        first: &["botanalytics"],
+        first: &["classify"],
     },
     Break {
         what: "settles by an answer to a request that was not sent yet",
         violates: "I15",
-        file: "src/sink/botanalytics/meaning.rs",
+        file: "src/sink/classify/reply.rs",
         find: "Verdict::Delivered if !self.is_after => later,",
         put: "Verdict::Delivered if !self.is_after => Verdict::Delivered,",
         target: &["--test", "sink_botanalytics"],

@@ -78,7 +78,9 @@ fn found(queue: &Queue, seed: u64) -> Result<Found, Error> {
     let queue = queue.blocking();
     for stored in queue.events(..) {
         let stored = stored?;
-        found.events.push((stored.seq, recognise(seed, &stored.event)));
+        found
+            .events
+            .push((stored.seq, recognise(seed, &stored.event)));
     }
     for letter in queue.dead_letters().list(..) {
         let letter = letter?;

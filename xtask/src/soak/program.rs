@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use everpost::botanalytics::Botanalytics;
+use everpost::botanalytics::KeySource;
 use everpost::clock::{Clock, SystemClock};
-use everpost::sink::key::KeySource;
 use everpost::{Event, OnFull, Queue, Settings};
 
 use crate::prove::Failure;

@@ -1,13 +1,10 @@
-//! Reading what came back: pure, and trusting nothing of it.
+//! What an answer said, made fit to be kept: pure, and trusting nothing of it.
 
 use serde_json::Value;
 
-use super::super::classify::Classifier;
-use super::meaning::{Body, ERRORS, Reply, says_something};
-use crate::outcome::{Answer, Outcome, PauseReason, Verdict};
+use super::reply::{Body, ERRORS, HttpReply, says_something};
+use crate::outcome::{Answer, PauseReason, Verdict};
 
-/// Bytes of a body that are read; the rest is left unread.
-pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Characters of one text that are kept.
 const TEXT_CHARS_MAX: usize = 500;
 /// Texts of one list that are kept.
@@ -19,15 +16,16 @@ const NOT_THE_API: &str = "HTML instead of JSON: something in the way, or a wron
 /// What is said of an answer that was there too early.
 const TOO_EARLY: &str = "answered before the whole request was sent";
 
-/// Reads a reply into an answer, and says what its body is and what it means. `key` is struck out
-/// wherever it appears.
-pub(super) fn read(reply: &Reply<'_>, classifier: &Classifier, key: &str) -> Outcome {
+/// What is kept of an answer. Its secret is struck out wherever it appears.
+pub(super) fn answer(
+    reply: &HttpReply<'_>,
+    body: &Body,
+    verdict: Verdict,
+    json: Option<&Value>,
+) -> Answer {
     let mut answer = Answer::from_status(reply.status);
-    let text = reply.text();
-    let json = serde_json::from_str::<Value>(&text).ok();
-    let kind = reply.kind(json.as_ref());
-    if let Some(Value::Object(fields)) = &json {
-        let list = |name| fields.get(name).map(|value| texts(value, key));
+    if let Some(Value::Object(fields)) = json {
+        let list = |name| fields.get(name).map(|value| texts(value, reply.secret));
         answer.request_id = list("request_id").and_then(|ids| ids.into_iter().next());
         let said = ERRORS
             .into_iter()
@@ -35,21 +33,18 @@ pub(super) fn read(reply: &Reply<'_>, classifier: &Classifier, key: &str) -> Out
         answer.errors = said.filter_map(list).flatten().take(TEXTS_MAX).collect();
         answer.warnings = list("warnings").unwrap_or_default();
     }
-    let verdict = reply.verdict(&kind, classifier);
-    answer.detail = detail(reply, &kind, verdict, &text, key);
-    Outcome::new(verdict, answer)
+    answer.detail = match (reply.status, reply.location) {
+        (300..=399, Some(location)) => Some(not_followed(location, reply.secret)),
+        _ => detail(reply, body, verdict),
+    };
+    answer
 }
 
 /// What there is to say about an answer that does not speak for itself.
-fn detail(
-    reply: &Reply<'_>,
-    kind: &Body,
-    verdict: Verdict,
-    text: &str,
-    key: &str,
-) -> Option<String> {
+fn detail(reply: &HttpReply<'_>, body: &Body, verdict: Verdict) -> Option<String> {
     let is_success = (200..=299).contains(&reply.status) && verdict != Verdict::Delivered;
-    let said = match kind {
+    let (text, secret) = (reply.text(), reply.secret);
+    let said = match body {
         Body::Html if verdict == Verdict::Pause(PauseReason::Address) => NOT_THE_API.to_owned(),
         Body::Html => "HTML instead of JSON, a captive portal or a proxy?".to_owned(),
         Body::Other | Body::Part | Body::Nothing if is_success && text.is_empty() => {
@@ -58,15 +53,27 @@ fn detail(
         Body::Other | Body::Part if is_success => {
             format!(
                 "not the API's answer, everything is kept: {}",
-                clean(text, key)
+                clean(&text, secret)
             )
         }
         Body::Items(items) => format!("not all was taken; statuses: {}", some(items)),
         _ if is_success && !reply.is_after => TOO_EARLY.to_owned(),
-        Body::Other | Body::Part if !text.is_empty() => format!("not JSON: {}", clean(text, key)),
+        Body::Other | Body::Part if !text.is_empty() => {
+            format!("not JSON: {}", clean(&text, secret))
+        }
         _ => return None,
     };
     Some(said)
+}
+
+/// Where a redirect points, without what may be secret in it.
+fn not_followed(location: &str, secret: &str) -> String {
+    let bare = location.split(['?', '#']).next().unwrap_or_default();
+    let bare = match bare.rsplit_once('@') {
+        Some((_, host)) => host,
+        None => bare,
+    };
+    format!("redirect not followed. location=`{}`", clean(bare, secret))
 }
 
 /// The first of these statuses, of which there may be hundreds.
@@ -90,7 +97,7 @@ fn texts(value: &Value, key: &str) -> Vec<String> {
 
 /// A foreign text made fit for a log line: the key struck out, control characters turned into
 /// blanks, cut to a bounded length.
-pub(super) fn clean(text: &str, key: &str) -> String {
+pub(in crate::sink) fn clean(text: &str, key: &str) -> String {
     // The key goes first, so that no cut can leave a part of it.
     let text = if key.is_empty() {
         text.to_owned()
@@ -116,22 +123,18 @@ fn is_printable(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Classifier;
     use super::*;
 
     const JSON: &str = "application/json";
 
     fn read(status: u16, content_type: &str, body: &[u8], key: &str) -> (Body, Answer) {
-        let reply = Reply {
-            status,
-            content_type,
-            body,
-            is_complete: true,
-            is_after: true,
-            not_before: None,
-        };
-        let outcome = super::read(&reply, &Classifier::default(), key);
+        let reply = HttpReply::new(status, body)
+            .content_type(content_type)
+            .secret(key);
         let json = serde_json::from_str::<Value>(&reply.text()).ok();
-        (reply.kind(json.as_ref()), outcome.answer)
+        let answer = Classifier::default().outcome(&reply).answer;
+        (reply.kind(json.as_ref()), answer)
     }
 
     #[test]
@@ -216,5 +219,16 @@ mod tests {
         assert!(!format!("{answer:?}").contains("aaaa"), "{answer:?}");
         let (_, answer) = read(400, "text/plain", format!("got {key}").as_bytes(), key);
         assert_eq!(answer.detail.as_deref(), Some("not JSON: got [key]"));
+    }
+
+    #[test]
+    fn a_location_loses_what_may_be_secret() {
+        let shown = not_followed("https://me:pw@portal.example/login?token=s#x", "key");
+        assert_eq!(
+            shown,
+            "redirect not followed. location=`portal.example/login`"
+        );
+        let shown = not_followed("https://x/a.b.c", "a.b.c");
+        assert_eq!(shown, "redirect not followed. location=`https://x/[key]`");
     }
 }

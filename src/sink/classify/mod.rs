@@ -1,15 +1,23 @@
-//! What a status means: a pure table that users can change.
+//! What an answer over HTTP means: a pure table of statuses that users can change, and the one
+//! function that decides from status, body and `Retry-After` what becomes of a batch.
 //!
 //! The table follows one thought: what is the event's fault sets the event aside, what is the
 //! receiver's or the network's is tried again, and what is the token's or the address's waits for
 //! a person with everything kept.
 
+mod reply;
+mod text;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::outcome::PauseReason;
+use crate::outcome::{Outcome, PauseReason};
+
+pub use self::reply::HttpReply;
+pub(in crate::sink) use self::text::clean;
 
 /// What one status means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -94,6 +102,37 @@ impl Classifier {
             self.overrides.insert(status, rule);
         }
         self
+    }
+
+    /// What an answer over HTTP means for the batch, and what it said: the one place where that
+    /// is decided. Pure; every sink over HTTP can use it.
+    ///
+    /// A success needs a body that bears it out: a JSON object that names no errors, or nothing
+    /// under 201, 202, 204 or 205. `errors` beside it refuse the batch, and under 207 so does the
+    /// status of a single event. HTML and other texts are not the receiver's: everything is kept,
+    /// and tried again. For receivers that answer with a bare 200, or a text of their own, there is
+    /// [`Rule::DeliverUnread`].
+    ///
+    /// ```
+    /// use everpost::sink::classify::{Classifier, HttpReply, Rule};
+    /// use everpost::{Outcome, Verdict};
+    ///
+    /// let classifier = Classifier::default();
+    /// let outcome = classifier.outcome(&HttpReply::new(200, br#"{"id":7}"#));
+    /// assert_eq!(outcome.verdict, Verdict::Delivered);
+    /// let outcome = classifier.outcome(&HttpReply::new(200, br#"{"errors":["no text"]}"#));
+    /// assert_eq!(outcome.verdict, Verdict::Poison);
+    /// assert_eq!(outcome.answer.errors, ["no text"]);
+    ///
+    /// let bare = classifier.with(200, Rule::DeliverUnread);
+    /// assert_eq!(bare.outcome(&HttpReply::new(200, b"OK")).verdict, Verdict::Delivered);
+    /// ```
+    #[must_use]
+    pub fn outcome(&self, reply: &HttpReply<'_>) -> Outcome {
+        let json = serde_json::from_str::<Value>(&reply.text()).ok();
+        let body = reply.kind(json.as_ref());
+        let verdict = reply.verdict(&body, self);
+        Outcome::new(verdict, text::answer(reply, &body, verdict, json.as_ref()))
     }
 
     /// What this status means.

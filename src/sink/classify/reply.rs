@@ -1,6 +1,6 @@
-//! What an answer means: one pure function over its status, its type and its body.
+//! What an answer over HTTP means: one pure function over its status, its type and its body.
 //!
-//! The [`Classifier`] says what the status means. Where that is success, the body has a word in it,
+//! The table of the [`Classifier`] says what the status means. Where that is success, the body has a word in it,
 //! since what stands between here and the API likes to say 200 too. Each row is tried in
 //! `tests/sink_botanalytics/table.rs`.
 //!
@@ -23,29 +23,99 @@
 //! says, and so is another status whose rule was changed to [`Rule::Deliver`], unless a page of
 //! HTML comes with it.
 //!
-//! An answer that was read before all of the request had been written ([`sent`](super::sent))
-//! never delivers: again later. It may refuse, since for that it need not have seen everything. A
+//! An answer that was read before all of the request had been written never delivers: again later. It may refuse, since for that it need not have seen everything. A
 //! 408 then says that the way is too slow for the batch ([`Verdict::Stalled`]).
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::classify::{Classifier, Rule};
+use super::{Classifier, Rule};
 use crate::outcome::{PauseReason, Verdict};
 
-/// What came back, as far as it was read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reply<'a> {
+/// An answer over HTTP, as far as it was read: what [`Classifier::outcome`] decides from.
+///
+/// What is not said counts as plain: a body that is whole, to a request that was sent whole.
+/// Nothing of it is shown but the status and the type.
+#[derive(Clone, Copy)]
+#[must_use]
+pub struct HttpReply<'a> {
     pub(super) status: u16,
     pub(super) content_type: &'a str,
-    pub(super) body: &'a [u8],
-    /// The body came to the end that its headers had announced.
-    pub(super) is_complete: bool,
-    /// All of the request had been written before.
+    body: &'a [u8],
+    is_complete: bool,
     pub(super) is_after: bool,
-    pub(super) not_before: Option<Duration>,
+    not_before: Option<Duration>,
+    pub(super) location: Option<&'a str>,
+    pub(super) secret: &'a str,
+}
+
+impl<'a> HttpReply<'a> {
+    /// An answer with this status and body. 64 KiB of the body are enough; only its beginning is
+    /// kept.
+    pub fn new(status: u16, body: &'a [u8]) -> Self {
+        Self {
+            status,
+            content_type: "",
+            body,
+            is_complete: true,
+            is_after: true,
+            not_before: None,
+            location: None,
+            secret: "",
+        }
+    }
+
+    /// The header `Content-Type`.
+    pub fn content_type(self, content_type: &'a str) -> Self {
+        Self {
+            content_type,
+            ..self
+        }
+    }
+
+    /// The header `Retry-After`, as [`retry_after`](super::retry_after) reads it.
+    pub fn retry_after(self, wait: Option<Duration>) -> Self {
+        Self {
+            not_before: wait,
+            ..self
+        }
+    }
+
+    /// The header `Location`: where a redirect that was not followed points.
+    pub fn location(self, location: Option<&'a str>) -> Self {
+        Self { location, ..self }
+    }
+
+    /// Whether the body came to the end that its headers had announced.
+    pub fn complete(self, is_complete: bool) -> Self {
+        Self {
+            is_complete,
+            ..self
+        }
+    }
+
+    /// Whether all of the request had been written before the answer was read. One that comes
+    /// earlier cannot have seen every event, so that it never delivers.
+    pub fn after_request(self, is_after: bool) -> Self {
+        Self { is_after, ..self }
+    }
+
+    /// What the request was authorised with: it is struck out wherever the answer repeats it.
+    pub fn secret(self, secret: &'a str) -> Self {
+        Self { secret, ..self }
+    }
+}
+
+impl fmt::Debug for HttpReply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpReply")
+            .field("status", &self.status)
+            .field("content_type", &self.content_type)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the body of an answer turned out to be.
@@ -70,7 +140,7 @@ pub(super) enum Body {
 /// Below this nothing is looked for: no receiver nests so deep.
 const DEPTH_MAX: usize = 8;
 
-impl Reply<'_> {
+impl HttpReply<'_> {
     /// The body as text, without what may stand around it.
     pub(super) fn text(&self) -> Cow<'_, str> {
         match String::from_utf8_lossy(self.body) {
