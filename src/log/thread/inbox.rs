@@ -10,9 +10,6 @@ use super::{Append, Command};
 /// Bytes gathered into one commit at the most; what waits beyond goes into the next.
 const COMMIT_BYTES: u64 = 1 << 20;
 
-/// Places for appends that are kept from one round to the next.
-pub(super) const KEPT: usize = 1024;
-
 /// Appends and commands on their way to the log's thread, and what wakes it.
 #[derive(Default)]
 pub(super) struct Inbox {
@@ -40,17 +37,6 @@ pub(super) struct Taken {
     pub(super) commands: VecDeque<Command>,
     /// Nothing can be sent any more, and nothing is left.
     pub(super) is_last: bool,
-}
-
-impl Taken {
-    /// Empties it for the next round.
-    pub(super) fn clear(&mut self) {
-        self.appends.clear();
-        self.appends.shrink_to(KEPT);
-        self.bytes = 0;
-        self.commands.clear();
-        self.is_last = false;
-    }
 }
 
 impl Inbox {

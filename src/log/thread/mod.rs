@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::Nudge;
 use super::guard::SameProcess;
@@ -152,15 +152,12 @@ impl LogHandle {
         self.admit(count, self.check_process())?;
         let (bytes, cost) = self.cost(&events);
         let permit = match Arc::clone(&self.intake).try_acquire_many_owned(cost) {
-            Ok(permit) => Ok(permit),
+            Ok(permit) => Some(permit),
             // Only a full intake is worth a place in its queue.
-            Err(_) => Arc::clone(&self.intake).acquire_many_owned(cost).await,
+            Err(_) => Arc::clone(&self.intake).acquire_many_owned(cost).await.ok(),
         };
-        let left = match permit {
-            Ok(permit) => self.leave(Append::new(events, bytes, sync, unawaited, permit)),
-            Err(_) => None,
-        };
-        match left {
+        let append = permit.map(|permit| Append::new(events, bytes, sync, unawaited, permit));
+        match append.and_then(|append| self.leave(append)) {
             Some(answer) => Ok(answer),
             None => self.admit(count, Err(self.end.reason().await)),
         }
@@ -171,21 +168,14 @@ impl LogHandle {
         let count = events.len();
         self.admit(count, self.check_process())?;
         let (bytes, cost) = self.cost(&events);
-        let left = match Arc::clone(&self.intake).try_acquire_many_owned(cost) {
-            Ok(permit) => self.leave(Append::new(events, bytes, sync, Unawaited::Stays, permit)),
-            Err(TryAcquireError::Closed) => None,
-            Err(TryAcquireError::NoPermits) => {
-                let max = self.intake_bytes;
-                let room = u64::try_from(self.intake.available_permits()).unwrap_or(max);
-                let what = "the intake";
-                let used = max.saturating_sub(room);
-                return self.admit(count, Err(Error::Full { what, used, max }));
-            }
+        let Ok(permit) = Arc::clone(&self.intake).try_acquire_many_owned(cost) else {
+            let max = self.intake_bytes;
+            let room = u64::try_from(self.intake.available_permits()).unwrap_or(max);
+            let (what, used) = ("the intake", max.saturating_sub(room));
+            return self.admit(count, Err(Error::Full { what, used, max }));
         };
-        match left {
-            Some(answer) => Ok(answer),
-            None => self.admit(count, Err(Error::Closed)),
-        }
+        let append = Append::new(events, bytes, sync, Unawaited::Stays, permit);
+        self.admit(count, self.leave(append).ok_or(Error::Closed))
     }
 
     /// Leaves an append with the log's thread; none if the log has closed.

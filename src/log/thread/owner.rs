@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::super::sync::thread;
-use super::inbox::{Inbox, KEPT, Taken};
+use super::inbox::{Inbox, Taken};
 use super::window::Window;
 use super::{Append, Command, Log, Position, ThreadSettings};
 use crate::clock::Clock;
@@ -27,9 +27,6 @@ pub(super) struct Owner {
     publish: watch::Sender<Position>,
     /// Appends that wait for room, oldest first, ahead of everything that comes in.
     waiting: VecDeque<Append>,
-    /// What is used in each round and empty between two, kept for its memory.
-    taken: Taken,
-    staged: Vec<(Append, Seq)>,
     /// When the oldest unsynced commit must be synced, on the monotonic clock.
     sync_at: Option<Duration>,
     more_to_tidy: bool,
@@ -47,15 +44,12 @@ impl Owner {
         clock: Arc<dyn Clock>,
         publish: watch::Sender<Position>,
     ) -> Self {
-        let waiting = VecDeque::new();
         Self {
             log,
             settings,
             clock,
             publish,
-            waiting,
-            taken: Taken::default(),
-            staged: Vec::new(),
+            waiting: VecDeque::new(),
             sync_at: None,
             more_to_tidy: true,
             window: Window::default(),
@@ -68,12 +62,11 @@ impl Owner {
     /// if not until it is woken. None if the log has ended, or ends with this round.
     pub(super) fn round(there: &mut Option<Self>, inbox: &Inbox) -> Option<Option<Duration>> {
         let owner = there.as_mut()?;
-        let mut taken = std::mem::take(&mut owner.taken);
-        owner.gather(inbox, &mut taken);
-        owner.commit(&mut taken.appends);
+        let taken = owner.gather(inbox);
+        owner.commit(taken.appends);
         let mut changed = false;
         let mut close = None;
-        for command in taken.commands.drain(..) {
+        for command in taken.commands {
             match command {
                 Command::Control(control, permit) => {
                     let reply = control(owner.log.as_mut());
@@ -92,8 +85,6 @@ impl Owner {
             there.take()?.close(close);
             return None;
         }
-        taken.clear();
-        owner.taken = taken;
         owner.thread_wakes_at = owner.due();
         // Zero stands for now, and needs no look at the clock.
         Some(owner.thread_wakes_at.map(|at| match at {
@@ -134,24 +125,26 @@ impl Owner {
 
     /// Takes what waits, and during the batching window what comes. There may be nothing: the time
     /// has come for something else then.
-    fn gather(&self, inbox: &Inbox, taken: &mut Taken) {
-        inbox.take_all(taken);
+    fn gather(&self, inbox: &Inbox) -> Taken {
+        let mut taken = Taken::default();
+        inbox.take_all(&mut taken);
         // Only appends are worth a wait: every other command has a caller that waits for it alone.
         let goes_on = |taken: &Taken| taken.commands.is_empty() && !taken.is_last;
-        if !goes_on(taken) || !self.window.opens(taken.appends.len()) {
-            return;
+        if !goes_on(&taken) || !self.window.opens(taken.appends.len()) {
+            return taken;
         }
         let began = self.clock.monotonic();
         for looks in 1.. {
             let before = taken.appends.len();
             thread::yield_now();
-            inbox.take_all(taken);
+            inbox.take_all(&mut taken);
             let spent = self.clock.monotonic().saturating_sub(began);
             let now = taken.appends.len();
-            if !goes_on(taken) || !self.window.stays_open(looks, before, now, spent) {
-                return;
+            if !goes_on(&taken) || !self.window.stays_open(looks, before, now, spent) {
+                break;
             }
         }
+        taken
     }
 
     /// When there is something to do that no caller asks for; zero if there is now.
@@ -165,15 +158,15 @@ impl Owner {
     }
 
     /// Stages what waits for room and then what is new, commits once, answers all (I1).
-    fn commit(&mut self, new: &mut Vec<Append>) {
-        let mut staged = std::mem::take(&mut self.staged);
+    fn commit(&mut self, new: Vec<Append>) {
+        let mut staged = Vec::new();
         while let Some(append) = self.waiting.pop_front() {
             if let Some(blocked) = self.stage(append, &mut staged) {
                 self.waiting.push_front(blocked);
                 break;
             }
         }
-        for append in new.drain(..) {
+        for append in new {
             // Once one waits, all later ones wait behind it: appends keep their order.
             if !self.waiting.is_empty() {
                 self.waiting.push_back(append);
@@ -182,17 +175,15 @@ impl Owner {
             }
         }
         if !staged.is_empty() {
-            self.commit_and_tell(&mut staged);
+            self.commit_and_tell(staged);
         }
-        staged.shrink_to(KEPT);
-        self.staged = staged;
     }
 
-    fn commit_and_tell(&mut self, staged: &mut Vec<(Append, Seq)>) {
+    fn commit_and_tell(&mut self, staged: Vec<(Append, Seq)>) {
         let sync = staged.iter().any(|(append, _)| append.sync);
         let result = self.commit_staged(staged.len(), sync);
         let mut permits: Option<OwnedSemaphorePermit> = None;
-        for (append, first) in staged.drain(..) {
+        for (append, first) in staged {
             let answer = match &result {
                 Ok(()) => Ok(first),
                 Err(error) => Err(error.again()),
