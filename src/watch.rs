@@ -22,10 +22,14 @@ impl StatusWatch {
     pub fn current(&self) -> Status {
         let position = self.positions.borrow().clone();
         let view = self.views.as_ref().map(|views| views.borrow().clone());
-        let (flusher, last_answer, requests) = match view {
-            Some(view) => (view.state, view.last_answer, view.requests),
-            None => (FlusherState::Absent, None, 0),
+        let (flusher, last_answer, requests, begins) = match view {
+            Some(view) => (view.state, view.last_answer, view.requests, view.begins),
+            None => (FlusherState::Absent, None, 0, [None; 2]),
         };
+        // The log knows it of what is in memory, and the flusher of what it has read.
+        let mut read = begins.into_iter().flatten();
+        let read = read.find(|(seq, _)| *seq == position.cursor + 1);
+        let oldest_ms = position.oldest_ms.or(read.map(|(_, ms)| ms));
         let pending = position.ledger.pending();
         let flusher = match flusher {
             // The flusher has yet to find out that this was the last.
@@ -38,9 +42,7 @@ impl StatusWatch {
             pending,
             cursor: position.cursor,
             last_seq: position.last_seq,
-            oldest_pending: position
-                .oldest_ms
-                .map(|ms| UNIX_EPOCH + Duration::from_millis(ms)),
+            oldest_pending: oldest_ms.map(|ms| UNIX_EPOCH + Duration::from_millis(ms)),
             dead_letters: position.dead_letters,
             disk_bytes: position.disk_bytes,
             max_bytes: self.max_bytes,

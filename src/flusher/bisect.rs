@@ -126,9 +126,9 @@ impl Plan {
         let part = self.parts.front_mut()?;
         part.attempts = part.attempts.saturating_add(1);
         part.sent = Some((part.sent.map_or(wall, |(first, _)| first), wall));
-        match &mut self.whole {
+        let prepared = self.whole.as_mut().and_then(Request::take_prepared);
+        match &self.whole {
             Some(whole) if whole.events().len() == part.len => {
-                let prepared = whole.take_prepared();
                 Some(whole.clone().with_prepared(prepared))
             }
             _ => Batch::new(self.front().to_vec()).map(Request::new),

@@ -204,14 +204,34 @@ impl Machine {
         }
     }
 
-    /// What will be read next if the request under way is taken: worth reading now, if that fills
-    /// a batch. Fewer events than that may be more by then.
+    /// What will be read next if all goes well with what is under way: a request, or the settle
+    /// after the last of a batch.
     pub(crate) fn read_ahead(&self) -> Option<Reading> {
-        let last = self.plan.last_of_only_part();
-        let last = last.filter(|_| self.job == Some(Job::Send))?;
-        let reading = self.reading_from(last.saturating_add(1));
-        let waiting = usize::try_from(self.last_seq.saturating_sub(last)).unwrap_or(usize::MAX);
-        (waiting >= reading.events_max).then_some(reading)
+        let last = match (&self.job, &self.entry) {
+            (Some(Job::Send), _) => self.plan.last_of_only_part(),
+            (Some(Job::Log), Some(Entry::Settle { last, .. })) => {
+                Some(*last).filter(|_| self.plan.is_empty())
+            }
+            _ => None,
+        };
+        let last = last.filter(|_| matches!(self.state, State::Sending))?;
+        Some(self.reading_from(last.saturating_add(1)))
+    }
+
+    /// Whether delivery waits for a time or a person: nothing is read ahead of that.
+    pub(crate) fn is_held_up(&self) -> bool {
+        !matches!(self.state, State::Idle | State::Sending)
+    }
+
+    /// When the first event that is neither settled nor about to be happened, if it was read.
+    pub(crate) fn begins(&self) -> Option<(Seq, u64)> {
+        let stored = self.plan.front().first()?;
+        Some((stored.seq, stored.event.time_ms()))
+    }
+
+    /// Whether the log is owed a settle or a bury.
+    pub(crate) fn owes(&self) -> bool {
+        self.entry.is_some()
     }
 
     fn reading_from(&self, from: Seq) -> Reading {

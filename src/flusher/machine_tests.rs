@@ -55,7 +55,7 @@ fn batches_follow_each_other_and_each_is_settled_before_the_next() {
 }
 
 #[test]
-fn the_next_batch_is_worth_reading_ahead_if_it_will_be_full() {
+fn what_is_read_ahead_is_behind_all_of_the_batch_that_is_under_way() {
     let batch_events = 3;
     let delivery = Delivery {
         batch_events,
@@ -78,7 +78,11 @@ fn the_next_batch_is_worth_reading_ahead_if_it_will_be_full() {
     assert_eq!(rig.machine.read_ahead().unwrap().from, 4);
     assert_eq!(rig.answer(DELIVERED), Send(vec![4, 5]));
     assert_eq!(rig.answer(DELIVERED), Send(vec![6, 7]));
-    assert_eq!(rig.machine.read_ahead(), None, "only one event is left");
+    assert_eq!(rig.machine.read_ahead().unwrap().from, 8);
+    assert!(!rig.machine.is_held_up());
+    rig.answer(RETRY);
+    assert_eq!(rig.machine.read_ahead(), None, "it is sent again first");
+    assert!(rig.machine.is_held_up());
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //!   of it is pure.
 //! - `bisect.rs` finds the refused event in a batch, `backoff.rs` says how long to wait,
 //!   `limit.rs` how many events a request takes, `age.rs` which are too old. Pure as well.
-//! - `task.rs` carries out what was decided: the one task and its one `select!`. `ahead.rs` reads
+//! - `task.rs` carries out what was decided: the one task and its one `select!`. `reader.rs` reads
 //!   before the machine asks.
 //! - `askers.rs` holds those who have given an order and wait for its answer.
 //! - `thread.rs` gives it a runtime where the program has none.
@@ -15,13 +15,13 @@
 //! owner of the spool sends it again under the same ids (promise 3).
 
 mod age;
-mod ahead;
 mod askers;
 mod backoff;
 pub(crate) mod bisect;
 mod limit;
 mod machine;
 mod orders;
+mod reader;
 mod step;
 mod storage;
 mod task;
@@ -58,6 +58,7 @@ use self::askers::{Askers, Wish};
 use crate::clock::Clock;
 use crate::ending::TaskEnd;
 use crate::error::Error;
+use crate::id::Seq;
 use crate::log::thread::{LogHandle, ThreadEnd};
 use crate::outcome::Answer;
 use crate::settings::Delivery;
@@ -76,6 +77,9 @@ pub(crate) struct FlusherView {
     pub(crate) last_answer: Option<Answer>,
     /// Requests sent since it was started.
     pub(crate) requests: u64,
+    /// Where the batch under way begins and the one behind it, with the time of the event in Unix
+    /// milliseconds, as far as they were read.
+    pub(crate) begins: [Option<(Seq, u64)>; 2],
     /// Whether nothing was left to deliver when it closed; false before.
     pub(crate) drained: bool,
 }
@@ -269,6 +273,7 @@ pub(crate) fn spawn<S: Sink>(
         state: FlusherState::Idle,
         last_answer: None,
         requests: 0,
+        begins: [None; 2],
         drained: false,
     });
     let machine = machine::Machine::new(settings, max_age).check_first();

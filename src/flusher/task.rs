@@ -9,10 +9,10 @@ use std::task::Poll;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::ahead::{Ahead, Work, read};
 use super::askers::{Askers, Wish};
 use super::machine::Machine;
-use super::step::{Action, Entry, Input, Now, Reading};
+use super::reader::Reader;
+use super::step::{Action, Entry, Input, Now};
 use super::{FlusherView, Orders};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -102,10 +102,7 @@ pub(super) struct Task<S> {
     /// answers may be ahead of what it has published.
     at: (Seq, Seq),
     publish: watch::Sender<FlusherView>,
-    /// The next read, begun while a request is under way.
-    ahead: Option<Ahead>,
-    /// The one behind it, begun together with the settle that makes way for it.
-    beyond: Option<Ahead>,
+    reader: Reader,
 }
 
 impl<S: Sink> Task<S> {
@@ -118,6 +115,7 @@ impl<S: Sink> Task<S> {
         publish: watch::Sender<FlusherView>,
     ) -> Self {
         let changes = log.changes();
+        let reader = Reader::new(log.clone());
         Self {
             sink,
             log,
@@ -128,8 +126,7 @@ impl<S: Sink> Task<S> {
             changes,
             at: (0, 0),
             publish,
-            ahead: None,
-            beyond: None,
+            reader,
         }
     }
 
@@ -174,14 +171,14 @@ impl<S: Sink> Task<S> {
         }
     }
 
-    /// Begins the next read while the request is under way, so that the receiver does not wait
-    /// for the disk. The machine knows nothing of it: it asks when it is time.
+    /// Has the reader go on while a request is under way. The machine asks when it is time.
     fn read_ahead(&mut self) {
-        let Some(reading) = self.machine.read_ahead() else {
-            return;
-        };
-        if self.ahead.as_ref().is_none_or(|a| a.reading() != reading) {
-            self.ahead = Some(Ahead::begin(self.log.clone(), reading));
+        if self.machine.is_held_up() {
+            self.reader.let_go();
+        } else if self.machine.is_sending()
+            && let Some(reading) = self.machine.read_ahead()
+        {
+            self.reader.read_on(reading, self.at.1);
         }
     }
 
@@ -194,10 +191,7 @@ impl<S: Sink> Task<S> {
         let timer = timer.and_then(|wait| self.started.checked_add(wait));
         loop {
             let is_sending = self.machine.is_sending();
-            let ahead_pending = self
-                .ahead
-                .as_ref()
-                .is_some_and(|ahead| ahead.wants_a_look(is_sending));
+            let is_reading = self.reader.wants_a_look(is_sending);
             tokio::select! {
                 // Orders come first: a pause or an end must not wait behind a receiver that answers
                 // without delay.
@@ -214,7 +208,7 @@ impl<S: Sink> Task<S> {
                     return input;
                 }
                 // Kept until it is asked for.
-                () = prepare(&mut self.ahead, &*self.sink), if ahead_pending => {}
+                () = self.reader.look(&*self.sink), if is_reading => self.read_ahead(),
                 // A wait is over, or the deadline of a close has come.
                 () = sleep_until(timer.unwrap_or(self.started)), if timer.is_some() => {
                     return Input::Tick;
@@ -235,9 +229,12 @@ impl<S: Sink> Task<S> {
         let log = self.log.clone();
         match action {
             Action::Recall => ask(log, Input::Recalled, |log| log.memo()),
-            Action::Read(reading) => self.read(reading),
+            Action::Read(reading) => self.reader.next(reading),
             Action::Store(Entry::Settle { last, how, .. }) => {
-                let read_on = self.read_beyond();
+                let read_on = match self.machine.read_ahead() {
+                    Some(reading) => self.reader.order(reading, self.at.1),
+                    None => Box::new(|_: &mut dyn Log| ()),
+                };
                 ask(log, Input::Stored, move |log| {
                     log.settle(last, how)?;
                     read_on(log);
@@ -265,44 +262,24 @@ impl<S: Sink> Task<S> {
         }
     }
 
-    /// What was read ahead, if it is what is asked for and there is something in it.
-    fn read(&mut self, reading: Reading) -> Job {
-        let ahead = std::mem::replace(&mut self.ahead, self.beyond.take());
-        let ahead = ahead.filter(|ahead| ahead.reading() == reading);
-        let job = ahead.and_then(|ahead| ahead.take(&*self.sink));
-        job.unwrap_or_else(|| read(self.log.clone(), reading))
-    }
-
-    /// Begins the read behind the one that is done, if that too fills a batch: together with a
-    /// settle, so that the log's thread is woken once for both. Gives what the log has to do.
-    fn read_beyond(&mut self) -> Work {
-        let next = self.ahead.as_mut().and_then(|ahead| {
-            let last = ahead.last()?;
-            let waiting = self.at.1.saturating_sub(last);
-            let from = last.saturating_add(1);
-            let reading = ahead.reading();
-            (waiting >= reading.events_max as u64).then_some(Reading { from, ..reading })
-        });
-        let Some(reading) = next else {
-            return Box::new(|_| ());
-        };
-        let (beyond, work) = Ahead::order(self.log.clone(), reading);
-        self.beyond = Some(beyond);
-        work
-    }
-
     fn publish_view(&self) {
         let state = self.machine.state();
-        let view = FlusherView {
+        let mut view = FlusherView {
             drained: state == FlusherState::Closed && self.machine.is_drained(),
             state,
             last_answer: self.machine.last_answer().cloned(),
             requests: self.machine.requests(),
+            begins: [self.machine.begins(), self.reader.begins()],
         };
         self.publish.send_if_modified(|old| {
-            // A request that goes out wakes nobody: whoever follows the queue has more to see once
-            // it is answered, and would be in the way of that.
+            // A request that goes out wakes no watch: it has more to see once that is answered,
+            // and would be in the way of that.
             old.requests = view.requests;
+            if self.machine.owes() {
+                // Where the plan began is pending until the log is told otherwise.
+                view.begins[0] = old.begins[0];
+            }
+            old.begins = view.begins;
             let changed = *old != view;
             *old = view;
             changed
@@ -327,12 +304,6 @@ impl<S: Sink> Task<S> {
         if let Some((cursor, last_seq)) = at {
             self.at = (self.at.0.max(cursor), self.at.1.max(last_seq));
         }
-    }
-}
-
-async fn prepare(ahead: &mut Option<Ahead>, sink: &impl Sink) {
-    if let Some(ahead) = ahead {
-        ahead.prepare(sink).await;
     }
 }
 

@@ -11,7 +11,9 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::reader::Reader;
 use super::script::*;
+use super::step::Reading;
 use super::{FlusherHandle, FlusherView};
 use crate::error::Error;
 use crate::id::Seq;
@@ -285,41 +287,93 @@ async fn a_settle_that_fails_does_not_send_the_batch_again() {
     assert_eq!(bench.sink.shut().len(), 1);
 }
 
-/// Three batches of two events, each of which waits for a permit.
-async fn three_gated_batches() -> Bench {
+/// Batches of two events, each of which waits for a permit.
+async fn gated_batches(count: u64) -> Bench {
     let delivery = Delivery {
         batch_events: 2,
         ..steady()
     };
     let sink = ScriptedSink::new(|_, _| Reply::Gate(outcome(DELIVERED)));
-    Bench::new(6, delivery, sink).await
+    Bench::new(2 * count, delivery, sink).await
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_next_batch_is_prepared_before_it_is_sent_and_no_more_than_that() {
-    let bench = three_gated_batches().await;
+async fn the_next_two_batches_are_prepared_before_they_are_sent_and_no_more_than_that() {
+    let bench = gated_batches(6).await;
     let mut prepared = bench.sink.prepared.subscribe();
-    prepared.wait_for(|all| all.len() == 2).await.unwrap();
-    assert_eq!(*prepared.borrow(), [[1, 2], [3, 4]]);
-    let calls = bench.sink.calls(1).await;
-    assert_eq!(calls.len(), 1, "the request before it is under way");
-    bench.sink.gate.add_permits(1);
-    bench.sink.calls(2).await;
-    bench.sink.gate.add_permits(1);
-    let calls = bench.sink.calls(3).await;
-    assert_eq!(*prepared.borrow(), [[1, 2], [3, 4], [5, 6]]);
-    for call in calls {
-        let made = format!("{:?}", call.seqs);
-        assert_eq!(call.prepared.unwrap(), made, "what was prepared is sent");
+    for count in 1..=6 {
+        let ahead = 6.min(count + 2);
+        if count == 1 {
+            // Nothing but the flusher itself makes way for these.
+            prepared.wait_for(|all| all.len() == ahead).await.unwrap();
+        }
+        let calls = bench.sink.calls(count).await;
+        assert_eq!(calls.len(), count, "the request is under way");
+        assert!((count..=ahead).contains(&prepared.borrow().len()));
+        for call in calls {
+            let made = format!("{:?}", call.seqs);
+            assert_eq!(call.prepared.unwrap(), made, "what was prepared is sent");
+        }
+        bench.sink.gate.add_permits(1);
     }
+    bench.until_settled(12).await;
+    let each_once = [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10], [11, 12]];
+    assert_eq!(*prepared.borrow(), each_once);
+}
+
+/// Fewer events than a batch takes may be more by the time they are asked for.
+#[tokio::test(start_paused = true)]
+async fn only_whole_batches_are_read_ahead() {
+    let bench = gated_batches(2).await;
+    let reader = Reader::new(bench.log.clone());
+    let reading = Reading {
+        from: 3,
+        events_max: 2,
+        bytes_max: 1,
+    };
+    assert_eq!(reader.behind(reading, 4, 2), Some(reading));
+    assert_eq!(reader.behind(reading, 3, 2), None);
+    assert_eq!(reader.behind(reading, 4, 0), None, "no room for it");
+}
+
+/// An outage may last for days, and nothing but the batch that is tried again is needed.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_ready_while_the_receiver_is_away() {
+    let delivery = Delivery {
+        batch_events: 2,
+        ..steady()
+    };
+    let sink = ScriptedSink::new(|_, _| Reply::Gate(outcome(RETRY)));
+    let bench = Bench::new(6, delivery, sink).await;
+    let mut prepared = bench.sink.prepared.subscribe();
+    prepared.wait_for(|all| all.len() == 3).await.unwrap();
     bench.sink.gate.add_permits(1);
-    bench.until_settled(6).await;
-    assert_eq!(prepared.borrow().len(), 3);
+    let is_away = |view: &FlusherView| matches!(view.state, FlusherState::BackingOff { .. });
+    bench.until(is_away).await;
+    bench.sink.calls(2).await;
+    prepared.wait_for(|all| all.len() == 6).await.unwrap();
+    let again = [[1, 2], [3, 4], [5, 6]];
+    assert_eq!(*prepared.borrow(), [again, again].concat());
+}
+
+/// The log does not know it of events that are in segments.
+#[tokio::test(start_paused = true)]
+async fn the_view_says_when_the_oldest_pending_event_happened() {
+    let bench = gated_batches(3).await;
+    let noon = u64::try_from(NOON.as_millis()).unwrap();
+    let views = bench.flusher.views();
+    let knows = |seq: Seq| views.borrow().begins.contains(&Some((seq, noon)));
+    for (count, seq) in [(1, 1), (2, 3), (3, 5)] {
+        bench.sink.calls(count).await;
+        assert!(knows(seq), "{seq}");
+        bench.sink.gate.add_permits(1);
+        bench.until_settled(seq + 1).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_goes_out_is_counted_and_wakes_nobody() {
-    let bench = three_gated_batches().await;
+    let bench = gated_batches(3).await;
     let mut views = bench.flusher.views();
     bench.sink.gate.add_permits(1);
     bench.sink.calls(2).await;
@@ -335,9 +389,9 @@ async fn a_request_that_goes_out_is_counted_and_wakes_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_that_was_prepared_goes_out_before_the_settle_is_written() {
-    let bench = three_gated_batches().await;
+    let bench = gated_batches(3).await;
     let mut prepared = bench.sink.prepared.subscribe();
-    prepared.wait_for(|all| all.len() == 2).await.unwrap();
+    prepared.wait_for(|all| all.len() == 3).await.unwrap();
     bench.faults.settles.store(5, Ordering::SeqCst);
     bench.sink.gate.add_permits(1);
     bench
@@ -354,21 +408,21 @@ async fn nothing_that_was_prepared_goes_out_before_the_settle_is_written() {
 
 #[tokio::test(start_paused = true)]
 async fn a_read_that_fails_ahead_of_its_time_is_done_again() {
-    let bench = three_gated_batches().await;
+    let bench = gated_batches(4).await;
     let mut prepared = bench.sink.prepared.subscribe();
-    prepared.wait_for(|all| all.len() == 2).await.unwrap();
+    prepared.wait_for(|all| all.len() == 3).await.unwrap();
     // The one that begins with the settle.
     bench.faults.reads.store(1, Ordering::SeqCst);
     bench.sink.gate.add_permits(1);
     // It has failed by the time the second request is under way, and nobody has asked for it yet.
     bench.sink.calls(2).await;
-    bench.sink.gate.add_permits(2);
-    bench.until_settled(6).await;
+    bench.sink.gate.add_permits(3);
+    bench.until_settled(8).await;
     let calls = bench.sink.shut();
     let is_at_once = |pair: &[Call]| pair[0].at == pair[1].at;
     assert!(calls.windows(2).all(is_at_once), "somebody waited for it");
     let sent: Vec<Seq> = calls.into_iter().flat_map(|call| call.seqs).collect();
-    assert_eq!(sent, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(sent, [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(bench.faults.reads.load(Ordering::SeqCst), 0);
 }
 

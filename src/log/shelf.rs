@@ -83,8 +83,6 @@ pub(crate) struct Shelf {
     homeless: Vec<Encoded>,
     /// The events of the chunk read last that nobody took.
     cached: VecDeque<StoredEvent>,
-    /// The events of the chunk behind it, if it was read before anybody asked.
-    ahead: VecDeque<StoredEvent>,
     /// Everything up to here was sealed and synced, or settled, before the last segment.
     synced_before: Seq,
 }
@@ -154,9 +152,6 @@ impl Shelf {
 
     /// Finds the chunk that holds `seq`.
     pub(crate) fn read(&mut self, seq: Seq) -> Result<Shelved<'_>, Error> {
-        if !holds(&self.cached, seq) && holds(&self.ahead, seq) {
-            self.cached = std::mem::take(&mut self.ahead);
-        }
         if !holds(&self.cached, seq) {
             match self.find(seq)? {
                 Found::Chunk(events) => self.cached = events.into(),
@@ -167,19 +162,6 @@ impl Shelf {
         let from = self.cached.partition_point(|event| event.seq < seq);
         self.cached.drain(..from);
         Ok(Shelved::Chunk(&mut self.cached))
-    }
-
-    /// Reads the chunk behind the one read last, if less than `events` of that are left from
-    /// `seq` on: whoever reads on finds it in memory. A fault is met again by whoever does.
-    pub(crate) fn look_ahead(&mut self, seq: Seq, events: usize) {
-        let last = self.cached.back().map(|event| event.seq);
-        let next = last.map_or(seq, |last| last.saturating_add(1));
-        if next.saturating_sub(seq) < events as u64
-            && !holds(&self.ahead, next)
-            && let Ok(Found::Chunk(events)) = self.find(next)
-        {
-            self.ahead = events.into();
-        }
     }
 
     fn find(&mut self, seq: Seq) -> Result<Found, Error> {

@@ -48,7 +48,7 @@ use findings::Findings;
 use letter_box::LetterBox;
 use news::News;
 use progress::Progress;
-use read::{Limit, ReadTimes};
+use read::Limit;
 use removals::Removals;
 use sealer::Sealer;
 use staged::Staged;
@@ -70,8 +70,6 @@ pub(crate) struct SpoolLog {
     memo: Memo,
     findings: Findings,
     news: News,
-    /// When the first events of the last reads happened.
-    read: ReadTimes,
     /// The oldest pending event, once it is known when it happened.
     oldest: Cell<Option<(Seq, u64)>>,
     /// Dropped last: the spool is locked until all its files are closed.
@@ -83,7 +81,8 @@ impl SpoolLog {
         self.progress.cursor()
     }
 
-    /// When the oldest pending event happened, if it is known: it was in memory, or read lately.
+    /// When the oldest pending event happened, if it is known: it is in memory, or was when it
+    /// became the oldest.
     fn oldest_ms(&self) -> Option<u64> {
         let oldest = self.cursor() + 1;
         if let Some((seq, ms)) = self.oldest.get()
@@ -91,8 +90,7 @@ impl SpoolLog {
         {
             return Some(ms);
         }
-        let read = || self.read.time_ms(oldest);
-        let ms = self.tail.time_ms(oldest).or_else(read);
+        let ms = self.tail.time_ms(oldest);
         self.oldest.set(ms.map(|ms| (oldest, ms)));
         ms
     }
@@ -287,7 +285,7 @@ impl Log for SpoolLog {
             Ok(read) => reply(Ok(read)),
             Err(sealed) => self
                 .shelf
-                .order(move |shelf| sealed.read_later(shelf, limit, reply)),
+                .order(move |shelf| reply(sealed.read(shelf, &mut limit))),
         }
     }
 

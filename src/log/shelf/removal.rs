@@ -103,10 +103,8 @@ impl Shelf {
             removed += 1;
         }
         if removed > 0 {
-            for chunk in [&mut self.cached, &mut self.ahead] {
-                if chunk.back().is_some_and(|event| event.seq <= cursor) {
-                    *chunk = VecDeque::new();
-                }
+            if self.cached.back().is_some_and(|event| event.seq <= cursor) {
+                self.cached = VecDeque::new();
             }
             sync_dir(&self.dir)?;
         }

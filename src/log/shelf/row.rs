@@ -163,7 +163,6 @@ impl Row {
             damaged: last_first.filter(|_| altered).into_iter().collect(),
             homeless: Vec::new(),
             cached: VecDeque::new(),
-            ahead: VecDeque::new(),
             synced_before: 0,
         }
     }

@@ -425,41 +425,26 @@ fn i2_a_carrying_that_was_cut_off_anywhere_leaves_every_chunk_in_one_place() {
 }
 
 #[test]
-fn a_chunk_that_was_read_ahead_is_given_from_memory_also_after_others_are_deleted() {
+fn what_is_left_of_a_chunk_is_given_from_memory_also_after_others_are_deleted() {
     let spool = tempfile::tempdir().unwrap();
     let mut shelf = open(spool.path(), 10_000);
     fill(&mut shelf, 1, 200);
     drop(shelf);
     let mut shelf = open(spool.path(), 10_000);
-    let path = |shelf: &Shelf, seq| {
-        let first = *shelf.older.range(..=seq).next_back().unwrap().0;
-        shelf.path(first).join("db")
-    };
-    assert_eq!(
-        shelf.read(41).unwrap(),
-        Shelved::Chunk(&mut events(41, 60).into()),
-        "a chunk of its own"
-    );
-    shelf.look_ahead(42, 19);
-    assert!(shelf.ahead.is_empty(), "as much as is asked for is left");
-    shelf.look_ahead(42, 20);
-    shelf.remove_settled(50).unwrap();
-    let file = path(&shelf, 61);
-    shelf.reader = None;
-    fs::write(file, b"gone").unwrap();
-    assert_eq!(
-        shelf.read(51).unwrap(),
-        Shelved::Chunk(&mut events(51, 60).into())
-    );
+    let file = shelf.path(*shelf.older.range(..=61).next_back().unwrap().0);
     assert_eq!(
         shelf.read(61).unwrap(),
-        Shelved::Chunk(&mut events(61, 80).into())
+        Shelved::Chunk(&mut events(61, 80).into()),
+        "a chunk of its own"
     );
+    shelf.remove_settled(65).unwrap();
+    shelf.reader = None;
+    fs::write(file.join("db"), b"gone").unwrap();
     assert_eq!(
         shelf.read(70).unwrap(),
         Shelved::Chunk(&mut events(70, 80).into())
     );
-    // What nobody kept is not there any more.
+    // What was not kept is not there any more.
     shelf.cached.clear();
     assert!(matches!(shelf.read(70).unwrap(), Shelved::Missing(_)));
 }
@@ -476,15 +461,7 @@ fn what_was_taken_of_a_chunk_is_read_again_when_it_is_asked_for_again() {
         let end = from.div_ceil(20) * 20;
         assert_eq!(*chunk, events(from, end));
         chunk.drain(..chunk.len().min(7));
-        shelf.look_ahead(from + 7, 20);
     }
-    // Also after the last of a chunk was taken, the next one is looked for.
-    let Shelved::Chunk(chunk) = shelf.read(21).unwrap() else {
-        panic!("there is a chunk at 21");
-    };
-    chunk.clear();
-    shelf.look_ahead(41, 20);
-    assert_eq!(shelf.ahead, events(41, 60));
 }
 
 /// An island of the journal became one chunk, however long it was, and a chunk of several events is

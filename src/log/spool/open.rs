@@ -18,7 +18,6 @@ use super::findings::Findings;
 use super::letter_box::LetterBox;
 use super::news::News;
 use super::progress::Progress;
-use super::read::ReadTimes;
 use super::removals::Removals;
 use super::room;
 use super::sealer::Sealer;
@@ -175,7 +174,6 @@ impl Claimed {
             memo,
             findings,
             news: News::new(),
-            read: ReadTimes::default(),
             oldest: Cell::new(None),
             settings,
             clock: self.clock,

@@ -1,15 +1,13 @@
 //! Reading pending events: from the segments until the tail begins.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use super::SpoolLog;
 use crate::error::Error;
 use crate::event::{Event, StoredEvent};
 use crate::id::Seq;
 use crate::id::SeqRange;
 use crate::incident::Finding;
+use crate::log::Read;
 use crate::log::shelf::{Shelf, Shelved};
-use crate::log::{Read, ReadReply};
 
 impl SpoolLog {
     /// Reads what is in memory; otherwise gives what is to be read from the shelf.
@@ -22,7 +20,6 @@ impl SpoolLog {
             return Err(Sealed {
                 from,
                 tail_first: self.tail.first(),
-                times: self.read.clone(),
             });
         }
         let events: Vec<_> = self
@@ -49,24 +46,9 @@ pub(super) struct Sealed {
     from: Seq,
     /// The tail began here when the read was asked for.
     tail_first: Seq,
-    times: ReadTimes,
 }
 
 impl Sealed {
-    /// Reads for `reply`, and then what is likely to be asked for next.
-    pub(super) fn read_later(self, shelf: &mut Shelf, mut limit: Limit, reply: ReadReply) {
-        let (events_max, tail_first) = (limit.events, self.tail_first);
-        let read = self.read(shelf, &mut limit);
-        let last = match &read {
-            Ok(Read::Events(events)) => events.last().map(|stored| stored.seq),
-            _ => None,
-        };
-        reply(read);
-        if let Some(next) = last.map(|last| last + 1).filter(|next| *next < tail_first) {
-            shelf.look_ahead(next, events_max);
-        }
-    }
-
     /// Reads from the segments until the batch is full or the tail begins. What cannot be read goes
     /// on record.
     pub(super) fn read(self, shelf: &mut Shelf, limit: &mut Limit) -> Result<Read, Error> {
@@ -98,34 +80,11 @@ impl Sealed {
             // What is before the gap first.
             limit.close();
         }
-        Ok(match events.first() {
-            None => Read::End,
-            Some(first) => {
-                self.times.note(first);
-                Read::Events(events)
-            }
+        Ok(if events.is_empty() {
+            Read::End
+        } else {
+            Read::Events(events)
         })
-    }
-}
-
-/// When the events that the last reads began with happened: one of them is the oldest pending,
-/// though it may be the fourth from the end, since as many batches are under way at once: one is
-/// sent, one prepared, one read, and one settled.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ReadTimes(Arc<Mutex<[(Seq, u64); 4]>>);
-
-impl ReadTimes {
-    fn note(&self, stored: &StoredEvent) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.rotate_left(1);
-        last[3] = (stored.seq, stored.event.time_ms());
-    }
-
-    /// When this event happened, if a read began with it lately.
-    pub(super) fn time_ms(&self, seq: Seq) -> Option<u64> {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = last.iter().find(|(first, _)| *first == seq);
-        found.map(|(_, ms)| *ms)
     }
 }
 
