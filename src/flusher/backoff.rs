@@ -5,6 +5,8 @@ use std::time::Duration;
 use backoff::backoff::Backoff as _;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 
+use crate::settings::Delivery;
+
 /// Growing waits with jitter, and the number of failures in a row.
 ///
 /// The policy is the one of the `backoff` crate, without its limit: left alone it gives up after
@@ -35,6 +37,16 @@ impl Backoff {
             longest,
             attempts: 0,
         }
+    }
+
+    /// As the settings say for what fails.
+    pub(super) fn of(delivery: &Delivery) -> Self {
+        Self::new(
+            delivery.backoff_min,
+            delivery.backoff_max,
+            delivery.backoff_multiplier,
+            delivery.backoff_jitter,
+        )
     }
 
     /// Counts a failure and gives the wait after it, never shorter than `floor`.

@@ -12,8 +12,10 @@
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
+use crate::dead::{Cause, DeadLetter};
 use crate::event::StoredEvent;
 use crate::id::Seq;
+use crate::outcome::Answer;
 use crate::sink::{Batch, Request};
 
 /// An event with what befell it in this plan.
@@ -24,6 +26,27 @@ pub(crate) struct Item {
     pub(crate) attempts: u32,
     /// When the first and the last of them went out.
     pub(crate) sent: Option<(SystemTime, SystemTime)>,
+}
+
+impl Item {
+    /// The letter that says why the event is set aside. One that expired does so `now`; any other
+    /// was last tried when it was last sent.
+    pub(super) fn letter(self, cause: Cause, answer: Answer, now: SystemTime) -> DeadLetter {
+        let (first_attempt, last_sent) = self.sent.unwrap_or((now, now));
+        DeadLetter {
+            seq: self.stored.seq,
+            event: self.stored.event,
+            last_attempt: if cause == Cause::Expired {
+                now
+            } else {
+                last_sent
+            },
+            cause,
+            answer,
+            attempts: self.attempts,
+            first_attempt,
+        }
+    }
 }
 
 /// Events that follow each other and have been sent together so far. Parts are split and never

@@ -19,7 +19,7 @@ fn no_key(detail: &str) -> Option<Hindrance> {
 /// A rig as the flusher begins, with a sink that says this when it is asked.
 fn hindered(count: u64, hindrance: Option<Hindrance>) -> Rig {
     let mut rig = rig(count);
-    rig.machine = Machine::new(steady(), None).check_first();
+    rig.machine = Machine::new(&steady(), None).check_first();
     rig.hindrance = hindrance;
     rig
 }
@@ -82,7 +82,7 @@ fn a_pause_of_a_person_or_of_the_receiver_stands() {
     let mut rig = hindered(1, None);
     rig.start();
     rig.answer(DENIED);
-    rig.machine = Machine::new(steady(), None).check_first();
+    rig.machine = Machine::new(&steady(), None).check_first();
     rig.hindrance = no_key("no key");
     rig.now.mono = secs(0);
     assert_eq!(rig.start(), wait(30), "asked, and nothing sent");

@@ -3,6 +3,7 @@
 //! There is one number for both reasons to send less: the receiver says that it was too much, or a
 //! batch does not get through in the time it has.
 
+use super::step::Reading;
 use crate::id::Seq;
 
 /// Full batches delivered in a row after which a larger size is tried.
@@ -17,6 +18,7 @@ const GROW_AFTER: u32 = 64;
 #[derive(Debug)]
 pub(crate) struct Limit {
     set: usize,
+    bytes_max: u64,
     found: Option<usize>,
     full_batches: u32,
     /// The last event of the batch that is being divided, and what was valid before.
@@ -24,8 +26,10 @@ pub(crate) struct Limit {
 }
 
 impl Limit {
-    pub(crate) fn new(set: u32) -> Self {
+    /// At most `set` events and, beyond the first, `bytes_max` bytes.
+    pub(crate) fn new(set: u32, bytes_max: u64) -> Self {
         Self {
+            bytes_max,
             set: usize::try_from(set).unwrap_or(usize::MAX).max(1),
             found: None,
             full_batches: 0,
@@ -48,6 +52,15 @@ impl Limit {
 
     pub(crate) fn events(&self) -> usize {
         self.found.unwrap_or(self.set)
+    }
+
+    /// The next batch, where it begins at `from`.
+    pub(super) fn reading(&self, from: Seq) -> Reading {
+        Reading {
+            from,
+            events_max: self.events(),
+            bytes_max: self.bytes_max,
+        }
     }
 
     /// A batch that ends at `last` was too large.
@@ -99,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_smaller_size_is_kept_and_grows_back() {
-        let mut limit = Limit::new(500);
+        let mut limit = Limit::new(500, 1);
         limit.shrink(250, 500);
         limit.shrink(125, 250);
         assert_eq!((limit.events(), limit.memo()), (125, Some(125)));
@@ -118,7 +131,7 @@ mod tests {
 
     #[test]
     fn one_giant_event_does_not_make_requests_small() {
-        let mut limit = Limit::new(500);
+        let mut limit = Limit::new(500, 1);
         for half in [250, 125, 63, 32, 16, 8, 4, 2, 1] {
             limit.shrink(half, 500);
         }
@@ -136,10 +149,10 @@ mod tests {
     #[test]
     fn what_was_found_is_checked_against_the_settings() {
         for (found, events) in [(None, 8), (Some(0), 1), (Some(3), 3), (Some(9), 8)] {
-            let mut limit = Limit::new(8);
+            let mut limit = Limit::new(8, 1);
             limit.recall(found);
             assert_eq!(limit.events(), events);
         }
-        assert_eq!(Limit::new(0).events(), 1);
+        assert_eq!(Limit::new(0, 1).events(), 1);
     }
 }

@@ -3,8 +3,9 @@
 //! Nothing here waits, sleeps, touches a file or reads a clock, so every path is tested without a
 //! runtime. The task (`task.rs`) carries out one [`Action`] at a time and reports what came of it
 //! as the next [`Input`]; what a person or the sink wants comes as an input at any time. The
-//! inputs are taken in by `verdict.rs`, `storage.rs` and `orders.rs`; this file holds the state and
-//! chooses the next action.
+//! inputs are taken in by `machine/verdict.rs`, `machine/storage.rs` and `machine/orders.rs`; this
+//! file holds the state and chooses the next action. When to try again, when a fault is not the
+//! events', what a restart finds and what the disk refuses are decided each by a type of its own.
 //!
 //! What comes first when nothing is under way, in [`Machine::advance`]:
 //!
@@ -18,26 +19,30 @@
 //! Waits are counted on the monotonic clock (`Now::mono`). The wall clock is only shown, and
 //! asked for the age of events, which `age.rs` does not take at its word.
 
+mod orders;
+mod storage;
+mod verdict;
+
 use std::time::{Duration, SystemTime};
 
 use super::age::Ages;
-use super::backoff::Backoff;
 use super::bisect::Plan;
+use super::breaker::Breaker;
 use super::limit::Limit;
+use super::pacing::Pacing;
+use super::remembered::Remembered;
 use super::step::{Action, Due, Entry, Input, Now, Reading};
-use super::storage::Trouble;
-use crate::dead::{Cause, DeadLetter};
-use crate::error::Error;
+use super::trouble::Trouble;
+use crate::dead::Cause;
 use crate::id::Seq;
 use crate::ledger::Settled;
-use crate::log::Memo;
 use crate::observe;
 use crate::outcome::{Answer, PauseReason};
 use crate::settings::Delivery;
 use crate::status::FlusherState;
 
 #[derive(Debug)]
-pub(super) enum State {
+enum State {
     Idle,
     Sending,
     BackingOff { until: Due, last_error: Answer },
@@ -47,113 +52,93 @@ pub(super) enum State {
 }
 
 #[derive(Debug)]
-pub(super) struct Pause {
-    pub(super) reason: PauseReason,
-    pub(super) last_error: Answer,
-    pub(super) since: SystemTime,
+struct Pause {
+    reason: PauseReason,
+    last_error: Answer,
+    since: SystemTime,
     /// None if only a person ends it.
-    pub(super) next_probe: Option<Due>,
+    next_probe: Option<Due>,
     /// Whether the sink itself said that it cannot deliver, without any request. Such a pause ends
     /// once the sink says so no more, and a restart finds out anew.
-    pub(super) is_hindered: bool,
+    is_hindered: bool,
 }
 
 /// The action that is under way.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Job {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Job {
     Log,
     Check,
-    Send,
-    Remember(Memo),
+    Send {
+        /// A pause was asked for meanwhile; it begins after the answer.
+        then_pause: bool,
+    },
+    Remember,
+}
+
+/// What is known of the log.
+#[derive(Debug, Default)]
+struct Seen {
+    cursor: Seq,
+    last_seq: Seq,
+    /// It had nothing although `last_seq` was this: it is not asked again before that moves.
+    end: Option<Seq>,
+}
+
+/// What is waited for while nothing is under way.
+#[derive(Debug, Default)]
+struct Rest {
+    timer: Option<Duration>,
+    /// Something new in the log.
+    is_dry: bool,
+    /// The deadline of a close.
+    closing: Option<Duration>,
+}
+
+/// What there is to tell of the requests.
+#[derive(Debug, Default)]
+struct Told {
+    requests: u64,
+    last_answer: Option<Answer>,
 }
 
 /// The flusher's mind.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    pub(super) delivery: Delivery,
-    ages: Ages,
-    pub(super) state: State,
-    pub(super) job: Option<Job>,
+    state: State,
+    job: Option<Job>,
     /// The sink is to be asked what keeps it from delivering, before anything is sent.
-    pub(super) check: bool,
-    pub(super) plan: Plan,
-    pub(super) entry: Option<Entry>,
-    pub(super) backoff: Backoff,
-    /// When the first of the failures in a row came that `backoff` counts.
-    pub(super) failing_since: Option<SystemTime>,
-    pub(super) probes: Backoff,
-    pub(super) storage: Backoff,
-    pub(super) trouble: Option<Trouble>,
-    /// Different events refused in a row.
-    pub(super) refusals: u32,
-    /// Requests that stalled since one was answered.
-    pub(super) stalls: u32,
-    pub(super) limit: Limit,
-    pub(super) not_before_ms: Option<u64>,
-    /// What the log holds; none until it was asked.
-    pub(super) remembered: Option<Memo>,
-    pub(super) remember_again: Option<Due>,
-    /// The disk failed to take a memo: what it holds may be that or the one before.
-    pub(super) is_unsure: bool,
-    /// An answer is owed to a pause or a resume: whether the memo says it.
-    pub(super) is_asked: bool,
-    pub(super) answer: Option<Result<(), Error>>,
-    /// A resume that came before the memo was read holds against what the memo says.
-    pub(super) resumed_early: bool,
-    /// A pause that came while a request was under way; it begins after the answer.
-    pub(super) pause_wanted: bool,
-    /// Somebody asked to try now while a request was under way; if it fails, one follows at once.
-    pub(super) nudged: bool,
-    closing: Option<Duration>,
-    cursor: Seq,
-    pub(super) last_seq: Seq,
-    /// The log had nothing although `last_seq` was this: it is not asked again before that moves.
-    pub(super) end_seen: Option<Seq>,
-    timer: Option<Duration>,
-    dry: bool,
-    pub(super) last_sent: Option<Duration>,
-    pub(super) last_answer: Option<Answer>,
-    requests: u64,
+    check: bool,
+    plan: Plan,
+    /// What the log is owed.
+    entry: Option<Entry>,
+    ages: Ages,
+    limit: Limit,
+    pacing: Pacing,
+    breaker: Breaker,
+    trouble: Trouble,
+    remembered: Remembered,
+    seen: Seen,
+    rest: Rest,
+    told: Told,
 }
 
 impl Machine {
-    pub(crate) fn new(delivery: Delivery, max_age: Option<Duration>) -> Self {
-        let (min, max) = (delivery.backoff_min, delivery.backoff_max);
-        let (multiplier, jitter) = (delivery.backoff_multiplier, delivery.backoff_jitter);
+    pub(crate) fn new(delivery: &Delivery, max_age: Option<Duration>) -> Self {
         Self {
-            ages: Ages::new(max_age),
             state: State::Idle,
             job: None,
             check: false,
             plan: Plan::default(),
             entry: None,
-            backoff: Backoff::new(min, max, multiplier, jitter),
-            failing_since: None,
-            probes: Backoff::new(delivery.probe_min, delivery.probe_max, 2.0, jitter),
-            storage: Backoff::new(min, max, multiplier, jitter),
-            trouble: None,
-            refusals: 0,
-            stalls: 0,
-            limit: Limit::new(delivery.batch_events),
-            delivery,
-            not_before_ms: None,
-            remembered: None,
-            remember_again: None,
-            is_unsure: false,
-            is_asked: false,
-            answer: None,
-            resumed_early: false,
-            pause_wanted: false,
-            nudged: false,
-            closing: None,
-            cursor: 0,
-            last_seq: 0,
-            end_seen: None,
-            timer: None,
-            dry: false,
-            last_sent: None,
-            last_answer: None,
-            requests: 0,
+            ages: Ages::new(max_age),
+            limit: Limit::new(delivery.batch_events, delivery.batch_bytes),
+            pacing: Pacing::new(delivery),
+            breaker: Breaker::new(delivery.breaker_refusals),
+            trouble: Trouble::new(delivery),
+            remembered: Remembered::new(delivery.backoff_max),
+            seen: Seen::default(),
+            rest: Rest::default(),
+            told: Told::default(),
         }
     }
 
@@ -166,20 +151,17 @@ impl Machine {
     /// Takes one input and gives the action to begin, if there is one. After [`Action::End`]
     /// there is no other.
     pub(crate) fn step(&mut self, input: Input, now: &Now) -> Option<Action> {
-        self.cursor = self.cursor.max(now.cursor);
-        self.last_seq = self.last_seq.max(now.last_seq);
+        self.seen.cursor = self.seen.cursor.max(now.cursor);
+        self.seen.last_seq = self.seen.last_seq.max(now.last_seq);
         self.ages.look(now);
-        self.timer = None;
-        self.dry = false;
+        self.rest.timer = None;
+        self.rest.is_dry = false;
         match input {
             Input::Recalled(result) => self.recalled(result, now),
             Input::Found(result) => self.found(result, now),
             Input::Ready(request) => self.ready(request),
             Input::Checked(hindrance) => self.checked(hindrance, now),
-            Input::Answered(outcome) => {
-                self.job = None;
-                self.answered(outcome, now);
-            }
+            Input::Answered(outcome) => self.answered(outcome, now),
             Input::Stored(result) => self.stored(result, now),
             Input::Remembered(result) => self.remembered(result, now),
             Input::Tick => {}
@@ -188,7 +170,7 @@ impl Machine {
             Input::Pause => self.pause_asked(now),
             Input::Resume => self.resume(now),
             Input::Close(by) => {
-                self.closing = Some(self.closing.map_or(by, |old| old.min(by)));
+                self.rest.closing = Some(self.rest.closing.map_or(by, |old| old.min(by)));
                 self.try_now(now);
             }
             Input::Abandoned => return self.end(),
@@ -198,7 +180,7 @@ impl Machine {
 
     /// When the next [`Input::Tick`] is wanted, on the monotonic clock.
     pub(crate) fn wake_at(&self) -> Option<Duration> {
-        match (self.timer, self.closing) {
+        match (self.rest.timer, self.rest.closing) {
             (Some(timer), Some(by)) => Some(timer.min(by)),
             (timer, by) => timer.or(by),
         }
@@ -207,15 +189,15 @@ impl Machine {
     /// What will be read next if all goes well with what is under way: a request, or the settle
     /// after the last of a batch.
     pub(crate) fn read_ahead(&self) -> Option<Reading> {
-        let last = match (&self.job, &self.entry) {
-            (Some(Job::Send), _) => self.plan.last_of_only_part(),
+        let last = match (self.job, &self.entry) {
+            (Some(Job::Send { .. }), _) => self.plan.last_of_only_part(),
             (Some(Job::Log), Some(Entry::Settle { last, .. })) => {
                 Some(*last).filter(|_| self.plan.is_empty())
             }
             _ => None,
         };
         let last = last.filter(|_| matches!(self.state, State::Sending))?;
-        Some(self.reading_from(last.saturating_add(1)))
+        Some(self.limit.reading(last.saturating_add(1)))
     }
 
     /// Whether delivery waits for a time or a person: nothing is read ahead of that.
@@ -234,22 +216,14 @@ impl Machine {
         self.entry.is_some()
     }
 
-    fn reading_from(&self, from: Seq) -> Reading {
-        Reading {
-            from,
-            events_max: self.limit.events(),
-            bytes_max: self.delivery.batch_bytes,
-        }
-    }
-
     /// Whether a request is under way.
     pub(crate) fn is_sending(&self) -> bool {
-        self.job == Some(Job::Send)
+        matches!(self.job, Some(Job::Send { .. }))
     }
 
     /// Whether a change of the log's position is worth an [`Input::Tick`].
     pub(crate) fn is_dry(&self) -> bool {
-        self.dry
+        self.rest.is_dry
     }
 
     /// Whether [`Input::Changed`] would make a difference.
@@ -257,87 +231,90 @@ impl Machine {
         let State::Paused(pause) = &self.state else {
             return false;
         };
-        let earliest = self.earliest_probe();
+        let earliest = self.pacing.earliest_probe();
         let later = pause.next_probe.is_some_and(|due| due.at > earliest);
-        later && self.job.is_none() && self.trouble.is_none() && !self.dry
+        later && self.job.is_none() && !self.trouble.is_there() && !self.rest.is_dry
     }
 
     /// What the flusher is doing, for people.
     pub(crate) fn state(&self) -> FlusherState {
-        let backing_off =
-            |due: &Due, since, attempt, last_error: &Answer| FlusherState::BackingOff {
-                since,
-                until: due.wall,
-                attempt,
-                last_error: last_error.clone(),
+        if let State::Idle | State::Sending | State::BackingOff { .. } = self.state
+            && let Some(shown) = self.trouble.shown()
+        {
+            return FlusherState::BackingOff {
+                since: shown.since,
+                until: shown.until,
+                attempt: shown.attempts,
+                last_error: shown.last_error.clone(),
             };
-        match (&self.state, &self.trouble) {
-            (State::Closed, _) => FlusherState::Closed,
-            (State::Failed(message), _) => FlusherState::Failed {
-                message: message.clone(),
+        }
+        match &self.state {
+            State::Idle => FlusherState::Idle,
+            State::Sending => FlusherState::Sending,
+            State::BackingOff { until, last_error } => FlusherState::BackingOff {
+                since: self.pacing.failing_since().unwrap_or(until.wall),
+                until: until.wall,
+                attempt: self.pacing.attempts(),
+                last_error: last_error.clone(),
             },
-            (State::Paused(pause), _) => FlusherState::Paused {
+            State::Paused(pause) => FlusherState::Paused {
                 reason: pause.reason,
                 last_error: pause.last_error.clone(),
                 since: pause.since,
                 next_probe: pause.next_probe.map(|due| due.wall),
             },
-            (_, Some(trouble)) => {
-                let attempts = self.storage.attempts();
-                backing_off(&trouble.until, trouble.since, attempts, &trouble.last_error)
-            }
-            (State::BackingOff { until, last_error }, None) => {
-                let since = self.failing_since.unwrap_or(until.wall);
-                backing_off(until, since, self.backoff.attempts(), last_error)
-            }
-            (State::Idle, None) => FlusherState::Idle,
-            (State::Sending, None) => FlusherState::Sending,
+            State::Failed(message) => FlusherState::Failed {
+                message: message.clone(),
+            },
+            State::Closed => FlusherState::Closed,
         }
     }
 
     /// The receiver's last answer.
     pub(crate) fn last_answer(&self) -> Option<&Answer> {
-        self.last_answer.as_ref()
+        self.told.last_answer.as_ref()
     }
 
     /// Requests sent.
     pub(crate) fn requests(&self) -> u64 {
-        self.requests
+        self.told.requests
     }
 
     /// Whether nothing is left to deliver.
     pub(crate) fn is_drained(&self) -> bool {
-        self.remembered.is_some() && self.entry.is_none() && self.last_seq <= self.cursor
+        let Seen {
+            cursor, last_seq, ..
+        } = self.seen;
+        self.remembered.is_known() && self.entry.is_none() && last_seq <= cursor
     }
 
     fn advance(&mut self, now: &Now) -> Option<Action> {
-        let due = self.closing.is_some_and(|by| by <= now.mono);
+        let due = self.rest.closing.is_some_and(|by| by <= now.mono);
         if due || matches!(self.state, State::Closed | State::Failed(_)) {
             return self.end();
         }
-        self.answer_if_kept();
+        let memo = self.memo();
+        if self.job != Some(Job::Send { then_pause: true }) {
+            self.remembered.answer_if_kept(memo.paused.as_ref());
+        }
         if self.job.is_some() {
             return None;
         }
-        let Some(remembered) = &self.remembered else {
+        if !self.remembered.is_known() {
             return self.ask_log(Action::Recall, now);
-        };
+        }
         // A person who waits is not kept waiting by a disk that does not take the entry.
-        let memo_first = self.is_asked && self.trouble.is_some();
+        let memo_first = self.remembered.is_asked() && self.trouble.is_there();
         if let Some(entry) = self.entry.as_ref().filter(|_| !memo_first) {
             let entry = entry.clone();
             return self.ask_log(Action::Store(entry), now);
         }
-        if self.remember_again.is_none_or(|due| due.at <= now.mono) {
-            self.remember_again = None;
-            let memo = self.memo();
-            if self.is_unsure || memo != *remembered {
-                self.job = Some(Job::Remember(memo.clone()));
-                return Some(Action::Remember(memo));
-            }
+        if let Some(memo) = self.remembered.write(memo, now) {
+            self.job = Some(Job::Remember);
+            return Some(Action::Remember(memo));
         }
         let action = match &self.state {
-            State::Paused(_) if self.closing.is_some() => self.end(),
+            State::Paused(_) if self.rest.closing.is_some() => self.end(),
             State::Paused(pause) => match pause.next_probe {
                 None => None,
                 Some(probe) if probe.at > now.mono => self.wait(probe.at),
@@ -348,8 +325,8 @@ impl Machine {
         };
         // Only here, where the memo has had its turn and its time lies ahead: a time that has
         // passed and is not acted on would come again and again.
-        let times = [self.timer, self.remember_again.map(|due| due.at)];
-        self.timer = times.into_iter().flatten().min();
+        let times = [self.rest.timer, self.remembered.again_at()];
+        self.rest.timer = times.into_iter().flatten().min();
         action
     }
 
@@ -357,12 +334,11 @@ impl Machine {
     /// able to.
     fn go_on(&mut self, now: &Now) -> Option<Action> {
         if std::mem::take(&mut self.check) || self.is_hindered() {
-            self.nudged = false;
-            self.last_sent = Some(now.mono);
+            self.pacing.sent(now);
             self.job = Some(Job::Check);
             return Some(Action::Check);
         }
-        self.plan.skip_through(self.cursor);
+        self.plan.skip_through(self.seen.cursor);
         if self.plan.is_empty() {
             return self.read(now);
         }
@@ -386,45 +362,47 @@ impl Machine {
         if !matches!(self.state, State::Paused(_)) {
             self.state = State::Sending;
         }
-        self.job = Some(Job::Send);
-        self.nudged = false;
-        self.last_sent = Some(now.mono);
-        self.requests = self.requests.saturating_add(1);
+        self.job = Some(Job::Send { then_pause: false });
+        self.pacing.sent(now);
+        self.told.requests = self.told.requests.saturating_add(1);
         Some(Action::Send(request))
     }
 
     fn read(&mut self, now: &Now) -> Option<Action> {
-        if self.last_seq > self.cursor && self.end_seen != Some(self.last_seq) {
-            let reading = self.reading_from(self.cursor.saturating_add(1));
+        let Seen {
+            cursor,
+            last_seq,
+            end,
+        } = self.seen;
+        if last_seq > cursor && end != Some(last_seq) {
+            let reading = self.limit.reading(cursor.saturating_add(1));
             return self.ask_log(Action::Read(reading), now);
         }
-        if self.closing.is_some() {
+        if self.rest.closing.is_some() {
             return self.end();
         }
         if !matches!(self.state, State::Paused(_)) {
             self.state = State::Idle;
         }
-        self.dry = true;
+        self.rest.is_dry = true;
         None
     }
 
     fn ask_log(&mut self, action: Action, now: &Now) -> Option<Action> {
-        match &self.trouble {
-            Some(trouble) if trouble.until.at > now.mono => self.wait(trouble.until.at),
-            _ => {
-                self.job = Some(Job::Log);
-                Some(action)
-            }
+        if let Some(until) = self.trouble.wait(now) {
+            return self.wait(until);
         }
+        self.job = Some(Job::Log);
+        Some(action)
     }
 
     /// Nothing to do until then. If a close would be over by that time, there is no point in
     /// waiting for it.
     fn wait(&mut self, until: Duration) -> Option<Action> {
-        if self.closing.is_some_and(|by| by <= until) {
+        if self.rest.closing.is_some_and(|by| by <= until) {
             return self.end();
         }
-        self.timer = Some(until);
+        self.rest.timer = Some(until);
         None
     }
 
@@ -440,24 +418,16 @@ impl Machine {
             return;
         };
         // The last word on an event that was never sent is none.
-        let answer = item.sent.and(self.last_answer.clone()).unwrap_or_default();
-        let letter = DeadLetter {
-            seq: item.stored.seq,
-            event: item.stored.event,
-            cause: Cause::Expired,
-            answer,
-            attempts: item.attempts,
-            first_attempt: item.sent.map_or(now.wall, |(first, _)| first),
-            last_attempt: now.wall,
-        };
+        let answer = item.sent.and(self.told.last_answer.clone());
+        let letter = item.letter(Cause::Expired, answer.unwrap_or_default(), now.wall);
         self.entry = Some(Entry::Bury(Box::new(letter), Settled::Expired));
     }
 
-    pub(super) fn is_hindered(&self) -> bool {
+    fn is_hindered(&self) -> bool {
         matches!(&self.state, State::Paused(pause) if pause.is_hindered)
     }
 
-    pub(super) fn is_paused_for(&self, reason: PauseReason) -> bool {
+    fn is_paused_for(&self, reason: PauseReason) -> bool {
         matches!(&self.state, State::Paused(pause) if pause.reason == reason)
     }
 }

@@ -1,10 +1,13 @@
 //! Drains the log into the sink: in order, one request at a time, for as long as it takes.
 //!
-//! - `machine.rs` decides; it takes in the receiver's answers in `verdict.rs`, the log's in
-//!   `storage.rs` and people's wishes in `orders.rs`; its inputs and actions are in `step.rs`. All
-//!   of it is pure.
-//! - `bisect.rs` finds the refused event in a batch, `backoff.rs` says how long to wait,
-//!   `limit.rs` how many events a request takes, `age.rs` which are too old. Pure as well.
+//! - `machine.rs` decides; it takes in the receiver's answers in `machine/verdict.rs`, the log's in
+//!   `machine/storage.rs` and people's wishes in `machine/orders.rs`; its inputs and actions are in
+//!   `step.rs`. All of it is pure.
+//! - What it decides by, each pure as well: `bisect.rs` finds the refused event in a batch,
+//!   `pacing.rs` says when the receiver is tried next (`backoff.rs` how long a wait is),
+//!   `breaker.rs` when the fault is not the events', `trouble.rs` when a disk that refuses is asked
+//!   next, `remembered.rs` what a restart finds, `limit.rs` how many events a request takes, and
+//!   `age.rs` which are too old.
 //! - `task.rs` carries out what was decided: the one task and its one `select!`. `reader.rs` reads
 //!   before the machine asks.
 //! - `askers.rs` holds those who have given an order and wait for its answer.
@@ -18,15 +21,16 @@ mod age;
 mod askers;
 mod backoff;
 pub(crate) mod bisect;
+mod breaker;
 mod limit;
 mod machine;
-mod orders;
+mod pacing;
 mod reader;
+mod remembered;
 mod step;
-mod storage;
 mod task;
 pub(crate) mod thread;
-mod verdict;
+mod trouble;
 
 #[cfg(test)]
 mod hindrance_tests;
@@ -276,7 +280,7 @@ pub(crate) fn spawn<S: Sink>(
         begins: [None; 2],
         drained: false,
     });
-    let machine = machine::Machine::new(settings, max_age).check_first();
+    let machine = machine::Machine::new(&settings, max_age).check_first();
     let askers = Arc::<Askers>::default();
     let inbox = task::Inbox::new(inbox, Arc::clone(&askers));
     let task = task::Task::new(sink, log, clock, machine, inbox, publish);

@@ -59,6 +59,17 @@ pub(super) fn steady() -> Delivery {
     }
 }
 
+/// So many seconds after noon.
+pub(super) fn at(seconds: u64) -> Now {
+    Now {
+        mono: secs(seconds),
+        run: secs(seconds),
+        wall: UNIX_EPOCH + NOON + secs(seconds),
+        cursor: 0,
+        last_seq: 0,
+    }
+}
+
 /// Events that happened at noon.
 pub(super) fn events(n: u64) -> Vec<Event> {
     (0..n)
@@ -202,15 +213,9 @@ impl Rig {
         log.stage(&events(count)).unwrap();
         log.commit(true).unwrap();
         Self {
-            machine: Machine::new(delivery, max_age),
+            machine: Machine::new(&delivery, max_age),
             log,
-            now: Now {
-                mono: Duration::ZERO,
-                run: Duration::ZERO,
-                wall: UNIX_EPOCH + NOON,
-                cursor: 0,
-                last_seq: 0,
-            },
+            now: at(0),
             sent: Vec::new(),
             hindrance: None,
         }
@@ -276,7 +281,7 @@ impl Rig {
 
     /// Another process takes the same log up.
     pub(super) fn restart(&mut self, delivery: Delivery) -> Next {
-        self.machine = Machine::new(delivery, None);
+        self.machine = Machine::new(&delivery, None);
         self.now.mono = Duration::ZERO;
         self.now.run = Duration::ZERO;
         self.start()

@@ -24,6 +24,7 @@
 //! filled as `<first>.new`, the old one becomes `<first>.old`, the new one takes its name, and the
 //! old one is deleted. A crash in between leaves one of them, and each has every chunk (I2).
 
+pub(crate) mod begun;
 mod coming;
 pub(crate) mod keeper;
 mod removal;

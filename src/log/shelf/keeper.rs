@@ -15,15 +15,15 @@
 //! older than the shelf and is then on the safe side: what is synced on the shelf stays so.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::super::Nudge;
 use super::Shelf;
+use super::begun::{Begun, Seen};
 use crate::error::Error;
-use crate::id::Seq;
 use crate::observe::Place;
 
 /// Pieces of work, behind each other, for which work in steps waits at the most.
@@ -41,27 +41,6 @@ enum Work {
 
 /// One step of work; true if it was the last one.
 type Step = Box<dyn FnMut(&mut Shelf) -> bool + Send>;
-
-/// What the log has to know of the shelf all the time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
-    /// As [`Shelf::synced_through`].
-    pub(crate) synced_through: Seq,
-    /// As [`Shelf::first_segment_last`].
-    pub(crate) first_segment_last: Option<Seq>,
-    /// As [`Shelf::bytes`].
-    pub(crate) bytes: u64,
-}
-
-impl Seen {
-    fn of(shelf: &Shelf) -> Self {
-        Self {
-            synced_through: shelf.synced_through(),
-            first_segment_last: shelf.first_segment_last(),
-            bytes: shelf.bytes(),
-        }
-    }
-}
 
 /// Where the shelf is.
 #[derive(Debug)]
@@ -94,44 +73,6 @@ struct Start {
 impl std::fmt::Debug for Start {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Start").finish_non_exhaustive()
-    }
-}
-
-/// Work that was begun and may not be done yet.
-#[derive(Debug)]
-pub(crate) struct Begun<T> {
-    /// There once this is told. Not sent itself, so that all work shares one kind of channel.
-    result: Arc<Mutex<Option<T>>>,
-    seen: Receiver<Seen>,
-    is_done: Arc<AtomicBool>,
-}
-
-impl<T> Begun<T> {
-    /// The work, and where its result goes.
-    fn new() -> (Self, impl FnOnce(T, &Shelf) + Send + 'static)
-    where
-        T: Send + 'static,
-    {
-        let (sender, seen) = channel();
-        let result = Arc::new(Mutex::new(None));
-        let is_done = Arc::new(AtomicBool::new(false));
-        let begun = Self {
-            result: Arc::clone(&result),
-            seen,
-            is_done: Arc::clone(&is_done),
-        };
-        let done = move |came: T, shelf: &Shelf| {
-            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(came);
-            // The log may have lost interest.
-            let _ = sender.send(Seen::of(shelf));
-            is_done.store(true, Ordering::Release);
-        };
-        (begun, done)
-    }
-
-    /// Whether it is done. To be asked at each commit, it looks at nothing but this.
-    pub(crate) fn is_done(&self) -> bool {
-        self.is_done.load(Ordering::Acquire)
     }
 }
 
@@ -267,16 +208,11 @@ impl Keeper {
 
     /// Takes note of work that was begun; waits for it if it is not done.
     pub(crate) fn finish<T>(&mut self, begun: Begun<T>) -> T {
-        let Ok(seen) = begun.seen.recv() else {
+        let Some((came, seen)) = begun.wait() else {
             self.rethrow();
         };
         self.seen = seen;
-        let came = begun
-            .result
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        came.unwrap_or_else(|| self.rethrow())
+        came
     }
 
     /// Does a piece of work and waits for it.

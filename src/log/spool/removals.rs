@@ -7,7 +7,7 @@ use crate::id::Seq;
 use crate::ledger::Ledger;
 use crate::log::guard::Guard;
 use crate::log::shelf::Removal;
-use crate::log::shelf::keeper::{Begun, Keeper};
+use crate::log::shelf::{begun::Begun, keeper::Keeper};
 
 /// What is being deleted, and when to delete.
 #[derive(Debug, Default)]

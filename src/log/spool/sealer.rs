@@ -12,7 +12,7 @@ use crate::id::Seq;
 use crate::log::guard::Guard;
 use crate::log::journal::{Later, Through};
 use crate::log::run::Run;
-use crate::log::shelf::keeper::{Begun, Keeper};
+use crate::log::shelf::{begun::Begun, keeper::Keeper};
 use crate::settings::Settings;
 
 /// How long a failed sealing rests before it is tried again.

@@ -26,7 +26,7 @@ const INCIDENTS: &str = "src/log/incidents.rs";
 const LETTERS: &str = "src/log/letters.rs";
 const LOOK: &str = "src/log/look.rs";
 const OPEN: &str = "src/log/spool/open.rs";
-const VERDICT: &str = "src/flusher/verdict.rs";
+const VERDICT: &str = "src/flusher/machine/verdict.rs";
 
 const LIB: &[&str] = &["--lib"];
 const FAULTS: &[&str] = &["log::f", "log::spool::", "log::contract"];
@@ -398,8 +398,8 @@ pub(crate) const BREAKS: &[Break] = &[
         what: "never stops when everything is refused",
         violates: "promise 6",
         file: VERDICT,
-        find: "if self.refusals >= self.delivery.breaker_refusals {",
-        put: "if self.refusals == 0 {",
+        find: "if self.breaker.refused() {",
+        put: "if self.breaker.refused() && self.plan.is_empty() {",
         target: LIB,
         first: MACHINE,
     },
@@ -416,15 +416,15 @@ pub(crate) const BREAKS: &[Break] = &[
         what: "gives up after some attempts",
         violates: "promise 5",
         file: VERDICT,
-        find: "        self.failing_since.get_or_insert(now.wall);\n        if self.backoff.attempts() == 1 {",
-        put: "        self.failing_since.get_or_insert(now.wall);\n        if self.backoff.attempts() > 9 {\n            return self.condemn(Cause::Refused, last_error, now);\n        }\n        if self.backoff.attempts() == 1 {",
+        find: "        if self.pacing.attempts() == 1 {",
+        put: "        if self.pacing.attempts() > 9 {\n            return self.condemn(Cause::Refused, last_error, now);\n        }\n        if self.pacing.attempts() == 1 {",
         target: LIB,
         first: MACHINE,
     },
     Break {
         what: "skips an event instead of settling it",
         violates: "promise 4",
-        file: "src/flusher/storage.rs",
+        file: "src/flusher/machine/storage.rs",
         find: "Ok(Read::Events(events)) => self.plan = Plan::new(events),",
         put: "Ok(Read::Events(mut events)) => {\n                if events.len() > 1 {\n                    events.remove(0);\n                }\n                self.plan = Plan::new(events);\n            }",
         target: LIB,

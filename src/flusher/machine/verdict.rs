@@ -2,32 +2,23 @@
 
 use std::time::Duration;
 
-use super::bisect::Item;
-use super::machine::{Machine, Pause, State};
-use super::step::{Entry, Now};
-use crate::dead::{Cause, DeadLetter};
+use super::{Job, Machine, Pause, State};
+use crate::dead::Cause;
+use crate::flusher::step::{Entry, Now};
 use crate::ledger::Settled;
 use crate::observe;
 use crate::outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
 
-/// So many requests in a row may stall before fewer events are sent at once.
-const STALLS_BORNE: u32 = 1;
-
 impl Machine {
     /// Takes the answer to the part of the plan that was sent last.
     pub(super) fn answered(&mut self, outcome: Outcome, now: &Now) {
+        let then_pause = self.job.take() == Some(Job::Send { then_pause: true });
         let Outcome { verdict, answer } = outcome;
-        self.last_answer = Some(answer.clone());
+        self.told.last_answer = Some(answer.clone());
         if verdict != Verdict::Delivered {
             observe::not_taken(verdict, &answer);
         }
-        let floor = match verdict {
-            Verdict::Retry { not_before } => {
-                not_before.map(|wait| wait.min(self.delivery.retry_after_max))
-            }
-            _ => None,
-        };
-        self.keep_floor(floor, now);
+        let floor = self.pacing.floor(verdict, now);
         match verdict {
             Verdict::Delivered => self.delivered(&answer),
             Verdict::Retry { .. } => self.retry(floor, answer, now),
@@ -36,7 +27,7 @@ impl Machine {
             Verdict::Poison => self.refused(answer, now),
             Verdict::Pause(reason) => self.pause(reason, answer, now),
         }
-        if std::mem::take(&mut self.pause_wanted) {
+        if then_pause {
             self.pause_on_request(now);
         }
     }
@@ -47,7 +38,7 @@ impl Machine {
         let last = self.plan.delivered();
         observe::delivered(events, answer);
         self.judged();
-        self.refusals = 0;
+        self.breaker.reset();
         self.limit.delivered(events);
         if let (Some(first), Some(last)) = (first, last) {
             self.entry = Some(Entry::Settle {
@@ -63,42 +54,29 @@ impl Machine {
     fn judged(&mut self) {
         match &self.state {
             State::Paused(pause) => observe::resumed(pause.reason),
-            _ if self.backoff.attempts() > 0 => {
-                observe::backing_off_ended(self.backoff.attempts());
-            }
+            _ if self.pacing.attempts() > 0 => observe::backing_off_ended(self.pacing.attempts()),
             _ => {}
         }
         self.state = State::Sending;
-        self.stalls = 0;
-        self.backoff.reset();
-        self.failing_since = None;
-        self.probes.reset();
+        self.pacing.reached();
     }
 
     fn retry(&mut self, floor: Option<Duration>, last_error: Answer, now: &Now) {
         if matches!(self.state, State::Paused(_)) {
             return self.probe_later(floor, now);
         }
-        let mut wait = self.backoff.fail(floor);
-        self.failing_since.get_or_insert(now.wall);
-        if self.backoff.attempts() == 1 {
+        let (wait, until) = self.pacing.failed(floor, now);
+        if self.pacing.attempts() == 1 {
             observe::backing_off(wait, &last_error);
         }
-        if self.nudged {
-            wait = Duration::ZERO;
-        }
-        self.state = State::BackingOff {
-            until: now.after(wait),
-            last_error,
-        };
+        self.state = State::BackingOff { until, last_error };
     }
 
     /// A connection stood and the request did not get through. Once may be chance; after that the
     /// way may be slower than the batch is large, so less is sent at once. An event alone is tried
     /// for ever.
     fn stalled(&mut self, answer: Answer, now: &Now) {
-        self.stalls = self.stalls.saturating_add(1);
-        if self.stalls > STALLS_BORNE && self.plan.front_len() > 1 {
+        if self.pacing.stalled() && self.plan.front_len() > 1 {
             let half = self.plan.divided();
             self.limit.slow(half);
             observe::slowed(half);
@@ -133,15 +111,14 @@ impl Machine {
             return self.probe_later(None, now);
         }
         self.judged();
-        self.refusals = self.refusals.saturating_add(1);
-        if self.refusals >= self.delivery.breaker_refusals {
+        if self.breaker.refused() {
             return self.pause(PauseReason::SystemicRejection, answer, now);
         }
         if let Some(item) = self.plan.take_first() {
             if cause == Cause::TooLarge {
                 self.limit.blame(item.stored.seq);
             }
-            let letter = letter(item, cause, answer, now);
+            let letter = item.letter(cause, answer, now.wall);
             self.entry = Some(Entry::Bury(Box::new(letter), Settled::Dead));
         }
     }
@@ -178,7 +155,7 @@ impl Machine {
             (None, State::Paused(pause)) if pause.is_hindered => {
                 observe::resumed(pause.reason);
                 self.state = State::Sending;
-                self.probes.reset();
+                self.pacing.probes_end();
             }
             (None, _) => {}
         }
@@ -213,25 +190,9 @@ impl Machine {
     }
 
     fn probe_later(&mut self, floor: Option<Duration>, now: &Now) {
-        let mut wait = self.probes.fail(floor);
-        if self.nudged {
-            wait = Duration::ZERO;
-        }
+        let probe = self.pacing.probe(floor, now);
         if let State::Paused(pause) = &mut self.state {
-            pause.next_probe = Some(now.after(wait));
+            pause.next_probe = Some(probe);
         }
-    }
-}
-
-fn letter(item: Item, cause: Cause, answer: Answer, now: &Now) -> DeadLetter {
-    let (first_attempt, last_attempt) = item.sent.unwrap_or((now.wall, now.wall));
-    DeadLetter {
-        seq: item.stored.seq,
-        event: item.stored.event,
-        cause,
-        answer,
-        attempts: item.attempts,
-        first_attempt,
-        last_attempt,
     }
 }

@@ -1,28 +1,17 @@
 //! What the flusher makes of the log's answers, and what it remembers for a restart.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
-use super::bisect::Plan;
-use super::machine::{Job, Machine, Pause, State};
-use super::step::{Due, Entry, Now};
+use super::{Machine, Pause, State};
 use crate::error::Error;
+use crate::flusher::bisect::Plan;
+use crate::flusher::step::{Entry, Now};
 use crate::ledger::Settled;
 use crate::log::{Memo, PausedMemo, Read};
 use crate::millis::unix_ms;
 use crate::observe;
 use crate::outcome::{Answer, PauseReason};
 use crate::sink::Request;
-
-/// A `Retry-After` longer than this outlives a restart. A shorter one is not worth a write.
-const REMEMBERED_WAIT: Duration = Duration::from_secs(5);
-
-/// The disk refused; what it is asked next waits.
-#[derive(Debug)]
-pub(super) struct Trouble {
-    pub(super) since: SystemTime,
-    pub(super) until: Due,
-    pub(super) last_error: Answer,
-}
 
 impl Machine {
     pub(super) fn found(&mut self, result: Result<Read, Error>, now: &Now) {
@@ -36,7 +25,7 @@ impl Machine {
                     how: Settled::Lost,
                 });
             }
-            Ok(Read::End) => self.end_seen = Some(self.last_seq),
+            Ok(Read::End) => self.seen.end = Some(self.seen.last_seq),
             Err(error) => return self.storage_failed(&error, now),
         }
         self.storage_works();
@@ -71,25 +60,17 @@ impl Machine {
             Error::Closed => self.state = State::Closed,
             Error::Panicked { .. } => self.state = State::Failed(error.to_string()),
             _ => {
-                let wait = self.storage.fail(None);
-                if self.trouble.is_none() {
+                if let Some(wait) = self.trouble.refused(error, now) {
                     observe::flusher_storage_fault(error, wait);
                 }
-                let since = self.trouble.as_ref().map_or(now.wall, |known| known.since);
-                self.trouble = Some(Trouble {
-                    since,
-                    until: now.after(wait),
-                    last_error: Answer::from_detail(error.to_string()),
-                });
             }
         }
     }
 
     fn storage_works(&mut self) {
-        if self.trouble.take().is_some() {
+        if self.trouble.over() {
             observe::flusher_storage_works();
         }
-        self.storage.reset();
     }
 
     /// What a restart must find.
@@ -104,43 +85,23 @@ impl Machine {
         };
         Memo {
             paused,
-            not_before_ms: self.not_before_ms,
+            not_before_ms: self.pacing.not_before_ms(),
             batch_events: self.limit.memo(),
         }
     }
 
     pub(super) fn remembered(&mut self, result: Result<(), Error>, now: &Now) {
-        let job = self.job.take();
-        match (result, job) {
-            (Ok(()), Some(Job::Remember(memo))) => {
-                self.remembered = Some(memo);
-                self.is_unsure = false;
-            }
-            (Ok(()), _) => {}
-            (Err(error @ (Error::Closed | Error::Panicked { .. })), _) => {
+        self.job = None;
+        match result {
+            Ok(()) => self.remembered.written(),
+            Err(error @ (Error::Closed | Error::Panicked { .. })) => {
                 self.storage_failed(&error, now);
             }
-            (Err(error), job) => {
+            Err(error) => {
                 observe::memo_not_kept(&error);
-                self.is_unsure = true;
-                self.remember_again = Some(now.after(self.delivery.backoff_max));
-                self.answer_refused(job, error);
+                let wanted = self.memo().paused;
+                self.remembered.not_written(error, wanted.as_ref(), now);
             }
-        }
-    }
-
-    fn answer_refused(&mut self, job: Option<Job>, error: Error) {
-        let paused = self.memo().paused;
-        if !self.is_asked {
-            return;
-        }
-        match job {
-            Some(Job::Remember(memo)) if memo.paused == paused => {
-                self.is_asked = false;
-                self.answer = Some(Err(error));
-            }
-            // It was about something older; what was asked for since has its own try.
-            _ => self.remember_again = None,
         }
     }
 
@@ -149,28 +110,23 @@ impl Machine {
         let memo = match result {
             Ok(memo) => memo,
             Err(error) => {
-                if std::mem::take(&mut self.is_asked) {
-                    self.answer = Some(Err(error.again()));
-                }
+                self.remembered.not_read(&error);
                 return self.storage_failed(&error, now);
             }
         };
         self.storage_works();
         self.limit.recall(memo.batch_events);
-        // The wall clock may have jumped since: no wait is longer than it could have been.
-        let ahead_ms = memo
-            .not_before_ms
-            .map_or(0, |ms| ms.saturating_sub(unix_ms(now.wall)));
-        let wait = Duration::from_millis(ahead_ms).min(self.delivery.retry_after_max);
-        if !wait.is_zero() && !self.resumed_early {
-            self.not_before_ms = memo.not_before_ms;
+        let wait = self.pacing.remaining(memo.not_before_ms, now);
+        let resumed_early = self.remembered.was_resumed_early();
+        if !wait.is_zero() && !resumed_early {
+            self.pacing.recall(memo.not_before_ms);
         }
         let paused_already = matches!(self.state, State::Paused(_));
         match memo.paused.clone() {
-            _ if self.resumed_early || paused_already => {}
+            _ if resumed_early || paused_already => {}
             Some(paused) => self.pause_again(paused, wait, now),
             None if !wait.is_zero() => {
-                self.failing_since = Some(now.wall);
+                self.pacing.is_failing(now);
                 self.state = State::BackingOff {
                     until: now.after(wait),
                     last_error: Answer::from_detail("the receiver asked to wait"),
@@ -178,7 +134,7 @@ impl Machine {
             }
             None => {}
         }
-        self.remembered = Some(memo);
+        self.remembered.read(memo);
     }
 
     /// Takes up a pause of an earlier process. Its cause may be gone, such as by a new key, so
@@ -186,7 +142,7 @@ impl Machine {
     fn pause_again(&mut self, paused: PausedMemo, wait: Duration, now: &Now) {
         observe::paused(paused.reason, &paused.answer);
         if paused.reason == PauseReason::SystemicRejection {
-            self.refusals = self.delivery.breaker_refusals.saturating_sub(1);
+            self.breaker.recall();
         }
         let requested = paused.reason == PauseReason::Requested;
         let since = Duration::from_millis(paused.since_ms);
@@ -197,12 +153,5 @@ impl Machine {
             next_probe: (!requested).then(|| now.after(wait)),
             is_hindered: false,
         });
-    }
-
-    /// Keeps a long `Retry-After` for the next process.
-    pub(super) fn keep_floor(&mut self, floor: Option<Duration>, now: &Now) {
-        self.not_before_ms = floor
-            .filter(|wait| *wait > REMEMBERED_WAIT)
-            .map(|wait| unix_ms(now.after(wait).wall));
     }
 }
