@@ -331,6 +331,38 @@ async fn a_full_intake_refuses_what_does_not_wait_and_holds_back_what_does() {
     assert_eq!(under_way.pop().unwrap().await.unwrap(), 3);
 }
 
+/// A caller that does not wait for its answer does not count by itself what was refused.
+#[cfg(feature = "control")]
+#[tokio::test]
+async fn each_event_that_is_refused_is_counted_once_wherever_that_happens() {
+    let threads = ThreadSettings {
+        intake_bytes: 1_000,
+        block_when_full: false,
+        sync_every: None,
+        place: Place::new("".as_ref()),
+    };
+    let opening = || Ok((DamagedLog(MemoryLog::new(&Settings::default())), ()));
+    let opened = spawn(threads, Arc::new(SystemClock), opening).await;
+    let (log, ()) = opened.unwrap();
+    let refused = || log.place().meter().refused.get();
+    // By the commit: a lone caller's, and one whose answer is dropped.
+    assert!(log.append_blocking(&mut events(2), true).is_err());
+    assert_eq!(refused(), 2);
+    drop(log.try_append(events(3), true).unwrap());
+    log.run(|_| Ok(())).await.unwrap();
+    assert_eq!(refused(), 5);
+    // By the intake.
+    let gate = hold(&log).await;
+    drop(log.try_append(events(20), true).unwrap());
+    assert!(log.try_append(events(1), true).is_err());
+    assert_eq!(refused(), 6);
+    gate.send(()).unwrap();
+    // By a log that has closed.
+    log.close().await.unwrap();
+    assert!(log.append(events(1), true).await.is_err());
+    assert_eq!(refused(), 6 + 20 + 1);
+}
+
 /// The runtime has one thread. If the log worked on it, nothing could open the gate.
 #[tokio::test(flavor = "current_thread")]
 async fn i9_a_disk_that_does_not_answer_holds_up_no_thread_of_the_runtime() {
