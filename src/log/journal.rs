@@ -77,12 +77,13 @@ impl Journal {
         seen: &Seen,
         letters: LetterNote,
     ) -> Result<Self, Error> {
-        let files = Files::own(Arc::clone(&disk), spool, file_bytes, seen)?;
+        let there = seen.files.iter().map(|file| file.known.clone());
+        let files = Files::own(Arc::clone(&disk), spool, file_bytes, there)?;
         let current = files.current();
-        let seen_file = |number| seen.files.iter().find(|file| file.number == number);
-        let end = current.and_then(|file| seen_file(file.number));
+        let seen_file = |number| seen.files.iter().find(|file| file.known.number == number);
+        let end = current.and_then(|file| seen_file(file.known.number));
         let room = Room::new(
-            current.map_or(0, |file| file.len),
+            current.map_or(0, |file| file.known.len),
             end.map_or(0, |file| file.end),
         );
         let mut witness = WitnessFile::new(disk, spool, queue)?;
@@ -155,8 +156,8 @@ impl Journal {
         let current = self.files.current();
         let stands = Witness {
             generation: self.generation_max,
-            file: current.map_or(0, |file| file.number),
-            file_bytes: current.map_or(0, |file| file.len),
+            file: current.map_or(0, |file| file.known.number),
+            file_bytes: current.map_or(0, |file| file.known.len),
             closed,
             ..Witness::default()
         };
@@ -226,7 +227,7 @@ impl Journal {
         self.room.note_written(bytes.len());
         self.writer.clear();
         // Only an error takes a copy of the path: this is done for every commit.
-        result.map_err(|source| Error::storage("write to the journal", &current.path)(source))
+        result.map_err(|source| Error::storage("write to the journal", &current.known.path)(source))
     }
 
     /// Makes what is written durable.
@@ -236,7 +237,7 @@ impl Journal {
         }
         let current = self.files.trusted()?;
         let synced = current.handle.sync_data();
-        synced.map_err(Error::storage("sync the journal", &current.path))?;
+        synced.map_err(Error::storage("sync the journal", &current.known.path))?;
         self.room.note_synced(self.room.written());
         Ok(())
     }
@@ -250,7 +251,7 @@ impl Journal {
         };
         self.files.trusted().map(|current| Later {
             handle: Arc::clone(&current.handle),
-            path: current.path.clone(),
+            path: current.known.path.clone(),
             through,
         })
     }
@@ -356,7 +357,7 @@ impl Journal {
     fn turn(&mut self) {
         self.generation_max += 1;
         self.files.turn(self.generation_max);
-        let len = self.files.current().map_or(0, |file| file.len);
+        let len = self.files.current().map_or(0, |file| file.known.len);
         self.room = Room::new(len, 0);
     }
 

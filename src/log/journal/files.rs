@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::handle::{Handle, failed_before};
-use super::look::Seen;
 use crate::error::Error;
 use crate::id::Seq;
 use crate::log::disk::{Disk, create_private_dir};
@@ -15,16 +14,23 @@ pub(crate) const FILES: usize = 3;
 /// The directory of the files, in the spool.
 pub(super) const DIR: &str = "journal";
 
-/// One journal file.
-#[derive(Debug)]
-pub(super) struct JournalFile {
+/// What is known of a journal file.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
     pub(super) number: u32,
     pub(super) path: PathBuf,
-    pub(super) handle: Arc<Handle>,
     pub(super) len: u64,
-    generation: u64,
+    /// Of the last frame that is believed; 0 if there is none.
+    pub(super) generation: u64,
     /// The first and last event in its present use; `None` if there is none.
-    events: Option<(Seq, Seq)>,
+    pub(super) events: Option<(Seq, Seq)>,
+}
+
+/// An open journal file.
+#[derive(Debug)]
+pub(super) struct JournalFile {
+    pub(super) known: Known,
+    pub(super) handle: Arc<Handle>,
 }
 
 /// The files, in the order of their use.
@@ -50,12 +56,12 @@ impl Files {
             .map_err(Error::storage("sync the journal's directory", &dir))
     }
 
-    /// Opens the files that were looked at, and makes those that are missing.
+    /// Opens the files that are there, and makes those that are missing.
     pub(super) fn own(
         disk: Arc<dyn Disk>,
         spool: &Path,
         file_bytes: u64,
-        seen: &Seen,
+        there: impl Iterator<Item = Known>,
     ) -> Result<Self, Error> {
         let dir = spool.join(DIR);
         if !dir.is_dir() {
@@ -64,19 +70,13 @@ impl Files {
                 .map_err(Error::storage("make the journal's directory", &dir))?;
         }
         let mut files = Vec::new();
-        for seen in &seen.files {
-            let file = disk.open(&seen.path);
-            let file = file.map_err(Error::storage("open a journal file", &seen.path))?;
-            files.push(JournalFile {
-                number: seen.number,
-                path: seen.path.clone(),
-                handle: Handle::new(file),
-                len: seen.len,
-                generation: seen.generation,
-                events: seen.events,
-            });
+        for known in there {
+            let file = disk.open(&known.path);
+            let file = file.map_err(Error::storage("open a journal file", &known.path))?;
+            let handle = Handle::new(file);
+            files.push(JournalFile { known, handle });
         }
-        files.sort_by_key(|file| file.generation);
+        files.sort_by_key(|file| file.known.generation);
         let mut files = Self {
             disk,
             dir,
@@ -100,7 +100,7 @@ impl Files {
             Some(file) if !file.handle.has_failed() => Ok(file),
             failed => Err(Error::Storage {
                 action: "write to the journal",
-                path: failed.map_or_else(PathBuf::new, |file| file.path.clone()),
+                path: failed.map_or_else(PathBuf::new, |file| file.known.path.clone()),
                 source: failed_before(),
             }),
         }
@@ -114,20 +114,22 @@ impl Files {
     /// Notes that the current file holds these events.
     pub(super) fn note_events(&mut self, first: Seq, last: Seq) {
         if let Some(file) = self.files.last_mut() {
-            let (begin, end) = file.events.unwrap_or((first, last));
-            file.events = Some((begin.min(first), end.max(last)));
+            let (begin, end) = file.known.events.unwrap_or((first, last));
+            file.known.events = Some((begin.min(first), end.max(last)));
         }
     }
 
     /// The last event of the file that would be recycled next; 0 if it holds none.
     pub(super) fn oldest_last_seq(&self) -> Seq {
-        let events = self.files.first().and_then(|file| file.events);
+        let events = self.files.first().and_then(|file| file.known.events);
         events.map_or(0, |(_, last)| last)
     }
 
     /// Whether a file is longer than files are to be: it was made for a larger spool.
     pub(super) fn is_too_long(&self) -> bool {
-        self.files.iter().any(|file| file.len > self.file_bytes)
+        self.files
+            .iter()
+            .any(|file| file.known.len > self.file_bytes)
     }
 
     /// Whether there is one too many: replaced, or left over from that.
@@ -137,14 +139,14 @@ impl Files {
 
     /// Bytes of all files.
     pub(super) fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.len).sum()
+        self.files.iter().map(|file| file.known.len).sum()
     }
 
     /// Makes the oldest file the current one, under this generation.
     pub(super) fn turn(&mut self, generation: u64) {
         self.files.rotate_left(1);
         if let Some(file) = self.files.last_mut() {
-            file.events = None;
+            file.known.events = None;
         }
         self.begin(generation);
     }
@@ -152,7 +154,7 @@ impl Files {
     /// The current file goes on under this generation.
     pub(super) fn begin(&mut self, generation: u64) {
         if let Some(file) = self.files.last_mut() {
-            file.generation = generation;
+            file.known.generation = generation;
         }
     }
 
@@ -160,7 +162,7 @@ impl Files {
     /// other settings, and puts it behind the oldest, which goes: there are never too few. False if
     /// there is no need, or if the disk has no room: then the oldest is used as it is.
     pub(super) fn replace_oldest(&mut self) -> Result<bool, Error> {
-        let len = self.files.first().map(|file| file.len);
+        let len = self.files.first().map(|file| file.known.len);
         if len.is_none_or(|len| len == self.file_bytes) {
             return Ok(false);
         }
@@ -176,14 +178,14 @@ impl Files {
 
     pub(super) fn remove_oldest(&mut self) -> Result<(), Error> {
         let oldest = self.files.remove(0);
-        let removed = self.disk.remove(&oldest.path);
-        removed.map_err(Error::storage("remove a journal file", &oldest.path))
+        let removed = self.disk.remove(&oldest.known.path);
+        removed.map_err(Error::storage("remove a journal file", &oldest.known.path))
     }
 
     /// The first event that is only in files that failed.
     pub(super) fn first_of_failed(&self) -> Option<Seq> {
         let failed = self.files.iter().filter(|file| file.handle.has_failed());
-        let events = failed.filter_map(|file| file.events);
+        let events = failed.filter_map(|file| file.known.events);
         events.map(|(first, _)| first).min()
     }
 
@@ -192,8 +194,8 @@ impl Files {
         for file in self.files.extract_if(.., |file| file.handle.has_failed()) {
             // One that cannot be removed is found again at the next opening, as an old file
             // whose generation is lower than that of the new one.
-            if let Err(error) = self.disk.remove(&file.path) {
-                let path = file.path.display();
+            if let Err(error) = self.disk.remove(&file.known.path) {
+                let path = file.known.path.display();
                 tracing::warn!(%error, %path, "failed to remove a journal file that had failed");
             }
         }
@@ -201,7 +203,13 @@ impl Files {
 
     /// Makes a file, durably, as the oldest.
     pub(super) fn add(&mut self) -> Result<(), Error> {
-        let number = self.files.iter().map(|file| file.number).max().unwrap_or(0) + 1;
+        let number = self
+            .files
+            .iter()
+            .map(|file| file.known.number)
+            .max()
+            .unwrap_or(0)
+            + 1;
         let path = file_path(&self.dir, number);
         // It has its name once it is whole: one that is shorter was cut.
         let new = path.with_extension("journal.new");
@@ -215,15 +223,15 @@ impl Files {
         })?;
         let synced = self.disk.sync_dir(&self.dir);
         synced.map_err(Error::storage("sync the journal's directory", &self.dir))?;
-        let file = JournalFile {
+        let known = Known {
             number,
             path,
-            handle: Handle::new(file),
             len: self.file_bytes,
             generation: 0,
             events: None,
         };
-        self.files.insert(0, file);
+        let handle = Handle::new(file);
+        self.files.insert(0, JournalFile { known, handle });
         Ok(())
     }
 }

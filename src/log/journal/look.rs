@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::files::{DIR, FILES, list};
+use super::files::{DIR, FILES, Known, list};
 use super::witness::{self, Witness};
 use super::{END, events_of};
 use crate::error::Error;
-use crate::id::Seq;
 use crate::id::SeqRange;
 use crate::incident::{Finding, IncidentKind};
 use crate::ledger::Ledger;
@@ -43,20 +42,14 @@ pub(crate) struct Seen {
 /// A file, and what its frames say together.
 #[derive(Debug)]
 pub(super) struct SeenFile {
-    pub(super) number: u32,
-    pub(super) path: PathBuf,
+    pub(super) known: Known,
     file: Box<dyn DiskFile>,
-    pub(super) len: u64,
-    /// Of the last frame that is believed; 0 if there is none.
-    pub(super) generation: u64,
     /// Of any frame that checks.
     generation_max: u64,
     /// Whether anything but zeroes is in it.
     used: bool,
     /// Where the next frame may be written.
     pub(super) end: u64,
-    /// The first and last event in its present use.
-    pub(super) events: Option<(Seq, Seq)>,
 }
 
 /// Reads the journal of a spool. `is_old` says that the spool is of format 1, which kept no witness.
@@ -134,15 +127,18 @@ impl Seen {
             }
         }
         self.generation_max = self.generation_max.max(scan.generation_max);
-        let seen = SeenFile {
+        let known = Known {
             number,
             len,
             generation: scan.generation(),
+            events: events_of(&scan),
+            path,
+        };
+        let seen = SeenFile {
+            known,
             generation_max: scan.generation_max,
             used: scan.used,
             end: scan.end().into(),
-            events: events_of(&scan),
-            path,
             file,
         };
         self.frames.extend(scan.frames);
@@ -156,12 +152,15 @@ impl Seen {
             // Written before the last generation, which took nothing in yet.
             return;
         }
-        let begun = self.files.iter().find(|file| file.number == witness.file);
+        let begun = self
+            .files
+            .iter()
+            .find(|file| file.known.number == witness.file);
         // 0: no file was begun yet.
         let is_whole = witness.file == 0
             || begun.is_some_and(|file| {
                 let has_begun = file.generation_max >= witness.generation;
-                file.len >= witness.file_bytes && (has_begun || !witness.synced)
+                file.known.len >= witness.file_bytes && (has_begun || !witness.synced)
             });
         self.generation_max = witness.generation;
         if let Some(books) = witness.closed {
@@ -169,7 +168,7 @@ impl Seen {
         } else if !is_whole {
             let what = match begun {
                 None => "it is gone",
-                Some(file) if file.len < witness.file_bytes => "it was cut",
+                Some(file) if file.known.len < witness.file_bytes => "it was cut",
                 Some(file) if file.used => "it does not hold what was written to it last",
                 Some(_) => "it is empty",
             };
@@ -225,11 +224,11 @@ impl Seen {
         is_wanted: impl Fn(SeqRange) -> bool,
     ) -> Result<(), Error> {
         for file in &self.files {
-            let mut window = Window::new(&*file.file, file.len).whole();
+            let mut window = Window::new(&*file.file, file.known.len).whole();
             let here = self
                 .frames
                 .iter_mut()
-                .filter(|frame| frame.file == file.number);
+                .filter(|frame| frame.file == file.known.number);
             for frame in here.filter(|frame| frame.is_cut()) {
                 if frame.range().is_some_and(|range| !is_wanted(range)) {
                     continue;
@@ -237,7 +236,7 @@ impl Seen {
                 let changed = || io::Error::other("it changed while it was read");
                 let read = frame.read_whole(&mut window, queue);
                 read.and_then(|read| read.ok_or_else(changed))
-                    .map_err(Error::storage("read a journal file", &file.path))?;
+                    .map_err(Error::storage("read a journal file", &file.known.path))?;
             }
         }
         Ok(())
@@ -250,7 +249,7 @@ impl Seen {
 
     /// Bytes of all files.
     pub(crate) fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.len).sum()
+        self.files.iter().map(|file| file.known.len).sum()
     }
 }
 

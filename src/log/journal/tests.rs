@@ -46,7 +46,10 @@ fn odd(seen: &Seen) -> Vec<String> {
 
 /// The file in which the journal goes on.
 fn current(spool: &Path, journal: &Journal) -> std::path::PathBuf {
-    file_path(&spool.join(DIR), journal.files.current().unwrap().number)
+    file_path(
+        &spool.join(DIR),
+        journal.files.current().unwrap().known.number,
+    )
 }
 
 fn append(journal: &mut Journal, seq: Seq) {
@@ -286,7 +289,7 @@ fn i6_the_cursor_moves_on_in_a_full_journal_and_survives_a_torn_write() {
             ..Ledger::default()
         };
         journal.overwrite_ack(ledger).unwrap();
-        let path = journal.files.current().unwrap().path.clone();
+        let path = journal.files.current().unwrap().known.path.clone();
         let newest = usize::try_from(journal.room.written() - super::room::BOOKS_BYTES).unwrap();
         assert_eq!(delivered(&open(dir.path()).1), delivered_now);
 
