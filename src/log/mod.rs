@@ -1,6 +1,6 @@
 //! Where pending events live: the contract every log keeps, and the thread that owns one.
 //!
-//! A [`Log`] is synchronous and has one owner, so it needs no locks. [`thread::LogThread`] runs
+//! A [`Log`] is synchronous and has one owner, so it needs no locks. [`thread`] runs
 //! it away from the async runtime (invariant I9) and gathers waiting appends into one commit.
 //! There are two logs: the one on disk, and [`memory::MemoryLog`], which says in a hundred lines
 //! what the other must do. Both pass `contract.rs`.

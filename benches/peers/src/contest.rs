@@ -1,5 +1,6 @@
 //! How a system is driven: how many producers, and through what.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use everpost::{Event, Queue, blocking};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::processor;
 
@@ -52,6 +54,8 @@ pub(crate) trait SharedStore: Send + Sync {
 pub(crate) enum Opened {
     /// everpost: producers are tasks that await their append.
     Queue(Queue),
+    /// everpost: one task that has as many appends under way as there would be producers.
+    Submitting(Queue),
     /// everpost: producers are threads that block until their append is done.
     Blocking(blocking::Queue),
     /// One thread. A single producer calls it directly; 64 of them are tasks that await a writer
@@ -161,6 +165,7 @@ impl Race {
     ) -> Result<Vec<std::thread::JoinHandle<()>>> {
         match opened {
             Opened::Queue(queue) => self.queue(queue, track),
+            Opened::Submitting(queue) => self.submitting(queue, track),
             Opened::Blocking(queue) => {
                 let queue: Arc<dyn SharedStore> = Arc::new(Blocking(queue));
                 self.threads(&queue, track)
@@ -185,10 +190,10 @@ impl Race {
                 let (queue, track, turn) = (queue.clone(), Arc::clone(track), self.turn(producer));
                 self.runtime.spawn(async move {
                     for json in turn {
-                        let appended = async { queue.append(Event::json(json)?).await }.await;
-                        match appended {
+                        let append = async { anyhow::Ok(queue.append(Event::json(json)?).await?) };
+                        match append.await {
                             Ok(_) => track.count(1),
-                            Err(error) => track.fail(error.into()),
+                            Err(error) => track.fail(error),
                         }
                         if !track.goes_on() {
                             break;
@@ -197,6 +202,46 @@ impl Race {
                 })
             })
             .collect();
+        self.closing(queue, tasks, track)
+    }
+
+    fn submitting(
+        &self,
+        queue: Queue,
+        track: &Arc<Track>,
+    ) -> Result<Vec<std::thread::JoinHandle<()>>> {
+        let (under_way_max, turn) = (self.producers, self.turn(0));
+        let (submitter, counted) = (queue.clone(), Arc::clone(track));
+        let task = self.runtime.spawn(async move {
+            let mut under_way = VecDeque::with_capacity(under_way_max);
+            for json in turn {
+                let step = async {
+                    under_way.push_back(submitter.submit(Event::json(json)?).await?);
+                    if under_way.len() == under_way_max
+                        && let Some(oldest) = under_way.pop_front()
+                    {
+                        oldest.await?;
+                        counted.count(1);
+                    }
+                    anyhow::Ok(())
+                };
+                if let Err(error) = step.await {
+                    counted.fail(error);
+                }
+                if !counted.goes_on() {
+                    break;
+                }
+            }
+        });
+        self.closing(queue, vec![task], track)
+    }
+
+    fn closing(
+        &self,
+        queue: Queue,
+        tasks: Vec<JoinHandle<()>>,
+        track: &Arc<Track>,
+    ) -> Result<Vec<std::thread::JoinHandle<()>>> {
         let (runtime, track) = (self.runtime.clone(), Arc::clone(track));
         // Joins the tasks and closes the queue, so that nothing of it is left in the next round.
         let closer = move || {

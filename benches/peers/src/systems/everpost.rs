@@ -35,12 +35,21 @@ pub(crate) fn synced(producers: usize) -> Vec<System> {
     } else {
         "`append`, awaited by tasks; group commit, checks that events are JSON, gives each an id"
     };
-    both(
+    ways(
         producers,
         Survives::PowerCut,
         remark,
         |dir| Ok(Opened::Blocking(queue(dir, Durability::Synced)?)),
-        |dir| Ok(Opened::Queue(queue(dir, Durability::Synced)?.as_async().clone())),
+        |dir| {
+            Ok(Opened::Queue(
+                queue(dir, Durability::Synced)?.as_async().clone(),
+            ))
+        },
+        |dir| {
+            Ok(Opened::Submitting(
+                queue(dir, Durability::Synced)?.as_async().clone(),
+            ))
+        },
     )
 }
 
@@ -51,23 +60,25 @@ pub(crate) fn written(producers: usize) -> Vec<System> {
     } else {
         "and a power cut but for the last second; `append`, awaited by tasks; group commit, checks that events are JSON, gives each an id"
     };
-    both(
+    ways(
         producers,
         Survives::Process,
         remark,
         |dir| Ok(Opened::Blocking(queue(dir, WRITTEN)?)),
         |dir| Ok(Opened::Queue(queue(dir, WRITTEN)?.as_async().clone())),
+        |dir| Ok(Opened::Submitting(queue(dir, WRITTEN)?.as_async().clone())),
     )
 }
 
-/// Both ways to append, first the one that the peers are driven in: a single producer calls them
+/// The ways to append, first the one that the peers are driven in: a single producer calls them
 /// directly, many are tasks.
-fn both(
+fn ways(
     producers: usize,
     survives: Survives,
     remark: &'static str,
     blocking: fn(&Path) -> Result<Opened>,
     awaited: fn(&Path) -> Result<Opened>,
+    submitted: fn(&Path) -> Result<Opened>,
 ) -> Vec<System> {
     let system = |name, remark, open| System {
         name,
@@ -85,6 +96,7 @@ fn both(
         vec![
             system("everpost", remark, awaited),
             system("everpost, from threads", "`blocking::Queue`", blocking),
+            system("everpost, 64 under way by one task", "`submit`", submitted),
         ]
     }
 }
