@@ -201,6 +201,25 @@ fn functions_fit_on_a_screen() {
     }
 }
 
+/// The walk through the design is a list of functions that exist, and is no longer than it says.
+#[test]
+fn the_walk_of_one_event_names_functions_that_are_there() {
+    let design = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/design.md");
+    let design = fs::read_to_string(design).unwrap();
+    let walk = design.split("### The walk of one event").nth(1).unwrap();
+    let walk = walk.split("\n## ").next().unwrap();
+    let names = walk.split('`').skip(1).step_by(2);
+    let names: Vec<_> = names.filter_map(|name| name.split_once("::")).collect();
+    assert!((20..=32).contains(&names.len()), "{names:?}");
+    for (of, name) in names {
+        let found = naming(&format!("fn {name}("));
+        let generic = naming(&format!("fn {name}<"));
+        assert!(!found.is_empty() || !generic.is_empty(), "{of}::{name}");
+        let impls = [format!("{of} {{"), format!("{of}<"), format!("{of}:")];
+        assert!(impls.iter().any(|of| !naming(of).is_empty()), "{of}");
+    }
+}
+
 #[test]
 fn every_invariant_is_named_in_the_design_and_in_a_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
