@@ -1,9 +1,7 @@
-//! The end of a task, for all who wait for it.
+//! How a task or a thread ended.
 
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
-
-use crate::log::thread::panic_text;
 
 /// A task that will end, or has ended.
 #[derive(Debug)]
@@ -48,4 +46,13 @@ impl TaskEnd {
             State::Ended { .. } => true,
         })
     }
+}
+
+/// What was said by a panic.
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no text".to_owned())
 }

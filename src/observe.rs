@@ -3,6 +3,8 @@
 //! WARN: odd, but nothing is lost. ERROR: something was lost, set aside, or a person must act.
 //! INFO: it is well again. DEBUG: each attempt. Never a key, never the content of an event.
 
+#[cfg(any(feature = "control", feature = "relay"))]
+mod doors;
 #[cfg(feature = "control")]
 mod meter;
 #[cfg(any(feature = "control", feature = "metrics"))]
@@ -10,7 +12,11 @@ pub(crate) mod numbers;
 mod place;
 #[cfg(feature = "metrics")]
 pub(crate) mod recorder;
+#[cfg(feature = "relay")]
+mod relay;
 
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -22,9 +28,13 @@ use crate::incident::Finding;
 use crate::outcome::{Answer, PauseReason, Verdict};
 use crate::sink::Batch;
 
+#[cfg(any(feature = "control", feature = "relay"))]
+pub(crate) use doors::*;
 #[cfg(feature = "control")]
 pub(crate) use meter::{Meter, Times};
 pub(crate) use place::Place;
+#[cfg(feature = "relay")]
+pub(crate) use relay::*;
 
 /// Whether this build counts anything: for the page of the control socket, or for the recorder of
 /// the program.
@@ -253,4 +263,42 @@ pub(crate) fn storage_fault(error: &Error) {
         .map(ToString::to_string)
         .unwrap_or_default();
     tracing::error!(%error, source, hint = error.hint(), "the disk refused");
+}
+
+/// WARN: the journal's end could not be noted beside it. Everything is safe without.
+pub(crate) fn end_not_witnessed(error: &Error) {
+    tracing::warn!(%error, "the end of the journal has no second witness");
+}
+
+/// WARN: a journal file that was replaced stays, to be removed at the next opening.
+pub(crate) fn failed_file_left(path: &Path, error: &io::Error) {
+    tracing::warn!(%error, path = %path.display(), "failed to remove a journal file that had failed");
+}
+
+/// ERROR: the log panicked.
+pub(crate) fn log_panicked(message: &str) {
+    tracing::error!(
+        message,
+        "the log ended by a panic; what was acknowledged is on disk"
+    );
+}
+
+/// DEBUG: a small segment stays as it is, and the next one begins behind it.
+pub(crate) fn not_carried_on(first: Seq, error: &Error) {
+    tracing::debug!(%error, first, "a small segment is not carried on");
+}
+
+/// WARN: an older volume of dead letters stays. What it says, a newer one says as well.
+pub(crate) fn letters_left(path: &Path, error: &Error) {
+    tracing::warn!(%error, path = %path.display(), "a volume of dead letters is left over");
+}
+
+/// DEBUG: a store was closed without a sum of its bytes.
+pub(crate) fn no_sum(path: &Path, error: &io::Error) {
+    tracing::debug!(%error, path = %path.display(), "a closed store has no sum");
+}
+
+/// ERROR: whether this process still owns the spool cannot be told.
+pub(crate) fn owner_in_doubt(error: &Error) {
+    tracing::error!(%error, "the system does not say whether the spool is still there");
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::near::near;
+use crate::observe;
 
 /// The place of a socket's file, for as long as it is served.
 #[derive(Clone, Debug)]
@@ -96,7 +97,7 @@ impl Seat {
         if let Err(error) = fs::remove_file(&taken.path)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(path = %taken.path.display(), %error, "failed to remove a socket");
+            observe::socket_left(&taken.path, &error);
         }
     }
 

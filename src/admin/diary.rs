@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::LOG_MAX;
 use super::access::Caller;
 use crate::millis::unix_ms;
+use crate::observe;
 
 /// One thing that was done, or was to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -61,7 +62,16 @@ impl Diary {
             count,
             outcome,
         } = deed;
-        tracing::info!(channel, what, number = number_of, count, %outcome, from, by, "done by a person on the page");
+        let done = observe::Done {
+            channel,
+            what,
+            number: *number_of,
+            count: *count,
+            outcome,
+            from: &from,
+            by,
+        };
+        observe::done_on_page(&done);
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.0 += 1;
         let entry = Entry {

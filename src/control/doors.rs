@@ -15,6 +15,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::CONNECTIONS_MAX;
 use super::answer::Refusal;
 use super::connection::{self, Door};
+use crate::ending::panic_text;
+use crate::observe;
 use crate::seat::Seat;
 
 /// Connections beyond the limit that are told so; more wait unheard.
@@ -89,11 +91,11 @@ impl Doors {
         for (place, renewed) in places.zip(renewed) {
             match renewed.and_then(|new| new.map(UnixListener::from_std).transpose()) {
                 Ok(Some(listener)) => {
-                    tracing::warn!("the control socket was removed, and is bound again");
+                    observe::socket_renewed();
                     *place = listener;
                 }
                 Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "failed to bind the control socket again"),
+                Err(error) => observe::socket_not_renewed(&error),
             }
         }
     }
@@ -128,7 +130,7 @@ pub(super) async fn listen(mut doors: Doors, router: Router) {
                     connections.spawn(connection::serve(stream, door));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "failed to accept a connection to the control socket");
+                    observe::not_accepted("control.sock", &error);
                     tokio::time::sleep(REST).await;
                 }
             },
@@ -157,10 +159,7 @@ fn report(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        let message = crate::log::thread::panic_text(error.into_panic().as_ref());
-        tracing::error!(
-            message,
-            "a connection to the control socket ended by a panic"
-        );
+        let message = panic_text(error.into_panic().as_ref());
+        observe::connection_panicked(&message);
     }
 }

@@ -17,16 +17,13 @@
 //! `zstd` and by a pure-Rust encoder without it. Nothing of a chunk is believed before length,
 //! checksum, first number and count all agree.
 
-#[cfg(feature = "zstd")]
 use std::cell::RefCell;
-use std::io::Read;
 
 use bytes::Bytes;
-#[cfg(feature = "zstd")]
-use zstd::bulk::{Compressor, Decompressor};
 
 use super::codec;
 use super::run::Run;
+use super::zip::{Compressor, decompress};
 use crate::event::StoredEvent;
 use crate::id::Seq;
 
@@ -35,7 +32,6 @@ pub(crate) const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 22;
 
 /// The quickest level of zstd that takes chat messages to a quarter.
-#[cfg(feature = "zstd")]
 const LEVEL: i32 = 1;
 
 const PLAIN: u8 = 0;
@@ -49,11 +45,6 @@ const RUN_BYTES_MAX: u64 = 16 << 20;
 /// which has 1 GiB at the most.
 const ONE_EVENT_BYTES_MAX: u64 =
     (256 << 20) + codec::EVENT_OVERHEAD_BYTES + codec::RUN_OVERHEAD_BYTES;
-
-/// Bytes of a run for which there is memory before it is known to be one. Chunks are smaller but
-/// for those of one very large append.
-#[cfg(feature = "zstd")]
-const AT_ONCE_BYTES_MAX: u32 = 8 << 20;
 
 /// Why a chunk was not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,77 +150,13 @@ pub(crate) fn decode(bytes: &[u8], first: Seq) -> Result<Vec<StoredEvent>, Fault
     }
 }
 
-#[cfg(feature = "zstd")]
-pub(crate) fn compress(run: &[u8]) -> Option<Vec<u8>> {
+/// As one zstd frame.
+fn compress(run: &[u8]) -> Option<Vec<u8>> {
     thread_local! {
         /// Made once for each thread that seals, since it takes memory that is worth keeping.
-        static CONTEXT: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+        static COMPRESSOR: RefCell<Compressor> = const { RefCell::new(Compressor::new(LEVEL)) };
     }
-    CONTEXT.with_borrow_mut(|context| {
-        let context = match context {
-            Some(context) => context,
-            None => context.insert(Compressor::new(LEVEL).ok()?),
-        };
-        context.compress(run).ok()
-    })
-}
-
-#[cfg(not(feature = "zstd"))]
-pub(crate) fn compress(run: &[u8]) -> Option<Vec<u8>> {
-    compress_in_rust(run)
-}
-
-#[cfg(feature = "zstd")]
-pub(super) fn decompress(frame: &[u8], run_bytes: u32) -> Option<Vec<u8>> {
-    thread_local! {
-        /// Made once for each thread that reads: making one costs as much as a tenth of a chunk.
-        static CONTEXT: RefCell<Decompressor<'static>> = RefCell::default();
-    }
-    if run_bytes > AT_ONCE_BYTES_MAX {
-        return bounded(zstd::stream::read::Decoder::new(frame).ok()?, run_bytes);
-    }
-    let run = CONTEXT.with_borrow_mut(|context| context.decompress(frame, run_bytes as usize));
-    run.ok().filter(|run| run.len() == run_bytes as usize)
-}
-
-#[cfg(not(feature = "zstd"))]
-pub(super) fn decompress(frame: &[u8], run_bytes: u32) -> Option<Vec<u8>> {
-    decompress_in_rust(frame, run_bytes)
-}
-
-/// Compresses without the C library. The encoder of ruzstd is young, so its frame is read again
-/// before it is trusted with events: one that does not give the same bytes, or panics, is not
-/// used, and the run is stored as it is.
-#[cfg(any(test, not(feature = "zstd")))]
-fn compress_in_rust(run: &[u8]) -> Option<Vec<u8>> {
-    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
-    let frame =
-        std::panic::catch_unwind(|| compress_to_vec(run, CompressionLevel::Fastest)).ok()?;
-    let again = decompress_in_rust(&frame, u32::try_from(run.len()).ok()?)?;
-    (again == run).then_some(frame)
-}
-
-#[cfg(any(test, not(feature = "zstd")))]
-fn decompress_in_rust(frame: &[u8], run_bytes: u32) -> Option<Vec<u8>> {
-    // A panic of the decoder on damaged bytes is one more way of saying that they are damaged.
-    std::panic::catch_unwind(|| {
-        bounded(
-            ruzstd::decoding::StreamingDecoder::new(frame).ok()?,
-            run_bytes,
-        )
-    })
-    .ok()?
-}
-
-/// Reads at most one byte more than there should be, so that a frame which lies about its length
-/// costs no more memory than an honest one.
-fn bounded(reader: impl Read, run_bytes: u32) -> Option<Vec<u8>> {
-    let mut run = Vec::with_capacity(run_bytes.min(1 << 20) as usize);
-    reader
-        .take(u64::from(run_bytes) + 1)
-        .read_to_end(&mut run)
-        .ok()?;
-    (run.len() == run_bytes as usize).then_some(run)
+    COMPRESSOR.with_borrow_mut(|compressor| compressor.compress(run))
 }
 
 #[cfg(test)]
@@ -237,6 +164,7 @@ mod tests {
     use super::*;
     use crate::event::Event;
     use crate::id::EventId;
+    use crate::log::zip::{compress_in_rust, decompress_in_rust};
     use uuid::Uuid;
 
     fn events(first: Seq, bodies: &[Vec<u8>]) -> Vec<StoredEvent> {

@@ -16,6 +16,7 @@ use super::disk::{Disk, DiskFile, open_to_lock, open_to_look};
 use super::rights;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::Error;
+use crate::observe;
 
 /// The process that something was made in. Threads, and what they were about to do, do not follow
 /// into a forked one.
@@ -184,7 +185,7 @@ impl Guard {
     pub(crate) fn check_written(&self) -> Result<(), Error> {
         self.check().or_else(|error| {
             if !matches!(error, Error::NotOwner { .. }) {
-                tracing::error!(%error, "the system does not say whether the spool is still there");
+                observe::owner_in_doubt(&error);
                 let _ = self
                     .lost
                     .set("the system does not say whether it is still there");

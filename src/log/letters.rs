@@ -36,6 +36,7 @@ use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::id::Seq;
 use crate::incident::Finding;
+use crate::observe;
 use volume::Volume;
 
 const LETTERS: u8 = b'l';
@@ -384,8 +385,7 @@ impl Letters {
         for volume in gone.collect::<Vec<_>>() {
             if let Err(error) = volume.retire(&self.spool) {
                 // Whatever it says, the new volume says as well.
-                let path = volume.path.display();
-                tracing::warn!(%error, %path, "a volume of dead letters is left over");
+                observe::letters_left(&volume.path, &error);
             }
         }
         self.volumes.push(Volume::begun(number, path, weight));

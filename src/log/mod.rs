@@ -50,6 +50,7 @@ pub(crate) mod tail;
 pub(crate) mod thread;
 #[cfg(test)]
 mod thread_tests;
+pub(crate) mod zip;
 
 use std::sync::Arc;
 

@@ -44,6 +44,7 @@ use super::piece::Layout;
 use super::run::Run;
 use super::segment::{Encoded, Found, Segment};
 use super::store::{make_dir, sync_dir};
+use crate::observe;
 use coming::Coming;
 
 use crate::error::Error;
@@ -320,7 +321,7 @@ impl Shelf {
                 Some(segment)
             }
             Err(error) => {
-                tracing::debug!(%error, first, "a small segment is not carried on");
+                observe::not_carried_on(first, &error);
                 None
             }
         }

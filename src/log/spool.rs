@@ -41,7 +41,7 @@ use crate::id::SeqRange;
 use crate::incident::{Finding, Incident};
 use crate::ledger::{Ledger, Settled};
 use crate::millis::unix_ms;
-use crate::observe::Place;
+use crate::observe::{self, Place};
 use crate::settings::{Durability, Settings};
 use budget::Budget;
 use findings::Findings;
@@ -428,7 +428,7 @@ impl Log for SpoolLog {
         self.progress.note_synced(self.progress.mark());
         if witnessed && let Err(error) = self.journal.write_end(ledger) {
             // Everything is safe without it; only damage to the very end would go unnoticed.
-            tracing::warn!(%error, "the end of the journal has no second witness");
+            observe::end_not_witnessed(&error);
         }
         // What was being sealed is in the journal, whatever became of it.
         let _ = self.finish_sealing(true);

@@ -54,7 +54,9 @@ use self::gate::{GATE, Place};
 use super::piece::{self, Key, Layout};
 use super::sum;
 use crate::clock::{Clock, SystemClock};
+use crate::ending::panic_text;
 use crate::error::Error;
+use crate::observe;
 
 /// Cache of one database. sled counts roughly; several times this is used at worst.
 const CACHE_BYTES: u64 = 8 << 20;
@@ -141,7 +143,7 @@ impl Store {
         let path = self.path.clone();
         drop(self);
         if was_good && let Err(error) = sum::write(&path) {
-            tracing::debug!(%error, path = %path.display(), "a closed store has no sum");
+            observe::no_sum(&path, &error);
         }
     }
 
@@ -370,16 +372,10 @@ fn guarded<T>(
             )));
         }
         Ok(Err(error)) => error.to_string(),
-        Err(panic) => format!("sled panicked: {}", panic_text(&*panic)),
+        Err(panic) => format!("sled panicked: {}", panic_text(panic.as_ref())),
     };
     let path = path.to_path_buf();
     Err(Error::Damaged { what, path })
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no text")
 }
 
 fn is_timeout(error: &Error) -> bool {

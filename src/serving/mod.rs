@@ -18,6 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::error::Error;
+use crate::observe;
 use connection::Serving;
 use door::{Caller, Open};
 use waiting::Chairs;
@@ -154,7 +155,7 @@ impl Hall {
                 accepted = door.accept(), if has_place => match accepted {
                     Ok(caller) => self.let_in(caller),
                     Err(error) => {
-                        tracing::warn!(%error, port = self.bounds.name, "failed to accept a connection");
+                        observe::not_accepted(self.bounds.name, &error);
                         sleep(REST).await;
                     }
                 },

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use crate::observe;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
@@ -115,14 +116,10 @@ impl Tls {
     }
 
     fn look_and_tell(&self) {
-        let certificates = self.0.certificates.display();
         match self.look() {
             Ok(false) => {}
-            Ok(true) => tracing::info!(%certificates, "the certificate was read again"),
-            Err(error) => tracing::error!(
-                %error,
-                "the certificate or its key has changed and cannot be used; those from before stay in use"
-            ),
+            Ok(true) => observe::certificate_renewed(&self.0.certificates),
+            Err(error) => observe::certificate_unusable(&error),
         }
     }
 

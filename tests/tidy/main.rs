@@ -65,6 +65,8 @@ fn each_third_party_crate_with_a_heavy_api_is_named_in_one_place() {
     assert_eq!(naming("sled::"), ["src/log/store.rs"]);
     assert_eq!(naming("bincode::"), ["src/log/codec.rs"]);
     assert_eq!(naming("use backoff::"), ["src/flusher/backoff.rs"]);
+    assert_eq!(naming("zstd::"), ["src/log/zip.rs"]);
+    assert_eq!(naming("pollster::"), ["src/log/sync.rs"]);
     assert_eq!(naming("reqwest::"), ["src/sink/botanalytics/http.rs"]);
     for name in naming("axum::").iter().chain(&naming("hyper::")) {
         let homes = [
@@ -140,9 +142,24 @@ fn parts_that_stand_side_by_side_do_not_know_each_other() {
 
 #[test]
 fn files_are_where_their_names_say() {
-    let mut placing = library().placed_by_attribute();
-    placing.retain(|path| path != "log::thread");
+    let placing = library().placed_by_attribute();
     assert!(placing.is_empty(), "{placing:?}");
+}
+
+#[test]
+fn what_is_done_in_one_place_is_done_nowhere_else() {
+    let library = |needle: &str| {
+        let mut names = naming(needle);
+        names.retain(|name| !name.starts_with("src/bin/"));
+        names
+    };
+    for level in ["error!(", "warn!(", "info!(", "debug!(", "trace!("] {
+        for name in library(&format!("tracing::{level}")) {
+            assert!(name.starts_with("src/observe"), "{name} logs by itself");
+        }
+    }
+    assert_eq!(library("fn panic_text("), ["src/ending.rs"]);
+    assert_eq!(library("fn block_on"), ["src/log/sync.rs"]);
 }
 
 #[test]

@@ -8,9 +8,9 @@ use uuid::Uuid;
 use crate::event::Event;
 use crate::id::Seq;
 use crate::id::SeqRange;
-use crate::log::chunk;
 use crate::log::frame::{Entry, Frame, FrameWriter, HEADER_BYTES, Kind, Place, scan};
 use crate::log::recovery::{End, Recovered, recover};
+use crate::log::zip::Compressor;
 
 /// The id of a queue, 16 bytes, and then a file of its journal.
 ///
@@ -42,7 +42,9 @@ fn packed(file: &[u8]) -> Vec<u8> {
             rest = &rest[8..];
             continue;
         };
-        let frame = chunk::compress(run).filter(|_| head[24] == Kind::Events as u8);
+        let frame = Compressor::new(1)
+            .compress(run)
+            .filter(|_| head[24] == Kind::Events as u8);
         match frame.zip(run.get(..12)) {
             Some((frame, numbers)) => {
                 let lie = u32::from(run.last().is_some_and(|byte| byte % 2 == 1));

@@ -14,34 +14,38 @@ use bytes::Bytes;
 
 use crate::event::{Event, StoredEvent};
 use crate::id::Seq;
-use crate::log::chunk;
 use crate::log::codec::{self, array};
+use crate::log::zip::{Compressor, decompress};
 
 /// Bytes in front of the zstd frame.
 const HEAD_BYTES: usize = 16;
 
 /// A level at which 64 chat messages come to two fifths in two thirds of the time of level 1: the
 /// events are compressed better when they are sealed.
-#[cfg(feature = "zstd")]
 const LEVEL: i32 = -5;
 
 /// Compresses runs. What that takes of memory is kept from one to the next.
-#[derive(Default)]
+#[derive(Debug)]
 pub(super) struct Packer {
     run: Vec<u8>,
-    #[cfg(feature = "zstd")]
-    context: Option<zstd::bulk::Compressor<'static>>,
+    compressor: Compressor,
 }
 
-impl std::fmt::Debug for Packer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Packer").finish_non_exhaustive()
+impl Default for Packer {
+    fn default() -> Self {
+        Self {
+            run: Vec::new(),
+            compressor: Compressor::new(LEVEL),
+        }
     }
 }
 
 impl Packer {
     /// The body of a frame; `None` if it would not be shorter than the run.
     pub(super) fn pack(&mut self, first: Seq, events: &[Event]) -> Option<Vec<u8>> {
+        if !cfg!(feature = "zstd") {
+            return None;
+        }
         self.run.clear();
         // Not more than was needed once for an unusually long append.
         self.run.shrink_to(256 << 10);
@@ -49,24 +53,8 @@ impl Packer {
         let mut body = Vec::with_capacity(HEAD_BYTES + self.run.len() / 2);
         body.extend_from_slice(self.run.get(..12)?);
         body.extend_from_slice(&u32::try_from(self.run.len()).ok()?.to_le_bytes());
-        body.extend_from_slice(&self.compress()?);
+        body.extend_from_slice(&self.compressor.compress(&self.run)?);
         (body.len() < self.run.len()).then_some(body)
-    }
-
-    #[cfg(feature = "zstd")]
-    fn compress(&mut self) -> Option<Vec<u8>> {
-        let context = match &mut self.context {
-            Some(context) => context,
-            None => self
-                .context
-                .insert(zstd::bulk::Compressor::new(LEVEL).ok()?),
-        };
-        context.compress(&self.run).ok()
-    }
-
-    #[cfg(not(feature = "zstd"))]
-    fn compress(&mut self) -> Option<Vec<u8>> {
-        None
     }
 }
 
@@ -78,7 +66,7 @@ pub(super) fn unpack(body: &[u8], run_bytes_max: u32) -> Option<Vec<StoredEvent>
     if run_bytes > run_bytes_max || u64::from(run_bytes) < codec::least_run_bytes(count) {
         return None;
     }
-    let run = chunk::decompress(body.get(HEAD_BYTES..)?, run_bytes)?;
+    let run = decompress(body.get(HEAD_BYTES..)?, run_bytes)?;
     if run.get(..12) != body.get(..12) {
         return None;
     }
@@ -88,16 +76,14 @@ pub(super) fn unpack(body: &[u8], run_bytes_max: u32) -> Option<Vec<StoredEvent>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::zip::compress_in_rust;
 
     /// As the C library writes it, from the layout above.
     fn packed(first: Seq, events: &[Event]) -> Vec<u8> {
         let mut run = Vec::new();
         codec::encode_run(first, events.iter(), &mut run);
         let len = u32::try_from(run.len()).unwrap();
-        let frame = ruzstd::encoding::compress_to_vec(
-            &run[..],
-            ruzstd::encoding::CompressionLevel::Fastest,
-        );
+        let frame = compress_in_rust(&run).unwrap();
         [&run[..12], &len.to_le_bytes(), &frame].concat()
     }
 

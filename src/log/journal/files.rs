@@ -7,6 +7,7 @@ use super::handle::{Handle, failed_before};
 use crate::error::Error;
 use crate::id::Seq;
 use crate::log::disk::{Disk, create_private_dir};
+use crate::observe;
 
 /// Journal files a spool has: one that is written, one that was, one to go on with.
 pub(crate) const FILES: usize = 3;
@@ -195,8 +196,7 @@ impl Files {
             // One that cannot be removed is found again at the next opening, as an old file
             // whose generation is lower than that of the new one.
             if let Err(error) = self.disk.remove(&file.known.path) {
-                let path = file.known.path.display();
-                tracing::warn!(%error, %path, "failed to remove a journal file that had failed");
+                observe::failed_file_left(&file.known.path, &error);
             }
         }
     }

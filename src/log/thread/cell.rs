@@ -10,8 +10,10 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use super::super::sync::{Mutex, MutexGuard, TryLockError};
 use super::inbox::Inbox;
 use super::owner::Owner;
-use super::{Event, Place, Seq, panic_text};
+use super::{Event, Place, Seq};
+use crate::ending::panic_text;
 use crate::error::Error;
+use crate::observe;
 
 /// The log with its owner, and what waits for it.
 pub(super) struct LogCell {
@@ -118,10 +120,7 @@ impl LogCell {
             Ok(done) => Some(done),
             Err(payload) => {
                 let message = panic_text(payload.as_ref());
-                tracing::error!(
-                    message,
-                    "the log ended by a panic; what was acknowledged is on disk"
-                );
+                observe::log_panicked(&message);
                 // Only the first one is the cause.
                 drop(self.panic.set(message));
                 None

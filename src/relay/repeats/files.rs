@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::record::{HEAD_BYTES, Head, RECORD_BYTES, Record, VERSION};
 use crate::error::Error;
 use crate::log::disk::{Disk, DiskFile};
+use crate::observe;
 
 /// The records that come last.
 const CURRENT: &str = "current";
@@ -111,8 +112,7 @@ impl Files {
                 });
             }
             Head::Damaged => {
-                tracing::warn!(path = %path.display(), "a file of what was taken lately is damaged: \
-                    it is set aside, and what comes again is taken as new");
+                observe::repeats_damaged(&path);
                 let aside = self.dir.join(DAMAGED);
                 self.disk.rename(&path, &aside).map_err(at())?;
                 return Ok(None);
@@ -130,8 +130,7 @@ impl Files {
             .collect();
         if records.len() < taken {
             let left_out = taken - records.len();
-            tracing::warn!(path = %path.display(), left_out, "records of what was taken lately do \
-                not check, as after a power cut: what they speak of is taken as new");
+            observe::repeats_left_out(&path, left_out);
         }
         // It may have been written by a process that ended before it could be certain of it.
         file.sync_data().map_err(at())?;

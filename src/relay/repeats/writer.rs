@@ -14,6 +14,7 @@ use super::{RepeatWindows, locked};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::millis::unix_ms;
+use crate::observe;
 
 /// Records from which on a group takes in no further request.
 const GROUP_RECORDS: usize = 10_000;
@@ -110,9 +111,7 @@ impl Writer {
     fn tell_if_too_many(&self, now_ms: u64, window: Duration) {
         let forgotten = locked(&self.memory).is_forgotten_at(now_ms);
         if let Some(age) = forgotten.filter(|age| *age < window) {
-            tracing::warn!(dir = %self.dir.display(), ?age, ?window, records = self.records_max,
-                "more came than is kept: what is older than this is not known any more if it comes \
-                 again");
+            observe::repeats_forgotten(&self.dir, age, window, self.records_max);
         }
     }
 }
