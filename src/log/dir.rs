@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::disk::{create_private_dir, make_own, open_own, sync_dir, take_back};
+use super::disk::{create_private_dir, make_own, open_own, sync_dir, sync_file, take_back};
 use super::guard::{Guard, in_use, is_locked};
 use super::marker::{self, COPY, FORMAT, Identity, MARKER, Marker};
 use crate::clock::Clock;
@@ -151,7 +151,7 @@ impl SpoolDir {
         let made = make_own(&path).and_then(|mut file| {
             let bytes = usize::try_from(self.ballast_bytes).unwrap_or(0);
             file.write_all(&vec![0xba; bytes])
-                .and_then(|()| file.sync_all())
+                .and_then(|()| sync_file(&file))
         });
         if made.is_err() {
             // The disk is full: every byte is needed, and there is nothing to give up later. Or
@@ -252,7 +252,7 @@ fn write_markers(dir: &Path, queue_id: Uuid) -> Result<(), Error> {
         make_own(&new)
             .and_then(|mut file| {
                 file.write_all(text.as_bytes())
-                    .and_then(|()| file.sync_all())
+                    .and_then(|()| sync_file(&file))
             })
             .and_then(|()| std::fs::rename(&new, &path))
             .and_then(|()| sync_dir(dir))

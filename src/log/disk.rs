@@ -7,6 +7,8 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::error::Error;
+
 #[cfg(unix)]
 use std::fs::Permissions;
 
@@ -67,7 +69,7 @@ impl Disk for RealDisk {
             )?;
             at += n;
         }
-        file.sync_all()?;
+        sync_file(&file)?;
         Ok(Box::new(file))
     }
 
@@ -286,13 +288,46 @@ pub(crate) fn take_back(made: &[PathBuf]) {
     }
 }
 
+/// Makes a file durable, with its length.
+pub(crate) fn sync_file(file: &File) -> io::Result<()> {
+    file.sync_all()
+}
+
 /// Makes the names in a directory durable. Windows has no such call and needs none.
 pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
-        File::open(path)?.sync_all()
+        sync_file(&File::open(path)?)
     } else {
         Ok(())
     }
+}
+
+/// As [`sync_dir`], with the directory in the error.
+pub(crate) fn sync_names(path: &Path) -> Result<(), Error> {
+    sync_dir(path).map_err(Error::storage("sync a directory", path))
+}
+
+/// Makes a directory that only its owner may enter.
+pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
+    std::fs::create_dir(path).map_err(Error::storage("make a directory", path))?;
+    keep_path_private(path, 0o700)
+}
+
+/// Takes all rights but these from a file or directory, and sees that its owner has them.
+#[cfg(unix)]
+pub(crate) fn keep_path_private(path: &Path, mode: u32) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt;
+    let is_so = |meta: std::fs::Metadata| meta.permissions().mode() & 0o777 == mode;
+    if std::fs::symlink_metadata(path).is_ok_and(is_so) {
+        return Ok(());
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(Error::storage("set the permissions", path))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn keep_path_private(_: &Path, _: u32) -> Result<(), Error> {
+    Ok(())
 }
 
 #[cfg(test)]

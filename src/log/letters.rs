@@ -27,11 +27,12 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::disk::create_private_dir;
+use super::disk::sync_names;
 use super::letter::{self, VERSION};
 use super::piece::{Key, Layout, Scan, Whole};
 use super::segment::owner_key;
 use super::shelf::quarantine;
-use super::store::{Store, sync_dir};
+use super::store::Store;
 use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::id::Seq;
@@ -355,7 +356,7 @@ impl Letters {
                 "make the directory of the dead letters",
                 &dir,
             ))?;
-            sync_dir(&self.spool)?;
+            sync_names(&self.spool)?;
         }
         let path = volume::path(&self.spool, number);
         volume::remove(&path)?;

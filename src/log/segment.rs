@@ -17,6 +17,7 @@ use uuid::Uuid;
 mod opening;
 
 use super::chunk::{self, Fault, Head};
+use super::disk::sync_file;
 use super::piece::{Key, Layout, Scan, Whole};
 use super::run::Run;
 use super::store::{Store, dir_bytes};
@@ -256,7 +257,7 @@ impl Segment {
     pub(crate) fn sync_found(&mut self) -> Result<(), Error> {
         let path = self.dir.join("db");
         match OpenOptions::new().write(true).open(&path) {
-            Ok(file) => file.sync_all(),
+            Ok(file) => sync_file(&file),
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(source),
         }

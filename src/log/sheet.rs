@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::disk::{make_own, open_to_look, sync_dir};
+use super::disk::{make_own, open_to_look, sync_dir, sync_file};
 use crate::error::Error;
 
 const HEAD: &str = "everpost-sheet 1 ";
@@ -79,7 +79,7 @@ pub(crate) fn replace(dir: &Path, name: &str, content: &[u8]) -> Result<(), Erro
 fn write_new(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let new = new_path(dir, name);
     make_own(&new)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| sync_file(&file)))
         .map_err(Error::storage("write a file of the spool", &new))
 }
 

@@ -40,10 +40,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use uuid::Uuid;
 
+use super::disk::{make_dir, sync_names};
 use super::piece::Layout;
 use super::run::Run;
 use super::segment::{Encoded, Found, Segment};
-use super::store::{make_dir, sync_dir};
 use crate::observe;
 use coming::Coming;
 
@@ -347,7 +347,7 @@ impl Shelf {
             drop(fs::rename(&old, &path));
             return Err(failed()(source));
         }
-        sync_dir(&self.dir)?;
+        sync_names(&self.dir)?;
         segment.renamed(&path);
         // What is left of it is deleted at the next opening.
         drop(remove_dir(&old));
@@ -385,7 +385,7 @@ impl Shelf {
             return Ok(());
         }
         make_dir(&self.dir)?;
-        sync_dir(self.dir.parent().unwrap_or(Path::new(".")))
+        sync_names(self.dir.parent().unwrap_or(Path::new(".")))
     }
 
     /// How new segments are divided.
@@ -444,7 +444,7 @@ pub(crate) fn quarantine(path: &Path, spool: &Path) -> Result<String, Error> {
     let dir = spool.join("quarantine");
     if !dir.is_dir() {
         make_dir(&dir)?;
-        sync_dir(spool)?;
+        sync_names(spool)?;
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let free = (1..u32::MAX)
@@ -452,8 +452,8 @@ pub(crate) fn quarantine(path: &Path, spool: &Path) -> Result<String, Error> {
         .find(|free| !dir.join(free).exists());
     let free = free.unwrap_or_default();
     fs::rename(path, dir.join(&free)).map_err(Error::storage("move to quarantine", path))?;
-    sync_dir(&dir)?;
-    sync_dir(path.parent().unwrap_or(spool))?;
+    sync_names(&dir)?;
+    sync_names(path.parent().unwrap_or(spool))?;
     Ok(free)
 }
 

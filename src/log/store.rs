@@ -51,6 +51,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use self::gate::{GATE, Place};
+use super::disk::{keep_path_private, make_dir, sync_file, sync_names};
 use super::piece::{self, Key, Layout};
 use super::sum;
 use crate::clock::{Clock, SystemClock};
@@ -132,7 +133,7 @@ impl Store {
             watch: None,
         };
         store.sync_names()?;
-        sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+        sync_names(path.parent().unwrap_or(Path::new(".")))?;
         Ok(store)
     }
 
@@ -159,11 +160,11 @@ impl Store {
             OpenOptions::new()
                 .write(true)
                 .open(&path)
-                .and_then(|file| file.sync_all())
+                .and_then(|file| sync_file(&file))
                 .map_err(Error::storage("sync a store's file", path))?;
         }
-        sync_dir(&self.path.join("blobs"))?;
-        sync_dir(&self.path)
+        sync_names(&self.path.join("blobs"))?;
+        sync_names(&self.path)
     }
 
     /// Why no more is written, once a write has failed.
@@ -420,49 +421,16 @@ fn wait_for<T>(
     }
 }
 
-/// Makes a directory that only its owner may enter.
-pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
-    fs::create_dir(path).map_err(Error::storage("make a directory", path))?;
-    keep_private(path, 0o700)
-}
-
 /// Takes all rights to what is in a store from everybody but the owner, sled's snapshots included,
 /// and sees that the owner has them, whatever the umask was. Links are left alone.
 fn keep_all_private(path: &Path) -> Result<(), Error> {
     for entry in fs::read_dir(path).map_err(Error::storage("open a store", path))? {
         let entry = entry.map_err(Error::storage("open a store", path))?;
         match entry.file_type() {
-            Ok(kind) if kind.is_file() => keep_private(&entry.path(), 0o600)?,
-            Ok(kind) if kind.is_dir() => keep_private(&entry.path(), 0o700)?,
+            Ok(kind) if kind.is_file() => keep_path_private(&entry.path(), 0o600)?,
+            Ok(kind) if kind.is_dir() => keep_path_private(&entry.path(), 0o700)?,
             _ => {}
         }
-    }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn keep_private(path: &Path, mode: u32) -> Result<(), Error> {
-    use std::os::unix::fs::PermissionsExt;
-    let is_so = |meta: fs::Metadata| meta.permissions().mode() & 0o777 == mode;
-    if fs::symlink_metadata(path).is_ok_and(is_so) {
-        return Ok(());
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .map_err(Error::storage("set the permissions", path))
-}
-
-#[cfg(not(unix))]
-fn keep_private(_: &Path, _: u32) -> Result<(), Error> {
-    Ok(())
-}
-
-/// Makes the names in a directory durable. Where directories cannot be opened as files, the file
-/// system keeps names itself.
-pub(crate) fn sync_dir(path: &Path) -> Result<(), Error> {
-    if cfg!(unix) {
-        File::open(path)
-            .and_then(|dir| dir.sync_all())
-            .map_err(Error::storage("sync a directory", path))?;
     }
     Ok(())
 }

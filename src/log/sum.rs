@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use super::disk::{make_own, open_to_look};
+use super::disk::{make_own, open_to_look, sync_file};
 use super::sheet;
 
 const NAME: &str = "sum";
@@ -59,5 +59,5 @@ pub(super) fn write(store: &Path) -> io::Result<()> {
     let text = format!("{} {:08x}\n", sum.len, sum.crc);
     let mut file = make_own(&store.join(NAME))?;
     file.write_all(&sheet::bytes(text.as_bytes()))?;
-    file.sync_all()
+    sync_file(&file)
 }

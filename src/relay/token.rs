@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::Origin;
 use crate::error::Error;
-use crate::log::disk::{create_private_dir, make_own, open_to_look, sync_dir};
+use crate::log::disk::{create_private_dir, make_own, open_to_look, sync_dir, sync_file};
 use crate::sink::botanalytics::Key;
 
 /// The file with the secret, in the directory of the relay.
@@ -203,7 +203,7 @@ pub(crate) fn make(dir: &Path, path: &Path) -> io::Result<()> {
     let new = path.with_extension(format!("new.{}", std::process::id()));
     let written = make_own(&new).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
-        file.sync_all()?;
+        sync_file(&file)?;
         fs::hard_link(&new, path)
     });
     // It has its other name, or is of no use.

@@ -158,6 +158,9 @@ fn what_is_done_in_one_place_is_done_nowhere_else() {
             assert!(name.starts_with("src/observe"), "{name} logs by itself");
         }
     }
+    for sync in [".sync_all(", "fn sync_dir(path"] {
+        assert_eq!(library(sync), ["src/log/disk.rs"], "{sync}");
+    }
     assert_eq!(library("fn panic_text("), ["src/ending.rs"]);
     assert_eq!(library("fn block_on"), ["src/log/sync.rs"]);
 }

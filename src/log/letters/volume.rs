@@ -9,10 +9,11 @@ use uuid::Uuid;
 use super::VALUE_OVERHEAD_BYTES;
 use crate::error::Error;
 use crate::incident::{Finding, IncidentKind};
+use crate::log::disk::{sync_file, sync_names};
 use crate::log::piece::{Key, Scan};
 use crate::log::segment::is_foreign;
 use crate::log::shelf::quarantine;
-use crate::log::store::{dir_bytes, sync_dir};
+use crate::log::store::dir_bytes;
 
 /// The directory of the volumes, in the spool.
 pub(super) const DIR: &str = "letters";
@@ -101,7 +102,7 @@ impl Volume {
         }
         let path = self.path.join("db");
         let file = OpenOptions::new().write(true).open(&path);
-        file.and_then(|file| file.sync_all())
+        file.and_then(|file| sync_file(&file))
             .map_err(Error::storage("sync the dead letters", path))
     }
 
@@ -158,7 +159,7 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
             "remove dead letters that are elsewhere",
             path,
         )(source)),
-        Ok(()) => sync_dir(path.parent().unwrap_or(Path::new("."))),
+        Ok(()) => sync_names(path.parent().unwrap_or(Path::new("."))),
     }
 }
 

@@ -11,8 +11,9 @@ use std::path::Path;
 use super::{Shelf, quarantine};
 use crate::error::Error;
 use crate::id::Seq;
+use crate::log::disk::sync_names;
 use crate::log::segment::Segment;
-use crate::log::store::{dir_bytes, sync_dir};
+use crate::log::store::dir_bytes;
 
 /// Bytes of a file that are let go of at a time.
 const STEP_BYTES: u64 = 256 << 10;
@@ -106,7 +107,7 @@ impl Shelf {
             if self.cached.back().is_some_and(|event| event.seq <= cursor) {
                 self.cached = VecDeque::new();
             }
-            sync_dir(&self.dir)?;
+            sync_names(&self.dir)?;
         }
         Ok(removed)
     }

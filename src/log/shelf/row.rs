@@ -13,8 +13,9 @@ use crate::error::Error;
 use crate::id::SeqRange;
 use crate::id::{EventId, Seq};
 use crate::incident::{Finding, IncidentKind};
+use crate::log::disk::sync_names;
 use crate::log::segment::{Found, Segment};
-use crate::log::store::{dir_bytes, sync_dir};
+use crate::log::store::dir_bytes;
 
 /// The directory of the segments, in the spool.
 const DIR: &str = "segments";
@@ -185,7 +186,7 @@ impl Row {
             quarantine(&path(&self.dir, first), &spool)?;
         }
         if self.dir.is_dir() {
-            sync_dir(&self.dir)?;
+            sync_names(&self.dir)?;
         }
         // What a killed process left in the system's memory counts as sealed from here on, so it
         // has to be durable before the journal lets go of its events (I3).

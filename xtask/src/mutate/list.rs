@@ -164,7 +164,7 @@ pub(crate) const BREAKS: &[Break] = &[
         what: "forgets the directory fsync of a new segment",
         violates: "I3",
         file: STORE,
-        find: "        sync_dir(path.parent().unwrap_or(Path::new(\".\")))?;\n        Ok(store)",
+        find: "        sync_names(path.parent().unwrap_or(Path::new(\".\")))?;\n        Ok(store)",
         put: "        Ok(store)",
         target: &["--test", "syscalls"],
         first: &[],
