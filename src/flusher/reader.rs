@@ -6,8 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::sync::oneshot;
 
-use super::step::{Input, Reading};
-use super::task::{Done, Job};
+use super::step::{Done, Input, Job, Reading};
 use crate::error::Error;
 use crate::id::Seq;
 use crate::log::thread::LogHandle;

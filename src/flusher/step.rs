@@ -1,5 +1,6 @@
 //! What goes into a step of the machine and what comes out.
 
+use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use crate::dead::DeadLetter;
@@ -9,6 +10,11 @@ use crate::ledger::Settled;
 use crate::log::{Memo, Read};
 use crate::outcome::{Hindrance, Outcome};
 use crate::sink::Request;
+
+/// What an action came to, and where the log stood then, if it was asked.
+pub(super) type Done = (Input, Option<(Seq, Seq)>);
+/// An action under way.
+pub(super) type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// What the machine is told of the world at each step.
 #[derive(Clone, Debug)]

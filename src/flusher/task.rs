@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::askers::{Askers, Wish};
 use super::machine::Machine;
 use super::reader::Reader;
-use super::step::{Action, Entry, Input, Now};
+use super::step::{Action, Done, Entry, Input, Job, Now};
 use super::{FlusherView, Orders};
 use crate::clock::Clock;
 use crate::ending::panic_text;
@@ -23,10 +23,6 @@ use crate::log::{Log, Position};
 use crate::observe;
 use crate::sink::Sink;
 use crate::status::FlusherState;
-
-/// What an action came to, and where the log stood then, if it was asked.
-pub(super) type Done = (Input, Option<(Seq, Seq)>);
-pub(super) type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// What people ask for, and who waits for an answer.
 pub(super) struct Inbox {
