@@ -249,7 +249,7 @@ impl FlusherHandle {
     /// [`Error::Panicked`] if the flusher, the sink or the log panicked, now or earlier.
     ///
     /// # Cancel safety
-    /// Once polled, the flusher closes even if nobody waits.
+    /// Once polled, the flusher closes even if the caller waits no longer.
     pub(crate) async fn close(&self, deadline: Duration) -> Result<bool, Error> {
         let by = Instant::now() + deadline.min(DEADLINE_MAX);
         self.orders.send_modify(|orders| {

@@ -68,7 +68,7 @@ pub(crate) enum Input {
     Tick,
     /// The sink has something new, such as a key.
     Changed,
-    /// Somebody thinks that it is worth trying now.
+    /// A caller of `wake` thinks that it is worth trying now.
     Wake,
     /// A caller of `pause` wants delivery to stop, and waits for an answer.
     Pause,
@@ -76,7 +76,7 @@ pub(crate) enum Input {
     Resume,
     /// Drain until this moment on the monotonic clock, then end.
     Close(Duration),
-    /// Nobody holds a handle any more.
+    /// The last handle is gone.
     Abandoned,
 }
 

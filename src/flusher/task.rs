@@ -195,7 +195,7 @@ impl<S: Sink> Task<S> {
                 biased;
                 order = self.inbox.orders.changed() => return match order {
                     Ok(()) => self.inbox.next(self.started).unwrap_or(Input::Tick),
-                    // The last handle is gone, so nobody can ask for anything any more.
+                    // The last handle is gone, and no order can come any more.
                     Err(_) => Input::Abandoned,
                 },
                 // What is under way has come to its end.

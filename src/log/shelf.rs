@@ -83,7 +83,7 @@ pub(crate) struct Shelf {
     damaged: BTreeSet<Seq>,
     /// Chunks of a failed segment that wait to be written to a new one.
     homeless: Vec<Encoded>,
-    /// The events of the chunk read last that nobody took.
+    /// The events of the chunk read last that no batch took.
     cached: VecDeque<StoredEvent>,
     /// Everything up to here was sealed and synced, or settled, before the last segment.
     synced_before: Seq,
@@ -92,7 +92,7 @@ pub(crate) struct Shelf {
 /// What the shelf has at a sequence number.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Shelved<'a> {
-    /// The events of its chunk, from that number on. Whoever reads takes them from the front, since
+    /// The events of its chunk, from that number on. A read takes them from the front, since
     /// each event that is shared instead costs more than all else that is done with it here; what
     /// is asked for again is read from disk again.
     Chunk(&'a mut VecDeque<StoredEvent>),

@@ -1,6 +1,6 @@
-//! The segment that is read next: looked through while nobody waits for anything.
+//! The segment that is read next: looked through while the shelf has nothing else to do.
 //!
-//! Opening a segment reads its whole file. Whoever reads a backlog would wait for that at the
+//! Opening a segment reads its whole file. A drain of a backlog would wait for that at the
 //! beginning of each segment.
 
 use std::ops::Bound;
@@ -14,7 +14,7 @@ use crate::log::segment::{Opening, Segment};
 #[derive(Debug)]
 pub(super) struct Coming {
     pub(super) first: Seq,
-    /// None if it failed: whoever reads on meets the fault again.
+    /// None if it failed: the next read meets the fault again.
     opening: Option<Opening>,
     is_ready: bool,
 }

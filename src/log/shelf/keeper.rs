@@ -7,10 +7,10 @@
 //! of them: a queue that seals nothing and reads nothing that is sealed has one thread less. A log
 //! that is used directly keeps the shelf with itself, and the same work is done at once.
 //!
-//! What nobody waits for, and takes long, is done in steps while there is nothing else to do:
+//! What the log does not wait for, and takes long, is done in steps while there is nothing else to do:
 //! a backlog is read while the segment before is deleted and the one behind is looked through.
 //!
-//! Only work that somebody waits for is given a thread to wait on: what the log has to know at
+//! Only work that the log waits for is given a thread to wait on: what the log has to know at
 //! each commit is in [`Seen`], as of the last work whose end the log has taken note of. It may be
 //! older than the shelf and is then on the safe side: what is synced on the shelf stays so.
 
@@ -255,7 +255,7 @@ impl Keeper {
 /// The files are let go of before this returns.
 impl Drop for Keeper {
     fn drop(&mut self) {
-        // A panic that nobody has met yet has no one left to tell.
+        // A panic that the log has not met yet has no one left to tell.
         drop(self.join());
     }
 }
