@@ -218,7 +218,7 @@ impl Repeats {
         };
         let thread = std::thread::Builder::new().name("everpost-repeats".to_owned());
         let thread = thread.spawn(move || writer.run(waiting));
-        let thread = thread.map_err(Error::storage("start a thread that writes", dir))?;
+        let thread = thread.map_err(Error::no_thread("start a thread that writes"))?;
         Ok(Self {
             shared: Arc::new(Shared {
                 dir: dir.to_owned(),

@@ -59,18 +59,12 @@ pub(crate) fn inspect(spool: &Path, workload: Workload, seed: u64) -> Told {
 
 fn open(spool: &Path, workload: Workload, seed: u64) -> Result<Queue, Error> {
     let settings = settings(workload, seed);
-    blocking::Queue::builder(spool)
-        .settings(settings)
-        .open()
-        .map(|queue| queue.as_async().clone())
+    let queue = blocking::Queue::builder(spool).settings(settings).open()?;
+    Ok(queue.as_async().clone())
 }
 
 fn close(queue: &Queue) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.map_err(|source| Error::Sink {
-        reason: source.to_string(),
-    })?;
-    runtime.block_on(queue.close(Duration::ZERO)).map(drop)
+    queue.blocking().close(Duration::ZERO).map(drop)
 }
 
 fn found(queue: &Queue, seed: u64) -> Result<Found, Error> {
