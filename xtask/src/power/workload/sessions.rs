@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use everpost::{Error, Queue, Settings};
+use everpost::{AppendError, Error, OpenError, Queue, Settings};
 
 use super::super::inspect::look;
 use super::super::mark::Mark;
@@ -89,7 +89,7 @@ impl Program {
             receiver.cured = Arc::clone(cured);
             let builder = Queue::builder(spool).settings(settings.clone());
             match builder.sink(receiver).open().await {
-                Err(Error::InUse { .. }) if tries < TRIES => tries += 1,
+                Err(OpenError::InUse { .. }) if tries < TRIES => tries += 1,
                 opened => {
                     let queue = opened?;
                     self.marks.write(&Mark::Open)?;
@@ -114,8 +114,8 @@ fn change(settings: &mut Settings, rng: &mut fastrand::Rng) {
 }
 
 fn is_full(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    let error = error.downcast_ref::<Error>();
-    matches!(error, Some(Error::Full { .. }))
+    matches!(error.downcast_ref(), Some(AppendError::Full { .. }))
+        || matches!(error.downcast_ref(), Some(Error::Full { .. }))
 }
 
 /// A thread that looks at a spool until it is stopped, or sees an alarm.
