@@ -114,12 +114,14 @@ impl FromStr for Workload {
 pub(crate) fn settings(workload: Workload, seed: u64) -> Settings {
     const KIB: u64 = 1024;
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut settings = Settings::default();
-    settings.journal_bytes = [16, 32, 64][rng.usize(0..3)] * KIB;
-    settings.max_event_bytes = 4 * KIB;
-    settings.tail_bytes = [4, 8][rng.usize(0..2)] * KIB;
-    settings.chunk_bytes = [4, 8][rng.usize(0..2)] * KIB;
-    settings.segment_bytes = [32, 64][rng.usize(0..2)] * KIB;
+    let mut settings = Settings {
+        journal_bytes: [16, 32, 64][rng.usize(0..3)] * KIB,
+        max_event_bytes: 4 * KIB,
+        tail_bytes: [4, 8][rng.usize(0..2)] * KIB,
+        chunk_bytes: [4, 8][rng.usize(0..2)] * KIB,
+        segment_bytes: [32, 64][rng.usize(0..2)] * KIB,
+        ..Settings::default()
+    };
     settings.delivery.batch_events = rng.u32(2..20);
     settings.delivery.backoff_min = Duration::from_millis(1);
     settings.delivery.backoff_max = Duration::from_millis(4);

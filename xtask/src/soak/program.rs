@@ -16,14 +16,16 @@ const GROUP: u64 = 64;
 
 /// A small queue: every limit is met all the time.
 pub(super) fn settings() -> Settings {
-    let mut settings = Settings::default();
-    settings.on_full = OnFull::Block;
-    settings.max_bytes = 16 << 20;
-    settings.journal_bytes = 512 << 10;
-    settings.max_event_bytes = 4 << 10;
-    settings.tail_bytes = 128 << 10;
-    settings.chunk_bytes = 64 << 10;
-    settings.segment_bytes = 1 << 20;
+    let mut settings = Settings {
+        on_full: OnFull::Block,
+        max_bytes: 16 << 20,
+        journal_bytes: 512 << 10,
+        max_event_bytes: 4 << 10,
+        tail_bytes: 128 << 10,
+        chunk_bytes: 64 << 10,
+        segment_bytes: 1 << 20,
+        ..Settings::default()
+    };
     settings.delivery.batch_events = 250;
     settings.delivery.backoff_min = Duration::from_millis(1);
     settings.delivery.backoff_max = Duration::from_millis(20);
