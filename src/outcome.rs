@@ -178,7 +178,7 @@ pub enum Verdict {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum PauseReason {
-    /// Somebody asked for it. Only `resume` ends it.
+    /// A person asked for it. Only `resume` ends it.
     Requested,
     /// The key is missing, wrong, expired or lacks a right (401, 402, 403).
     Credentials,

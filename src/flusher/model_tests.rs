@@ -169,7 +169,7 @@ proptest! {
                 }
                 Next::Wait(Some(_)) => rig.elapse().1,
                 Next::Wait(None) => break,
-                Next::End => unreachable!("nobody closed it"),
+                Next::End => unreachable!("it was not closed"),
             };
             let at = rig.log.position();
             prop_assert_eq!(at.ledger.settled(), at.cursor);

@@ -414,13 +414,16 @@ async fn a_read_that_fails_ahead_of_its_time_is_done_again() {
     // The one that begins with the settle.
     bench.faults.reads.store(1, Ordering::SeqCst);
     bench.sink.gate.add_permits(1);
-    // It has failed by the time the second request is under way, and nobody has asked for it yet.
+    // It has failed by the time the second request is under way, and the machine has not asked for it yet.
     bench.sink.calls(2).await;
     bench.sink.gate.add_permits(3);
     bench.until_settled(8).await;
     let calls = bench.sink.shut();
     let is_at_once = |pair: &[Call]| pair[0].at == pair[1].at;
-    assert!(calls.windows(2).all(is_at_once), "somebody waited for it");
+    assert!(
+        calls.windows(2).all(is_at_once),
+        "the request waited for it"
+    );
     let sent: Vec<Seq> = calls.into_iter().flat_map(|call| call.seqs).collect();
     assert_eq!(sent, [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(bench.faults.reads.load(Ordering::SeqCst), 0);

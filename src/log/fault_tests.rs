@@ -317,7 +317,7 @@ fn i1_what_is_acknowledged_as_written_is_in_the_journal_whichever_call_fails() {
     println!("\nPROVED faults={faults} acknowledged={events} lost=0 panics=0");
 }
 
-/// A caller whose commit failed for good is told so, and nobody else's events suffer for it.
+/// A caller whose commit failed for good is told so, and no other caller's events suffer for it.
 #[tokio::test]
 async fn i1_an_append_whose_commit_fails_is_an_error_to_its_caller() {
     use super::thread::{ThreadSettings, spawn};

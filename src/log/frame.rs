@@ -133,7 +133,7 @@ pub(crate) struct Frame {
     len: u32,
     /// Bytes that its events can have had at the most before they were compressed.
     run_bytes_max: u32,
-    /// The number of its file, for whoever has several.
+    /// The number of its file, for a reader that has several.
     pub(crate) file: u32,
 }
 

@@ -1,6 +1,6 @@
 //! The picture of a spool: everything in it read and put together, and not a byte changed (I10).
 //!
-//! An owner that opens a spool and everybody who only looks at it use the same picture, made by the
+//! An owner that opens a spool and a reader that only looks at it use the same picture, made by the
 //! same code from the same bytes: no loss that only one of them sees, no alarm that only one of
 //! them raises (I11). Opening puts on record what the picture finds and goes on from it; a look
 //! shows it.

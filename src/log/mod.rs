@@ -79,7 +79,7 @@ pub(crate) trait Log: Send {
     /// `evicted`.
     fn take_up(&mut self, events: &mut Vec<Event>) -> Result<Seq, Error>;
 
-    /// As [`take_up`](Log::take_up), for events that somebody else keeps.
+    /// As [`take_up`](Log::take_up), for events that the caller keeps.
     fn stage(&mut self, events: &[Event]) -> Result<Seq, Error> {
         self.take_up(&mut events.to_vec())
     }

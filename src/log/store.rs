@@ -73,7 +73,7 @@ const PLACE_BYTES: u64 = 512;
 /// How many times as many bytes of pieces may wait for a sync if nothing is written again for them.
 const CROWDED: u64 = 4;
 
-/// How long a flush or an opening may take, and how long nobody may come out of the gate. A slow
+/// How long a flush or an opening may take, and how long no store may come out of the gate. A slow
 /// disk takes seconds; a flush that lost its wake-up takes for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -200,7 +200,7 @@ impl Store {
     /// split at 17 entries. So the places of all pieces are taken first, with entries of no bytes,
     /// and more places behind them: leaves split while there is nothing in them. Each is left with
     /// nine, which are then filled, and that is less than ten changes. The empty entries that stay
-    /// behind the last piece mean nothing to anybody.
+    /// behind the last piece mean nothing to a reader.
     pub(crate) fn put_last(&mut self, key: Key, value: &[u8]) -> Result<(), Error> {
         if self.layout == Layout::Small {
             // There, a value has so few pieces that the places would take more than they save.
@@ -345,7 +345,7 @@ impl Drop for Store {
 }
 
 /// Flushes; has its place inside for as long as sled is busy with it, even if that is longer than
-/// anybody waits for it.
+/// a caller waits for it.
 fn flush(db: &sled::Db, place: Place) -> sled::Result<usize> {
     // The future is polled here and now, so nothing is spawned but sled's own work.
     let flushed = wait_for(db.flush_async(), PATIENCE, place);
@@ -421,7 +421,7 @@ fn wait_for<T>(
     }
 }
 
-/// Takes all rights to what is in a store from everybody but the owner, sled's snapshots included,
+/// Takes all rights to what is in a store from every user but the owner, sled's snapshots included,
 /// and sees that the owner has them, whatever the umask was. Links are left alone.
 fn keep_all_private(path: &Path) -> Result<(), Error> {
     for entry in fs::read_dir(path).map_err(Error::storage("open a store", path))? {

@@ -166,7 +166,7 @@ impl Queue {
     /// [`Error::NotOwner`].
     ///
     /// # Cancel safety
-    /// Once sent, it is done even if nobody waits for the answer.
+    /// Once sent, it is done even if the answer is not waited for.
     pub async fn try_disk(&self) -> Result<(), Error> {
         let again = |log: &mut dyn Log| {
             let memo = log.memo()?;
@@ -280,8 +280,8 @@ impl Queue {
     /// if it has ended otherwise, before the pause was on disk.
     ///
     /// # Cancel safety
-    /// If the future is dropped after it was polled, the queue is paused all the same, and nobody
-    /// says when that is on disk. Call it again to know.
+    /// If the future is dropped after it was polled, the queue is paused all the same, and it is
+    /// not told when that is on disk. Call it again to know.
     pub async fn pause(&self) -> Result<(), Error> {
         self.flusher()?.pause().await
     }
@@ -294,8 +294,8 @@ impl Queue {
     /// all the same, but a restart may find the queue paused.
     ///
     /// # Cancel safety
-    /// If the future is dropped after it was polled, the pause ends all the same, and nobody says
-    /// when that is on disk. Call it again to know.
+    /// If the future is dropped after it was polled, the pause ends all the same, and it is not
+    /// told when that is on disk. Call it again to know.
     pub async fn resume(&self) -> Result<(), Error> {
         self.flusher()?.resume().await
     }

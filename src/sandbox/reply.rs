@@ -60,7 +60,7 @@ impl Reply {
     }
 
     /// A redirect: a `Location` header and an empty body. A client that follows it hands its key
-    /// to whoever is there.
+    /// to the server that is there.
     #[must_use]
     pub fn redirect(status: u16, location: impl Into<String>) -> Self {
         Self::status(status).header("location", location).body("")

@@ -139,7 +139,7 @@ fn a_frame_is_what_the_format_says_to_the_byte() {
 }
 
 /// The first block of the first commit to a file is torn, a later frame of it survives. It was
-/// believed, and the events before it, which nobody had been told were safe, were reported as
+/// believed, and the events before it, which no caller had been told were safe, were reported as
 /// lost.
 #[test]
 fn a_torn_first_commit_of_a_file_is_not_damage() {

@@ -353,7 +353,7 @@ mod tests {
         };
         keeper.move_apart(Place::new(dir.path()), Arc::new(nudge));
         keeper.check();
-        // Work that the log need not know of wakes nobody.
+        // Work that the log need not know of wakes no thread.
         keeper.order(|_| ());
         keeper.run(|_| ());
         nudges.recv().unwrap();

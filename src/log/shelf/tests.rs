@@ -355,7 +355,7 @@ fn a_segment_of_another_queue_or_place_is_put_aside_and_never_read() {
             fs::copy(from.join(file), to.join(file)).unwrap();
         }
     };
-    // The first is somebody else's, the last is the one before it again.
+    // The first is another queue's, the last is the one before it again.
     replace(&theirs.join(name(1)), &dir.join(name(1)));
     replace(&dir.join(name(21)), &dir.join(name(41)));
     let row = Row::look(spool.path(), QUEUE).unwrap();

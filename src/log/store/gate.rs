@@ -55,7 +55,7 @@ impl Gate {
         }
     }
 
-    /// Waits for a place. `None` once nobody has given one back for as long as `patience`: then
+    /// Waits for a place. `None` once no store has given one back for as long as `patience`: then
     /// those inside wait for a disk, or a sled, that does not answer.
     pub(super) fn enter(&'static self, patience: Duration) -> Option<Place> {
         let mut inside = self.lock();

@@ -272,7 +272,7 @@ fn only_the_owner_may_read_the_files() {
     }
 }
 
-/// sled's own bytes are read by nobody, and a bit that changed in them was noticed by nobody either.
+/// sled's own bytes are never read, and a bit that changed in them was never noticed either.
 #[test]
 fn after_a_close_a_change_of_any_byte_is_noticed_and_costs_nothing_that_can_be_read() {
     let dir = tempfile::tempdir().unwrap();

@@ -71,7 +71,7 @@ pub enum Happening {
         )]
         before_or_at_timestamp: Option<SystemTime>,
     },
-    /// Somebody reacted to a message.
+    /// A person reacted to a message.
     MessageReactionAdded {
         /// The platform's id of the message.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,7 +80,7 @@ pub enum Happening {
         #[serde(skip_serializing_if = "Option::is_none")]
         description: Option<String>,
     },
-    /// Somebody took a reaction back.
+    /// A person took a reaction back.
     MessageReactionRemoved {
         /// The platform's id of the message.
         #[serde(skip_serializing_if = "Option::is_none")]
