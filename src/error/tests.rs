@@ -123,6 +123,12 @@ fn an_error_of_a_call_says_the_same_as_the_error_that_it_becomes() {
     // Three of the examples are `Storage`.
     assert_eq!(count(&|error| is_same_in(AppendError::of, error)), 11);
     assert_eq!(count(&|error| is_same_in(OpenError::of, error)), 15);
+    for error in one_of_each() {
+        let (append, open) = (AppendError::of(error.again()), OpenError::of(error));
+        let said = [(append.kind(), append.hint()), (open.kind(), open.hint())];
+        let wholes = [Error::from(append), Error::from(open)];
+        assert_eq!(said, wholes.map(|whole| (whole.kind(), whole.hint())));
+    }
 }
 
 #[test]
