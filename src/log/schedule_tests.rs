@@ -26,6 +26,8 @@ mod sync {
     pub(super) use shuttle::future::block_on;
     pub(super) use shuttle::sync::{Condvar, Mutex, MutexGuard, TryLockError};
     pub(super) use shuttle::thread;
+
+    pub(super) const THREAD_LOOKS: u32 = 3;
 }
 
 #[path = "thread/mod.rs"]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::super::sync::{Condvar, Mutex, MutexGuard};
+use super::super::sync::{Condvar, Mutex, MutexGuard, thread};
 use super::{Append, Command};
 
 /// Bytes gathered into one commit at the most; what waits beyond goes into the next.
@@ -27,6 +27,15 @@ struct Waiting {
     has_news: bool,
     /// Nothing more is taken in; what is there will be done.
     is_closing: bool,
+}
+
+/// How the thread rests between two rounds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rest {
+    /// For how long at the most; without a time until it is woken.
+    pub(super) time: Option<Duration>,
+    /// How often it looks whether something has come before it sleeps.
+    pub(super) looks: u32,
 }
 
 /// What was taken out at once.
@@ -116,14 +125,22 @@ impl Inbox {
 
     /// Sleeps until something is sent, the thread is to look at its log, or the time is over, if
     /// there is one. For the thread only.
-    pub(super) fn wait(&self, rest: Option<Duration>) {
-        let mut waiting = self.lock();
-        if rest == Some(Duration::ZERO) || waiting.has_news {
-            return;
-        }
+    pub(super) fn wait(&self, rest: Rest) {
+        let mut looks = 0..rest.looks;
+        let mut waiting = loop {
+            let waiting = self.lock();
+            if rest.time == Some(Duration::ZERO) || waiting.has_news {
+                return;
+            }
+            if looks.next().is_none() {
+                break waiting;
+            }
+            drop(waiting);
+            thread::yield_now();
+        };
         waiting.is_asleep = true;
         // A wake-up for no reason costs one look at the log.
-        let mut waiting = match rest {
+        let mut waiting = match rest.time {
             Some(time) => match self.wake_up.wait_timeout(waiting, time) {
                 Ok((waiting, _)) => waiting,
                 Err(poisoned) => poisoned.into_inner().0,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
-use super::super::sync::thread;
-use super::inbox::{Inbox, Taken};
+use super::super::sync::{THREAD_LOOKS, thread};
+use super::inbox::{Inbox, Rest, Taken};
 use super::window::Window;
 use super::{Append, Command, Log, Position, ThreadSettings};
 use crate::clock::Clock;
@@ -58,11 +58,12 @@ impl Owner {
         }
     }
 
-    /// One round of the log's thread at the log that lies there, and how long it may rest then,
-    /// if not until it is woken. None if the log has ended, or ends with this round.
-    pub(super) fn round(there: &mut Option<Self>, inbox: &Inbox) -> Option<Option<Duration>> {
+    /// One round of the log's thread at the log that lies there, and how it may rest then. None if
+    /// the log has ended, or ends with this round.
+    pub(super) fn round(there: &mut Option<Self>, inbox: &Inbox) -> Option<Rest> {
         let owner = there.as_mut()?;
         let taken = owner.gather(inbox);
+        let is_quick = taken.appends.iter().any(|append| !append.sync);
         owner.commit(taken.appends);
         let mut changed = false;
         let mut close = None;
@@ -87,10 +88,12 @@ impl Owner {
         }
         owner.thread_wakes_at = owner.due();
         // Zero stands for now, and needs no look at the clock.
-        Some(owner.thread_wakes_at.map(|at| match at {
+        let time = owner.thread_wakes_at.map(|at| match at {
             Duration::ZERO => at,
             at => at.saturating_sub(owner.clock.monotonic()),
-        }))
+        });
+        let looks = if is_quick { THREAD_LOOKS } else { 0 };
+        Some(Rest { time, looks })
     }
 
     /// A round for one append, by its caller. None, with the events left where they are, if it has
