@@ -11,7 +11,7 @@ use crate::error::Error;
 pub enum ClientError {
     /// The socket is not served: there is none, or its owner is gone. The spool is free, or its
     /// owner serves no control socket.
-    #[error("nobody serves the control socket. path=`{}`", path.display())]
+    #[error("no process serves the control socket. path=`{}`", path.display())]
     NoOwner {
         /// The socket.
         path: PathBuf,

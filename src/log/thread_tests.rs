@@ -235,10 +235,10 @@ impl Log for DamagedLog {
     }
 }
 
-#[tokio::test]
-async fn each_caller_of_a_commit_that_fails_is_told_the_same() {
+/// The thread of a log whose commits fail.
+async fn damaged(intake_bytes: u64) -> LogHandle {
     let threads = ThreadSettings {
-        intake_bytes: 1 << 20,
+        intake_bytes,
         block_when_full: false,
         sync_every: None,
         place: Place::new("".as_ref()),
@@ -246,6 +246,12 @@ async fn each_caller_of_a_commit_that_fails_is_told_the_same() {
     let opening = || Ok((DamagedLog(MemoryLog::new(&Settings::default())), ()));
     let opened = spawn(threads, Arc::new(SystemClock), opening).await;
     let (log, ()) = opened.unwrap();
+    log
+}
+
+#[tokio::test]
+async fn each_caller_of_a_commit_that_fails_is_told_the_same() {
+    let log = damaged(1 << 20).await;
     let (one, two) = tokio::join!(log.append(events(1), true), log.append(events(1), true));
     for error in [one.unwrap_err(), two.unwrap_err()] {
         assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
@@ -335,15 +341,7 @@ async fn a_full_intake_refuses_what_does_not_wait_and_holds_back_what_does() {
 #[cfg(feature = "control")]
 #[tokio::test]
 async fn each_event_that_is_refused_is_counted_once_wherever_that_happens() {
-    let threads = ThreadSettings {
-        intake_bytes: 1_000,
-        block_when_full: false,
-        sync_every: None,
-        place: Place::new("".as_ref()),
-    };
-    let opening = || Ok((DamagedLog(MemoryLog::new(&Settings::default())), ()));
-    let opened = spawn(threads, Arc::new(SystemClock), opening).await;
-    let (log, ()) = opened.unwrap();
+    let log = damaged(1_000).await;
     let refused = || log.place().meter().refused.get();
     // By the commit: a lone caller's, and one whose answer is dropped.
     assert!(log.append_blocking(&mut events(2), true).is_err());

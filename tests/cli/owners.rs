@@ -137,7 +137,7 @@ async fn a_spool_in_use_is_waited_for_as_long_as_was_said() {
     let place = Place::new();
     let queue = Queue::builder(place.spool()).open().await.unwrap();
     let pid = format!("pid=`{}`", std::process::id());
-    for (wait, told) in [("0", "; nobody serves"), ("300ms", "; waited 300ms")] {
+    for (wait, told) in [("0", "; no process serves"), ("300ms", "; waited 300ms")] {
         let ended = place.feed(&["append", "--wait", wait], "1\n");
         let ended = ended.expect(exit::IN_USE);
         assert!(

@@ -118,7 +118,7 @@ async fn members_of_the_group_append_and_see_the_status_and_no_more() {
     assert!(!ended.err.contains("cannot reach"), "{ended:?}");
     assert!(!socket(&place).exists());
     let late = by(&place, BOT, GROUP, &["append"]).expect(3);
-    late.says("nobody serves the control socket");
+    late.says("no process serves the control socket");
 }
 
 /// Whoever may write to the directory could put another socket there, and be handed the events.
