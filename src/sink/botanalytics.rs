@@ -34,41 +34,32 @@
 //! base64, in hexadecimal or behind escapes, is replaced by `[key]` before anything is kept. So is
 //! the password for a proxy.
 
-mod address;
-mod http;
-mod proxy;
 pub(crate) mod request;
-mod sent;
-#[cfg(all(feature = "rustls", not(feature = "native-tls")))]
-mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::Method;
+use ::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 
-use self::address::Address;
-use self::http::Http;
+use super::http::{Address, Limits, Outgoing, Transport, unusable};
 use super::key::{KeyRing, Strike};
 use super::{Batch, Classifier, Request, Sink};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::outcome::{Answer, Hindrance, Outcome, PauseReason};
 
-pub use self::proxy::{Proxy, Route};
+pub use super::http::{Proxy, Route};
 pub use super::key::{Key, KeyError, KeyHandle, KeySource};
 pub use super::message;
 
 /// The documented address of the API.
 pub const BASE_URL: &str = "https://api.beta.botanalytics.co/v2";
 
-/// The time limits of a request.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    request: Duration,
-    connect: Duration,
-    read: Duration,
-}
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const CLIENT_ID: HeaderName = HeaderName::from_static("x-botanalytics-client-id");
+const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-botanalytics-client-version");
 
 /// Delivers to the Botanalytics API.
 ///
@@ -87,7 +78,8 @@ struct Limits {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Botanalytics {
-    http: Http,
+    transport: Transport,
+    headers: HeaderMap,
     route: Route,
     ring: Arc<KeyRing>,
     classifier: Arc<Classifier>,
@@ -140,7 +132,7 @@ impl Botanalytics {
     /// The address that requests go to.
     #[must_use]
     pub fn url(&self) -> &str {
-        self.http.url()
+        self.transport.url()
     }
 
     /// The key that the next request would carry: a file or a function is asked for it now.
@@ -161,6 +153,39 @@ impl Botanalytics {
     }
 }
 
+impl Botanalytics {
+    /// Sends a batch and reads the answer.
+    async fn send(&self, mut request: Request, key: &Key) -> Outcome {
+        let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", key.expose())) else {
+            // A key that was parsed holds nothing that a header cannot carry.
+            return Outcome::pause(PauseReason::Credentials)
+                .because("key cannot be sent in a header");
+        };
+        bearer.set_sensitive(true);
+        let body = request.take_prepared();
+        let body = body.unwrap_or_else(|| request::body(request.batch()).into());
+        let mut headers = self.headers.clone();
+        headers.insert(AUTHORIZATION, bearer);
+        let name = request.batch().idempotency_key().to_string();
+        if let Ok(name) = HeaderValue::from_str(&name) {
+            headers.insert(IDEMPOTENCY_KEY, name);
+        }
+        let outgoing = Outgoing {
+            method: Method::POST,
+            headers,
+            body,
+            secret: key.expose().to_owned(),
+        };
+        match self.transport.send(outgoing).await {
+            Ok(answer) => {
+                let reply = answer.reply(self.clock.wall(), key.expose());
+                self.classifier.outcome(&reply)
+            }
+            Err(outcome) => outcome,
+        }
+    }
+}
+
 impl Sink for Botanalytics {
     /// Sends the batch in one request and reads the answer.
     ///
@@ -174,8 +199,7 @@ impl Sink for Botanalytics {
     async fn deliver(&self, request: Request) -> Outcome {
         match self.ring.present(self.patience).await {
             Ok(key) => {
-                let now = || self.clock.wall();
-                let mut outcome = self.http.send(request, &key, &self.classifier, now).await;
+                let mut outcome = self.send(request, &key).await;
                 // The one door to all that keeps what an answer says.
                 Strike::new(&key, self.route.login()).answer(&mut outcome.answer);
                 outcome
@@ -337,8 +361,8 @@ impl Builder {
     /// # Cancel safety
     /// Nothing is changed, here or there.
     pub async fn knock(&self) -> Result<Answer, Error> {
-        let (http, ..) = self.http()?;
-        Ok(http.knock().await)
+        let (transport, ..) = self.transport()?;
+        Ok(transport.knock().await)
     }
 
     /// Checks everything, reads the key once (on this thread) and makes the sink. Nothing is
@@ -353,7 +377,8 @@ impl Builder {
     /// (see [`Builder::base_url`]) or needs TLS that this build lacks, if the proxy that applies to
     /// it is none (see [`Proxy`]), or if a time limit is zero.
     pub fn build(self) -> Result<Botanalytics, Error> {
-        let (http, route, limits) = self.http()?;
+        let (transport, route, limits) = self.transport()?;
+        let headers = headers(self.client_id.as_ref())?;
         let clock = Arc::clone(&self.clock);
         let ring = if self.waits_for_key {
             KeyRing::waiting(self.key, self.channel, clock)
@@ -361,7 +386,8 @@ impl Builder {
             KeyRing::open(self.key, self.channel, clock)?
         };
         Ok(Botanalytics {
-            http,
+            transport,
+            headers,
             route,
             ring: Arc::new(ring),
             classifier: Arc::new(self.classifier),
@@ -371,7 +397,7 @@ impl Builder {
     }
 
     /// The way to the API, checked, without a key.
-    fn http(&self) -> Result<(Http, Route, Limits), Error> {
+    fn transport(&self) -> Result<(Transport, Route, Limits), Error> {
         let limits = Limits {
             request: self.request_timeout,
             connect: self.connect_timeout,
@@ -390,9 +416,22 @@ impl Builder {
         }
         let address = Address::from_base(&self.base_url)?;
         let route = self.proxy.decide(&address)?;
-        let http = Http::new(address, limits, &route, self.client_id.as_ref())?;
-        Ok((http, route, limits))
+        let transport = Transport::new(address, limits, &route)?;
+        Ok((transport, route, limits))
     }
+}
+
+fn headers(client_id: Option<&(String, String)>) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some((id, version)) = client_id {
+        for (name, value) in [(CLIENT_ID, id), (CLIENT_VERSION, version)] {
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| unusable(format!("client id cannot be sent. header=`{name}`")))?;
+            headers.insert(name, value);
+        }
+    }
+    Ok(headers)
 }
 
 /// There is no key to send anything with, and what to do about it.

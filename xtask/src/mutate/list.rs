@@ -451,7 +451,7 @@ pub(crate) const BREAKS: &[Break] = &[
     Break {
         what: "follows redirects with the key",
         violates: "promise 6",
-        file: "src/sink/botanalytics/http.rs",
+        file: "src/sink/http/transport.rs",
         find: "reqwest::redirect::Policy::none()",
         put: "reqwest::redirect::Policy::limited(5)",
         target: &["--test", "delivery"],
@@ -460,7 +460,7 @@ pub(crate) const BREAKS: &[Break] = &[
     Break {
         what: "sends a batch again under another idempotency key",
         violates: "promise 3",
-        file: "src/sink/botanalytics/http.rs",
+        file: "src/sink/botanalytics.rs",
         find: "request.batch().idempotency_key().to_string()",
         put: "rand::random::<u128>().to_string()",
         target: &["--test", "sink_botanalytics"],

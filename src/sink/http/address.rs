@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// Where requests go: `{base without trailing /}/messages`, checked.
 #[derive(Clone)]
-pub(super) struct Address {
+pub(in crate::sink) struct Address {
     pub(super) url: Url,
     /// It is this machine, whatever a file of hosts or a name server says.
     pub(super) is_loopback: bool,
@@ -19,7 +19,7 @@ impl Address {
     /// # Errors
     /// [`Error::Sink`] if the base is no URL, carries credentials, a query or a fragment, is
     /// plain HTTP to another machine, or needs TLS that this build does not have.
-    pub(super) fn from_base(base: &str) -> Result<Self, Error> {
+    pub(in crate::sink) fn from_base(base: &str) -> Result<Self, Error> {
         let joined = format!("{}/messages", base.trim().trim_end_matches('/'));
         // The URL itself stays out of these texts until it is known to carry no credentials.
         let url = Url::parse(&joined)
@@ -62,7 +62,7 @@ impl fmt::Debug for Address {
     }
 }
 
-pub(super) fn unusable(reason: impl Into<String>) -> Error {
+pub(in crate::sink) fn unusable(reason: impl Into<String>) -> Error {
     Error::Sink {
         reason: reason.into(),
     }

@@ -1,31 +1,27 @@
-//! The way to the API: the only file that names the HTTP client.
+//! The way to a receiver: the only file that names the HTTP client.
 
 use std::error::Error as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 use std::{fmt, io};
 
-use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName,
-    HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
+use ::http::header::{
+    ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER,
+    TRANSFER_ENCODING,
 };
+use ::http::{HeaderValue, Method};
+use bytes::Bytes;
 use reqwest::{Client, ClientBuilder, Response};
 
-use super::super::classify::{Classifier, HttpReply, clean, retry_after};
-use super::super::key::Key;
-
+use super::Limits;
 use super::address::{Address, unusable};
 use super::proxy::Route;
 use super::sent::Sent;
-use super::{Limits, request};
 use crate::error::Error;
 use crate::outcome::{Answer, Outcome, PauseReason};
-use crate::sink::Request;
+use crate::sink::classify::{HttpReply, clean, retry_after};
 
 const USER_AGENT: &str = concat!("everpost/", env!("CARGO_PKG_VERSION"));
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const CLIENT_ID: HeaderName = HeaderName::from_static("x-botanalytics-client-id");
-const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-botanalytics-client-version");
 
 /// How long the body of an answer is waited for once its status is known. The status has decided
 /// by then, so the body is worth little patience. The limits of the request hold beside this.
@@ -37,26 +33,32 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Headers that an answer may have. The client's own bound is 100, which some proxies pass.
 const HEADERS_MAX: usize = 1_000;
 
+/// What one request carries beside its address.
+pub(in crate::sink) struct Outgoing {
+    pub(in crate::sink) method: Method,
+    pub(in crate::sink) headers: HeaderMap,
+    pub(in crate::sink) body: Bytes,
+    /// What the request is authorised with: it is struck out of what the way says.
+    pub(in crate::sink) secret: String,
+}
+
 /// The client with everything that is the same for each request.
 #[derive(Clone)]
-pub(super) struct Http {
+pub(in crate::sink) struct Transport {
     client: Client,
     address: Address,
     limits: Limits,
 }
 
-impl Http {
-    pub(super) fn new(
+impl Transport {
+    pub(in crate::sink) fn new(
         address: Address,
         limits: Limits,
         route: &Route,
-        client_id: Option<&(String, String)>,
     ) -> Result<Self, Error> {
-        let client = client(&address, limits, route, client_id)?
-            .build()
-            .map_err(|error| {
-                unusable(format!("HTTP client cannot be built: {}", fault(error, "")))
-            })?;
+        let client = client(&address, limits, route)?.build().map_err(|error| {
+            unusable(format!("HTTP client cannot be built: {}", fault(error, "")))
+        })?;
         Ok(Self {
             client,
             address,
@@ -64,85 +66,78 @@ impl Http {
         })
     }
 
-    pub(super) fn url(&self) -> &str {
+    pub(in crate::sink) fn url(&self) -> &str {
         self.address.url.as_str()
     }
 
     /// Asks for any answer, without a key and without events.
-    pub(super) async fn knock(&self) -> Answer {
+    pub(in crate::sink) async fn knock(&self) -> Answer {
         match self.client.get(self.address.url.clone()).send().await {
             Ok(response) => Answer::from_status(response.status().as_u16()),
             Err(error) => Answer::from_detail(fault(error, "")),
         }
     }
 
-    /// Sends a batch and reads the answer.
-    pub(super) async fn send(
-        &self,
-        mut request: Request,
-        key: &Key,
-        classifier: &Classifier,
-        now: impl Fn() -> SystemTime,
-    ) -> Outcome {
-        let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", key.expose())) else {
-            // A key that was parsed holds nothing that a header cannot carry.
-            return Outcome::pause(PauseReason::Credentials)
-                .because("key cannot be sent in a header");
-        };
-        bearer.set_sensitive(true);
-        let body = request.take_prepared();
-        let body = body.unwrap_or_else(|| request::body(request.batch()).into());
-        let (sent, pieces) = Sent::of(body);
+    /// Sends a request and reads the answer; or says what came of it where there was none.
+    pub(in crate::sink) async fn send(&self, outgoing: Outgoing) -> Result<Received, Outcome> {
+        let (sent, pieces) = Sent::of(outgoing.body);
         let request = self
             .client
-            .post(self.address.url.clone())
-            .header(AUTHORIZATION, bearer)
+            .request(outgoing.method, self.address.url.clone())
+            .headers(outgoing.headers)
             .header(CONNECTION, "close")
-            .header(CONTENT_TYPE, "application/json")
-            .header(
-                IDEMPOTENCY_KEY,
-                request.batch().idempotency_key().to_string(),
-            )
             .body(reqwest::Body::wrap(pieces));
         match sent.answered(request.send()).await {
-            (Ok(response), is_after) => read(response, is_after, key, classifier, now).await,
-            (Err(error), _) => no_answer(error, key, &sent),
+            (Ok(response), is_after) => Ok(read(response, is_after).await),
+            (Err(error), _) => Err(no_answer(error, &outgoing.secret, &sent)),
         }
     }
 }
 
-async fn read(
-    mut response: Response,
+/// An answer, as far as it was read.
+pub(in crate::sink) struct Received {
+    status: u16,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    is_complete: bool,
     is_after: bool,
-    key: &Key,
-    classifier: &Classifier,
-    now: impl Fn() -> SystemTime,
-) -> Outcome {
-    let status = response.status().as_u16();
-    let headers = response.headers();
-    let has_end = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
-    let text = |name: &HeaderName| -> Option<String> {
-        let value = headers.get(name)?;
-        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
-    };
-    let not_before = text(&RETRY_AFTER).and_then(|value| retry_after(&value, now()));
-    let content_type = text(&CONTENT_TYPE).unwrap_or_default();
-    let location = text(&LOCATION);
-    let (body, has_ended) = first_bytes(&mut response).await;
-
-    let reply = HttpReply::new(status, &body)
-        .content_type(&content_type)
-        .retry_after(not_before)
-        .location(location.as_deref())
-        .complete(has_ended && (has_end || status == 204))
-        .after_request(is_after)
-        .secret(key.expose());
-    classifier.outcome(&reply)
 }
 
-impl fmt::Debug for Http {
+impl Received {
+    fn text(&self, name: &HeaderName) -> Option<&str> {
+        std::str::from_utf8(self.headers.get(name)?.as_bytes()).ok()
+    }
+
+    /// What there is to decide from. `now` is what dates of `Retry-After` are held against.
+    pub(in crate::sink) fn reply<'a>(&'a self, now: SystemTime, secret: &'a str) -> HttpReply<'a> {
+        let wait = self.text(&RETRY_AFTER);
+        HttpReply::new(self.status, &self.body)
+            .content_type(self.text(&CONTENT_TYPE).unwrap_or_default())
+            .retry_after(wait.and_then(|value| retry_after(value, now)))
+            .location(self.text(&LOCATION))
+            .complete(self.is_complete)
+            .after_request(self.is_after)
+            .secret(secret)
+    }
+}
+
+async fn read(mut response: Response, is_after: bool) -> Received {
+    let status = response.status().as_u16();
+    let headers = response.headers().clone();
+    let has_end = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
+    let (body, has_ended) = first_bytes(&mut response).await;
+    Received {
+        status,
+        headers,
+        body,
+        is_complete: has_ended && (has_end || status == 204),
+        is_after,
+    }
+}
+
+impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Http")
+        f.debug_struct("Transport")
             .field("address", &self.address)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
@@ -150,15 +145,10 @@ impl fmt::Debug for Http {
 }
 
 /// The client, not built yet.
-fn client(
-    address: &Address,
-    limits: Limits,
-    route: &Route,
-    client_id: Option<&(String, String)>,
-) -> Result<ClientBuilder, Error> {
+fn client(address: &Address, limits: Limits, route: &Route) -> Result<ClientBuilder, Error> {
     let builder = Client::builder()
         .user_agent(USER_AGENT)
-        .default_headers(headers(client_id)?)
+        .default_headers(headers())
         .timeout(limits.request)
         .connect_timeout(limits.connect)
         .read_timeout(limits.read)
@@ -204,17 +194,10 @@ fn client(
     })
 }
 
-fn headers(client_id: Option<&(String, String)>) -> Result<HeaderMap, Error> {
-    let mut headers = HeaderMap::new();
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    if let Some((id, version)) = client_id {
-        for (name, value) in [(CLIENT_ID, id), (CLIENT_VERSION, version)] {
-            let value = HeaderValue::from_str(value)
-                .map_err(|_| unusable(format!("client id cannot be sent. header=`{name}`")))?;
-            headers.insert(name, value);
-        }
-    }
-    Ok(headers)
+fn headers() -> HeaderMap {
+    [(ACCEPT, HeaderValue::from_static("application/json"))]
+        .into_iter()
+        .collect()
 }
 
 /// The first part of the body, as much of it as comes in time, and whether that is all of it.
@@ -243,10 +226,10 @@ async fn first_bytes(response: &mut Response) -> (Vec<u8>, bool) {
 
 /// No answer came. Whatever the reason, the events are not at fault, and they may even have
 /// arrived: the same batch is sent again.
-fn no_answer(error: reqwest::Error, key: &Key, sent: &Sent) -> Outcome {
+fn no_answer(error: reqwest::Error, secret: &str, sent: &Sent) -> Outcome {
     // On a connection that stood: its time was up, or it was cut before all of it was out.
     let is_stalled = sent.has_begun() && (error.is_timeout() || !sent.is_whole());
-    let detail = fault(error, key.expose());
+    let detail = fault(error, secret);
     // A proxy that wants a login refuses the tunnel before there is any answer of the API, so
     // its 407 arrives as this text (hyper-util 0.1.21 src/client/legacy/connect/proxy/tunnel.rs).
     let outcome = if detail.contains("proxy authorization required") {
@@ -261,15 +244,15 @@ fn no_answer(error: reqwest::Error, key: &Key, sent: &Sent) -> Outcome {
 
 /// What went wrong on the way, and to which host and port, in one short line. Nothing else of the
 /// URL is told.
-fn fault(error: reqwest::Error, key: &str) -> String {
+fn fault(error: reqwest::Error, secret: &str) -> String {
     let tried = error.url().and_then(|url| {
         let port = url.port_or_known_default()?;
         Some(format!(" ({}:{port})", url.host_str()?))
     });
-    cause(error, key) + &tried.unwrap_or_default()
+    cause(error, secret) + &tried.unwrap_or_default()
 }
 
-fn cause(error: reqwest::Error, key: &str) -> String {
+fn cause(error: reqwest::Error, secret: &str) -> String {
     let error = error.without_url();
     if error.is_timeout() {
         let what = if error.is_connect() {
@@ -291,10 +274,10 @@ fn cause(error: reqwest::Error, key: &str) -> String {
     }
     match kind {
         Some(kind) => kind.to_string(),
-        None if error.is_dns() => clean(&format!("name lookup failed: {deepest}"), key),
+        None if error.is_dns() => clean(&format!("name lookup failed: {deepest}"), secret),
         // TLS says here what it dislikes about the other side.
-        None if error.is_connect() => clean(&format!("connecting failed: {deepest}"), key),
-        None => clean(&deepest, key),
+        None if error.is_connect() => clean(&format!("connecting failed: {deepest}"), secret),
+        None => clean(&deepest, secret),
     }
 }
 
@@ -347,7 +330,7 @@ mod tests {
         for host in ["localhost", "LOCALHOST", "api.localhost", "localhost."] {
             let address = Address::from_base(&format!("http://{host}:{port}")).unwrap();
             let route = Proxy::None.decide(&address).unwrap();
-            let client = client(&address, limits, &route, None).unwrap();
+            let client = client(&address, limits, &route).unwrap();
             let client = client.dns_resolver(std::sync::Arc::new(Poisoned));
             let request = client.build().unwrap().post(address.url).send();
             tokio::select! {

@@ -64,7 +64,7 @@ impl Proxy {
         self.decide(&Address::from_base(base_url)?)
     }
 
-    pub(super) fn decide(&self, address: &Address) -> Result<Route, Error> {
+    pub(in crate::sink) fn decide(&self, address: &Address) -> Result<Route, Error> {
         self.decide_by(address, |name| std::env::var(name))
     }
 
@@ -111,7 +111,7 @@ impl Route {
         self.by
     }
 
-    pub(super) fn login(&self) -> Option<&Login> {
+    pub(in crate::sink) fn login(&self) -> Option<&Login> {
         self.proxy.as_ref()?.login.as_ref()
     }
 
