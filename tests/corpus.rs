@@ -9,7 +9,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use everpost::internals::fuzz;
+#[expect(unreachable_pub, reason = "they are the library of the fuzz targets")]
+#[path = "../fuzz/judges/lib.rs"]
+mod fuzz;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

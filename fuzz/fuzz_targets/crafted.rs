@@ -26,6 +26,6 @@ fuzz_target!(
     },
     |edits: &[u8]| {
         let scratch = scratch();
-        everpost::internals::fuzz::crafted(edits, GOLDEN.as_ref(), scratch.path());
+        everpost_fuzz::crafted(edits, GOLDEN.as_ref(), scratch.path());
     }
 );

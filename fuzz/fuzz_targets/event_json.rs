@@ -2,4 +2,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| everpost::internals::fuzz::event_json(bytes));
+fuzz_target!(|bytes: &[u8]| everpost_fuzz::event_json(bytes));

@@ -26,6 +26,6 @@ fuzz_target!(
     },
     |edits: &[u8]| {
         let scratch = scratch();
-        everpost::internals::fuzz::spool(edits, GOLDEN.as_ref(), scratch.path());
+        everpost_fuzz::spool(edits, GOLDEN.as_ref(), scratch.path());
     }
 );

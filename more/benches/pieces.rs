@@ -4,9 +4,12 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput};
-use everpost::internals::bench;
+use everpost::internals::{self, Frames, Journal};
 use everpost::sink::Classifier;
 use everpost::{Batch, Event, StoredEvent};
+use uuid::Uuid;
+
+const QUEUE: Uuid = Uuid::from_u128(7);
 
 /// Chat messages of 300 bytes.
 fn events(count: u64) -> Vec<StoredEvent> {
@@ -39,7 +42,7 @@ fn frames(c: &mut Criterion) {
     let events: Vec<Event> = events(64).into_iter().map(|stored| stored.event).collect();
     let mut group = c.benchmark_group("frame");
     group.throughput(Throughput::Elements(64));
-    let mut frames = bench::Frames::default();
+    let mut frames = Frames::new(QUEUE);
     group.bench_function("encode 64 appends", |b| {
         b.iter(|| {
             frames.clear();
@@ -50,24 +53,27 @@ fn frames(c: &mut Criterion) {
         });
     });
     let file = Bytes::copy_from_slice(frames.bytes());
-    assert_eq!(bench::Frames::count(&file), 64);
+    assert_eq!(Journal::scan(&file, QUEUE).count(), 64);
     group.bench_function("decode 64 appends", |b| {
-        b.iter(|| bench::Frames::count(black_box(&file)));
+        b.iter(|| Journal::scan(black_box(&file), QUEUE).count());
     });
     group.finish();
 }
 
 fn chunks(c: &mut Criterion) {
     let events = events(800);
-    let chunk = bench::seal(&events).unwrap_or_default();
-    assert_eq!(bench::open(&chunk, 1), 800);
+    let chunk = internals::encode_chunk(&events).unwrap_or_default();
+    assert_eq!(
+        internals::decode_chunk(&chunk, 1).unwrap_or_default().len(),
+        800
+    );
     let mut group = c.benchmark_group("chunk");
     group.throughput(Throughput::Elements(800));
     group.bench_function("seal 800 events", |b| {
-        b.iter(|| bench::seal(black_box(&events)))
+        b.iter(|| internals::encode_chunk(black_box(&events)))
     });
     group.bench_function("open 800 events", |b| {
-        b.iter(|| bench::open(black_box(&chunk), 1))
+        b.iter(|| internals::decode_chunk(black_box(&chunk), 1))
     });
     group.finish();
 }
@@ -77,7 +83,7 @@ fn requests(c: &mut Criterion) {
     c.bench_function("bisect: one of 500 is refused", |b| {
         b.iter_batched(
             || events.clone(),
-            |events| bench::bisect(events, 333),
+            |events| internals::bisect(events, 333),
             BatchSize::SmallInput,
         );
     });
@@ -85,7 +91,7 @@ fn requests(c: &mut Criterion) {
     c.bench_function("classify: every status", |b| {
         b.iter(|| {
             for status in 100..600 {
-                black_box(bench::classify(&classifier, black_box(status)));
+                black_box(classifier.rule(black_box(status)));
             }
         });
     });
@@ -93,8 +99,10 @@ fn requests(c: &mut Criterion) {
         panic!("there are events");
     };
     let mut group = c.benchmark_group("body");
-    group.throughput(Throughput::Bytes(bench::body(&batch).len() as u64));
-    group.bench_function("500 events", |b| b.iter(|| bench::body(black_box(&batch))));
+    group.throughput(Throughput::Bytes(internals::body(&batch).len() as u64));
+    group.bench_function("500 events", |b| {
+        b.iter(|| internals::body(black_box(&batch)))
+    });
     group.finish();
 }
 

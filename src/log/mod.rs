@@ -5,8 +5,6 @@
 //! There are two logs: the one on disk, and [`memory::MemoryLog`], which says in a hundred lines
 //! what the other must do. Both pass `contract.rs`.
 
-#[cfg(feature = "break-for-proof")]
-pub(crate) mod breaking;
 pub(crate) mod chunk;
 pub(crate) mod codec;
 #[cfg(test)]

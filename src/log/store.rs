@@ -245,11 +245,6 @@ impl Store {
     /// Makes everything written so far durable.
     pub(crate) fn sync(&mut self) -> Result<(), Error> {
         self.write("flush a store", flush)?;
-        #[cfg(feature = "break-for-proof")]
-        if super::breaking::is_left_out_of(&self.path) {
-            self.unsynced_bytes = 0;
-            return Ok(());
-        }
         #[cfg(test)]
         if let Some(mut watch) = self.watch.take() {
             watch.push(tests::log_bytes(self));

@@ -5,6 +5,7 @@ mod mutate;
 mod power;
 mod prove;
 mod soak;
+mod tree;
 
 use std::process::ExitCode;
 

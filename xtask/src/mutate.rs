@@ -8,12 +8,12 @@ mod list;
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use list::{BREAKS, Break};
 
 use crate::prove::{Failure, Progress, Report};
+use crate::tree::Tree;
 
 /// A test that hangs has noticed, too. Seconds.
 const PATIENCE_S: u32 = 240;
@@ -96,38 +96,20 @@ fn shown(tests: &[String]) -> String {
     first.join(", ")
 }
 
-/// The copy of the tree, whole between two breaks, whatever becomes of the original meanwhile.
+/// The copy of the tree that is broken and tested.
 struct Bench {
-    tree: PathBuf,
+    tree: Tree,
 }
 
 impl Bench {
     fn set_up() -> Result<Self, Failure> {
-        let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let original = xtask.parent().ok_or("no project around the tasks")?;
-        let tree = original.join("target/mutate/tree");
-        if tree.exists() {
-            fs::remove_dir_all(&tree)?;
-        }
-        fs::create_dir_all(&tree)?;
-        let files = Command::new("git")
-            .args([
-                "ls-files", "-z", "src", "tests", "examples", "benches", "more", "docs",
-            ])
-            .args(["Cargo.toml", "Cargo.lock", "README.md", "clippy.toml"])
-            .current_dir(original)
-            .output()?;
-        for name in String::from_utf8(files.stdout)?.split_terminator('\0') {
-            let to = tree.join(name);
-            fs::create_dir_all(to.parent().unwrap_or(&tree))?;
-            fs::copy(original.join(name), to)?;
-        }
+        let tree = Tree::copy("mutate")?;
         Ok(Self { tree })
     }
 
     /// Whether the place to break is there, once.
     fn check(&self, b: &Break) -> Result<(), Failure> {
-        let text = fs::read_to_string(self.tree.join(b.file))?;
+        let text = fs::read_to_string(self.tree.dir().join(b.file))?;
         match text.matches(b.find).count() {
             1 => Ok(()),
             n => Err(format!("{n} places in {} to break so that it {}", b.file, b.what).into()),
@@ -135,11 +117,9 @@ impl Bench {
     }
 
     fn run(&self, b: &Break) -> Result<Fate, Failure> {
-        let path = self.tree.join(b.file);
-        let whole = fs::read_to_string(&path)?;
-        fs::write(&path, whole.replacen(b.find, b.put, 1))?;
+        let whole = self.tree.patch(b.file, b.find, b.put)?;
         let fate = self.test(b);
-        fs::write(&path, whole)?;
+        fs::write(self.tree.dir().join(b.file), whole)?;
         fate
     }
 
@@ -179,7 +159,7 @@ impl Bench {
         args: &[&str],
         patience_s: u32,
     ) -> Result<(Option<bool>, String), Failure> {
-        let log = self.tree.with_file_name("output");
+        let log = self.tree.dir().with_file_name("output");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         // `timeout` ends the whole group of processes, the tests' own children included.
         let status = Command::new("timeout")
@@ -188,8 +168,8 @@ impl Bench {
             .args(["test", "--locked", "--color=never"])
             .args(target)
             .args(args)
-            .current_dir(&self.tree)
-            .env("CARGO_TARGET_DIR", self.tree.with_file_name("target"))
+            .current_dir(self.tree.dir())
+            .env("CARGO_TARGET_DIR", self.tree.dir().with_file_name("target"))
             .stdin(Stdio::null())
             .stdout(File::create(&log)?)
             .stderr(File::options().append(true).open(&log)?)

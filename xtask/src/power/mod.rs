@@ -1,6 +1,7 @@
 //! Power cuts: workloads run on a real ext4 over a recording disk, and the disk is then put back
 //! to what a power cut at a random moment may have left of it, and opened.
 
+mod broken;
 mod device;
 mod event;
 mod inspect;
@@ -79,16 +80,7 @@ pub(crate) fn missing() -> Option<String> {
 pub(crate) fn run(plan: &Plan) -> Result<Report, Failure> {
     let this = std::env::current_exe()?;
     eprintln!("PROGRESS building the program that breaks its promise");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-    let built = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "--bin", "xtask-broken"])
-        .args(["--features", "break-for-proof", "--manifest-path"])
-        .arg(manifest)
-        .status()?;
-    if !built.success() {
-        return Err("the program for the negative controls does not build".into());
-    }
+    broken::build(&this)?;
     let mut child = Command::new("unshare")
         .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .args(["--propagation", "private", "--"])

@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use everpost::internals::{Frame, Journal, compress};
+use everpost::{Event, Seq, SeqRange};
 use uuid::Uuid;
 
-use crate::event::Event;
-use crate::id::Seq;
-use crate::id::SeqRange;
-use crate::log::frame::{Entry, Frame, FrameWriter, HEADER_BYTES, Kind, Place, scan};
-use crate::log::recovery::{End, Recovered, recover};
-use crate::log::zip::Compressor;
+/// Bytes in front of the body of a frame (`docs/format.md`).
+const HEADER_BYTES: usize = 32;
+
+/// The kinds of a frame with a run of events as it is, and compressed.
+const EVENTS: u8 = 2;
+const PACKED: u8 = 5;
 
 /// The id of a queue, 16 bytes, and then a file of its journal.
 ///
@@ -42,9 +44,7 @@ fn packed(file: &[u8]) -> Vec<u8> {
             rest = &rest[8..];
             continue;
         };
-        let frame = Compressor::new(1)
-            .compress(run)
-            .filter(|_| head[24] == Kind::Events as u8);
+        let frame = compress(run).filter(|_| head[24] == EVENTS);
         match frame.zip(run.get(..12)) {
             Some((frame, numbers)) => {
                 let lie = u32::from(run.last().is_some_and(|byte| byte % 2 == 1));
@@ -52,7 +52,7 @@ fn packed(file: &[u8]) -> Vec<u8> {
                 let body = [numbers, &said.to_le_bytes(), &frame].concat();
                 let body_bytes = u32::try_from(body.len()).unwrap_or(0).to_le_bytes();
                 out.extend_from_slice(&[&head[..4], &body_bytes, &head[8..24]].concat());
-                out.push(Kind::Packed as u8);
+                out.push(PACKED);
                 out.extend_from_slice(&head[25..]);
                 out.extend_from_slice(&body);
             }
@@ -93,22 +93,23 @@ fn checksum(queue: Uuid, bytes: &[u8]) -> u32 {
 }
 
 fn check(file: &Bytes, queue: Uuid) {
-    let scan = scan(file, queue);
+    let journal = Journal::scan(file, queue);
+    let frames: Vec<Frame> = journal.frames(queue).collect();
     let (mut end, mut generation) = (0, 0);
-    for frame in &scan.frames {
+    for frame in &frames {
         assert!(frame.offset >= end, "a frame stands inside another");
         assert!(frame.generation >= generation, "an earlier use is believed");
         check_frame(frame, file, queue);
-        (end, generation) = (frame.end(), frame.generation);
+        (end, generation) = (frame.end, frame.generation);
     }
-    assert_eq!(generation, scan.generation());
-    assert!(generation <= scan.generation_max);
-    assert!(scan.used || scan.frames.is_empty());
+    assert_eq!(generation, journal.generation);
+    assert!(generation <= journal.generation_max);
+    assert!(journal.is_used || frames.is_empty());
     let len = file.len() as u64;
-    assert!(scan.damaged.iter().all(|(at, _)| u64::from(*at) <= len));
-    check_recovered(&scan.frames, None);
+    assert!(journal.damaged.iter().all(|at| u64::from(*at) <= len));
+    check_recovered(&journal, &frames, None);
     let sealed = SeqRange { first: 2, last: 9 };
-    check_recovered(&scan.frames, Some(sealed));
+    check_recovered(&journal, &frames, Some(sealed));
 }
 
 /// What is believed checks, and is written again as the same bytes.
@@ -124,54 +125,25 @@ fn check_frame(frame: &Frame, file: &[u8], queue: Uuid) {
         crc.to_le_bytes(),
         "a frame does not check"
     );
-    let place = Place {
-        generation: frame.generation,
-        buffer_offset: frame.offset,
-        synced: frame.synced,
-    };
-    let mut writer = FrameWriter::new(queue);
-    match frame.entry() {
-        // The same run can be compressed in many ways.
-        Some(Entry::Events(stored)) if frame.kind == Kind::Packed => {
-            let seqs = stored.first().zip(stored.last());
-            let seqs = seqs.map(|(first, last)| (first.seq, last.seq));
-            assert_eq!(seqs, frame.range().map(|range| (range.first, range.last)));
-            return;
-        }
-        Some(Entry::Checkpoint(ledger)) => writer.books(place, Kind::Checkpoint, ledger),
-        Some(Entry::Ack(ledger)) => writer.books(place, Kind::Ack, ledger),
-        Some(Entry::Retried(letter)) => writer.retried(place, letter),
-        Some(Entry::Letters(note)) => writer.letters(place, &note),
-        Some(Entry::Events(stored)) => {
-            let first = stored.first().map(|stored| stored.seq);
-            let events: Vec<Event> = stored.into_iter().map(|stored| stored.event).collect();
-            match first {
-                Some(first) => writer.events(place, first, &events),
-                None => return,
-            }
-        }
-        None => return,
+    if let Some(events) = &frame.events {
+        let seqs = events.first().zip(events.last());
+        let seqs = seqs.map(|(first, last)| (first.seq, last.seq));
+        assert_eq!(seqs, frame.seqs.map(|range| (range.first, range.last)));
     }
+    let Some(again) = &frame.again else {
+        return;
+    };
     // Six bytes of the header mean nothing, and so the checksum may differ.
     let header = file.get(at + 4..at + 26).unwrap_or_default();
-    assert_eq!(&writer.bytes()[4..26], header);
-    assert_eq!(
-        writer.bytes()[HEADER_BYTES..][..frame.body.len()],
-        frame.body
-    );
+    assert_eq!(&again[4..26], header);
+    assert_eq!(again[HEADER_BYTES..][..frame.body.len()], frame.body);
 }
 
 /// Every number above the cursor is in one place or said to be missing, and every event given is
 /// one that a frame has.
-fn check_recovered(frames: &[Frame], sealed: Option<SeqRange>) {
-    let Recovered {
-        ledger,
-        tail,
-        tail_first,
-        missing,
-        islands,
-        ..
-    } = recover(frames, sealed, End::default());
+fn check_recovered(journal: &Journal, frames: &[Frame], sealed: Option<SeqRange>) {
+    let recovered = journal.recover(sealed);
+    let ledger = recovered.ledger;
     let cursor = ledger.settled();
     assert_eq!(
         u128::from(ledger.appended),
@@ -180,15 +152,12 @@ fn check_recovered(frames: &[Frame], sealed: Option<SeqRange>) {
     );
     let written: BTreeSet<_> = frames
         .iter()
-        .filter_map(Frame::entry)
-        .flat_map(|entry| match entry {
-            Entry::Events(events) => events,
-            _ => Vec::new(),
-        })
+        .filter_map(|frame| frame.events.as_ref())
+        .flatten()
         .map(|stored| (stored.seq, name(&stored.event)))
         .collect();
-    let mut ranges = missing;
-    for (first, run) in islands.into_iter().chain([(tail_first, tail)]) {
+    let mut ranges = recovered.missing;
+    for (first, run) in recovered.runs {
         for (event, seq) in run.iter().zip(first..) {
             assert!(
                 written.contains(&(seq, name(event))),

@@ -5,12 +5,9 @@ use std::net::{Shutdown, TcpListener};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::botanalytics::{Botanalytics, KeySource, Proxy};
-use crate::event::{Event, StoredEvent};
-use crate::id::EventId;
-use crate::outcome::{Answer, Outcome, PauseReason, Verdict};
-use crate::sink::classify::{Classifier, Rule};
-use crate::sink::{Batch, Request, Sink};
+use everpost::botanalytics::{Botanalytics, KeySource, Proxy};
+use everpost::sink::classify::{Classifier, Rule};
+use everpost::{Answer, Batch, Event, Outcome, PauseReason, Request, Sink, StoredEvent, Verdict};
 
 /// Its middle says that the channel is `c`.
 const KEY: &str = "a.eyJjaGFubmVsIjoiYyJ9.c";
@@ -42,8 +39,7 @@ pub fn answer(bytes: &[u8]) {
 }
 
 fn batch() -> Option<Batch> {
-    let id = EventId::from_uuid(uuid::Uuid::from_u128(1));
-    let event = Event::from_parts(id, 1, "{}".into());
+    let event = Event::json("{}").ok()?;
     Batch::new(vec![StoredEvent { seq: 1, event }])
 }
 

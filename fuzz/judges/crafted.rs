@@ -4,16 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use everpost::internals::{Spool, pieces};
+use everpost::{Error, inspect};
 use uuid::Uuid;
 
 use super::journal::with_checksums;
 use super::spool::{Image, edited, image, open, write};
-use crate::error::Error;
-use crate::inspect;
-use crate::log::marker;
-use crate::log::piece::{Key, Layout, split};
-use crate::log::spool::SpoolLog;
-use crate::log::{Log, Read};
 
 /// Reads of one spool at the most: there are fewer frames and chunks in it.
 const READS_MAX: u32 = 2_000;
@@ -26,9 +22,9 @@ const PIECE_HEAD_BYTES: usize = 27;
 /// comes to an end.
 pub fn crafted(edits: &[u8], golden: &Path, scratch: &Path) {
     static RUN: AtomicU64 = AtomicU64::new(0);
-    let identity = marker::identify(golden).ok().flatten();
-    let queue = identity.map_or_else(Uuid::nil, |identity| identity.queue);
-    let mut image = edited(edits, &image(golden));
+    let golden_image = image(golden);
+    let queue = queue_of(&golden_image);
+    let mut image = edited(edits, &golden_image);
     mend(&mut image, queue);
     let run = RUN.fetch_add(1, Ordering::Relaxed);
     let spool = scratch.join(format!("crafted-{run}"));
@@ -41,6 +37,18 @@ pub fn crafted(edits: &[u8], golden: &Path, scratch: &Path) {
     let _ = fs::remove_dir_all(&spool);
 }
 
+/// The id of the queue, as its marker names it.
+fn queue_of(image: &Image) -> Uuid {
+    let marker = image.get(Path::new("spool.json")).map(|bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        text.split('"').find_map(|word| word.parse().ok())
+    });
+    let Some(Some(queue)) = marker else {
+        panic!("the golden spool names no queue");
+    };
+    queue
+}
+
 /// The disk is sound, so only what is on it can be refused.
 fn check(result: Result<(), Error>) {
     let refused = matches!(
@@ -50,18 +58,18 @@ fn check(result: Result<(), Error>) {
     assert!(refused, "{result:?}");
 }
 
-fn read(mut log: SpoolLog) {
-    let appended = log.position().ledger.appended;
-    let mut next = log.position().cursor.saturating_add(1);
+fn read(mut log: Spool) {
+    let appended = log.ledger().appended;
+    let mut next = log.cursor().saturating_add(1);
     let mut reads = 0;
     while next <= appended {
         reads += 1;
         assert!(reads < READS_MAX, "{next} of {appended}");
         let before = next;
         next = match log.read(next, 7, 4096) {
-            Ok(Read::Events(events)) => events.last().map_or(next, |stored| stored.seq),
-            Ok(Read::Missing(range)) => range.last,
-            Ok(Read::End) => break,
+            Ok(Some(Ok(events))) => events.last().map_or(next, |stored| stored.seq),
+            Ok(Some(Err(range))) => range.last,
+            Ok(None) => break,
             Err(error) => return check(Err(error)),
         }
         .saturating_add(1);
@@ -101,8 +109,8 @@ fn plain_chunks(db: &[u8]) -> Vec<u8> {
         let len = u32::try_from(run.len()).unwrap_or(0).to_le_bytes();
         let crc = crc32c::crc32c(&run).to_le_bytes();
         let chunk = [&[1, 0], &run[..12], &len, &crc, &run].concat();
-        let key = Key::new(b'c', more.len() as u64 + 1_000);
-        more.extend(split(Layout::Large, key, &chunk).flat_map(|(_, piece)| piece));
+        let number = more.len() as u64 + 1_000;
+        more.extend(pieces(b'c', number, &chunk).flatten());
     }
     more
 }

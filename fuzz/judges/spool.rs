@@ -3,22 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use everpost::internals::Spool;
+use everpost::{
+    Error, Event, EventId, Incident, Ledger, Recovery, Seq, SeqRange, Settings, Settled,
+    StoredEvent,
+};
 use uuid::Uuid;
-
-use crate::clock::SystemClock;
-use crate::error::Error;
-use crate::event::{Event, StoredEvent};
-use crate::id::SeqRange;
-use crate::id::{EventId, Seq};
-use crate::incident::Incident;
-use crate::ledger::{Ledger, Settled};
-use crate::log::disk::RealDisk;
-use crate::log::spool::SpoolLog;
-use crate::log::{Log, Read};
-use crate::settings::Settings;
-use crate::status::Recovery;
 
 /// Bytes of one edit.
 const EDIT_BYTES: usize = 6;
@@ -172,7 +164,7 @@ fn apply(edit: &[u8], image: &mut Image) {
     }
 }
 
-pub(super) fn open(spool: &Path) -> Result<(SpoolLog, Recovery), Error> {
+pub(super) fn open(spool: &Path) -> Result<(Spool, Recovery), Error> {
     let settings = Settings {
         journal_bytes: 16 << 10,
         max_event_bytes: 4 << 10,
@@ -181,32 +173,38 @@ pub(super) fn open(spool: &Path) -> Result<(SpoolLog, Recovery), Error> {
         segment_bytes: 64 << 10,
         ..Settings::default()
     };
-    SpoolLog::open(spool, settings, Arc::new(SystemClock), Arc::new(RealDisk))
+    Spool::open(spool, settings)
 }
 
 /// What was written under this number, here and by `tests/golden.rs`.
 fn written(seq: Seq) -> Event {
     let id = EventId::from_uuid(Uuid::from_u128(u128::from(seq)));
     let json = format!("{{\"n\":{seq},\"text\":\"{}\"}}", "golden ".repeat(30));
-    Event::from_parts(id, seq, json.into())
+    event(id, seq, &json)
 }
 
-fn judge(mut log: SpoolLog, recovery: &Recovery, spool: &Path, knows: Knowledge) {
-    let ledger = log.position().ledger;
+fn event(id: EventId, time_ms: u64, json: &str) -> Event {
+    let Ok(event) = Event::json(json.to_owned()) else {
+        panic!("no JSON: {json}");
+    };
+    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(time_ms);
+    event.with_id(id).with_time(time)
+}
+
+fn judge(mut log: Spool, recovery: &Recovery, spool: &Path, knows: Knowledge) {
+    let ledger = log.ledger();
     let (events, missing) = read_all(&mut log, None);
     check_loss(ledger, &events, recovery, knows);
     check_letter(&mut log, recovery);
     // It goes on from where it is.
     let next = ledger.appended + 1;
-    let added = Event::from_parts(EventId::from_uuid(Uuid::max()), next, "\"new\"".into());
-    let staged = log.stage(std::slice::from_ref(&added));
-    assert!(staged.is_ok_and(|first| first == next));
-    assert!(log.commit(true).is_ok() && log.close().is_ok());
-    drop(log);
+    let added = event(EventId::from_uuid(Uuid::max()), next, "\"new\"");
+    assert!(log.append(&added).is_ok_and(|seq| seq == next));
+    assert!(log.close().is_ok());
 
     let (mut log, again) = reopen(spool);
-    assert_eq!(log.position().ledger.appended, next);
-    assert_eq!(log.position().cursor, ledger.settled());
+    assert_eq!(log.ledger().appended, next);
+    assert_eq!(log.cursor(), ledger.settled());
     let added = StoredEvent {
         seq: next,
         event: added,
@@ -223,15 +221,14 @@ fn judge(mut log: SpoolLog, recovery: &Recovery, spool: &Path, knows: Knowledge)
     assert_eq!(settled.lost, ledger.lost + lost);
     assert_eq!((settled.pending(), settled.appended), (0, next));
     assert!(log.close().is_ok());
-    drop(log);
 
-    let (mut log, last) = reopen(spool);
-    assert_eq!(log.position().ledger, settled);
+    let (log, last) = reopen(spool);
+    assert_eq!(log.ledger(), settled);
     assert!(last.missing.is_empty(), "{last:?}");
     assert!(log.close().is_ok());
 }
 
-fn reopen(spool: &Path) -> (SpoolLog, Recovery) {
+fn reopen(spool: &Path) -> (Spool, Recovery) {
     match open(spool) {
         Ok(opened) => opened,
         Err(error) => panic!("it opened once, and then not again: {error:?}"),
@@ -240,13 +237,13 @@ fn reopen(spool: &Path) -> (SpoolLog, Recovery) {
 
 /// Everything above the cursor: the events, and the ranges that are said to be missing. Together
 /// they leave nothing out (I2, I8).
-fn read_all(log: &mut SpoolLog, added: Option<&StoredEvent>) -> (Vec<StoredEvent>, Vec<SeqRange>) {
+fn read_all(log: &mut Spool, added: Option<&StoredEvent>) -> (Vec<StoredEvent>, Vec<SeqRange>) {
     let (mut events, mut missing) = (Vec::new(), Vec::new());
-    let Ledger { appended, .. } = log.position().ledger;
-    let mut next = log.position().cursor + 1;
+    let Ledger { appended, .. } = log.ledger();
+    let mut next = log.cursor() + 1;
     while next <= appended {
         match log.read(next, 7, 4096) {
-            Ok(Read::Events(read)) => {
+            Ok(Some(Ok(read))) => {
                 for stored in read {
                     assert_eq!(stored.seq, next, "out of order");
                     let right = match added {
@@ -258,7 +255,7 @@ fn read_all(log: &mut SpoolLog, added: Option<&StoredEvent>) -> (Vec<StoredEvent
                     next += 1;
                 }
             }
-            Ok(Read::Missing(range)) => {
+            Ok(Some(Err(range))) => {
                 assert!(range.first == next && range.last <= appended, "{range:?}");
                 next = range.last + 1;
                 missing.push(range);
@@ -266,7 +263,7 @@ fn read_all(log: &mut SpoolLog, added: Option<&StoredEvent>) -> (Vec<StoredEvent
             other => panic!("{next} of {appended} is neither there nor missing: {other:?}"),
         }
     }
-    assert!(matches!(log.read(next, 7, 4096), Ok(Read::End)));
+    assert!(matches!(log.read(next, 7, 4096), Ok(None)));
     (events, missing)
 }
 
@@ -289,14 +286,14 @@ fn check_loss(ledger: Ledger, events: &[StoredEvent], recovery: &Recovery, knows
 }
 
 /// The dead letter is as it was, or it is said that it is not.
-fn check_letter(log: &mut SpoolLog, recovery: &Recovery) {
+fn check_letter(log: &mut Spool, recovery: &Recovery) {
     match log.letter(LETTER) {
         Ok(Some(letter)) => {
             assert_eq!(letter.event, written(LETTER));
             assert_eq!(letter.answer.errors, ["golden error"]);
         }
         Ok(None) => {
-            let pending = log.position().cursor < LETTER;
+            let pending = log.cursor() < LETTER;
             let about = |i: &Incident| i.place.contains("state") || i.place == "letters";
             let said = recovery.incidents.iter().any(about);
             assert!(pending || said, "the letter is silently gone: {recovery:?}");
@@ -307,16 +304,15 @@ fn check_letter(log: &mut SpoolLog, recovery: &Recovery) {
 }
 
 /// Does what the flusher does: books what can be read as delivered, and the rest as lost.
-fn drain(log: &mut SpoolLog) -> Ledger {
+fn drain(log: &mut Spool) -> Ledger {
     loop {
-        let cursor = log.position().cursor;
+        let cursor = log.cursor();
         let (through, how) = match log.read(cursor + 1, 7, 4096) {
-            Ok(Read::Events(events)) => (cursor + events.len() as u64, Settled::Delivered),
-            Ok(Read::Missing(range)) => (range.last, Settled::Lost),
-            Ok(Read::End) => return log.position().ledger,
+            Ok(Some(Ok(events))) => (cursor + events.len() as u64, Settled::Delivered),
+            Ok(Some(Err(range))) => (range.last, Settled::Lost),
+            Ok(None) => return log.ledger(),
             Err(error) => panic!("draining: {error:?}"),
         };
         assert!(log.settle(through, how).is_ok());
-        while log.tidy().unwrap_or(false) {}
     }
 }

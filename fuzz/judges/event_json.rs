@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::error::Error;
-use crate::event::Event;
-use crate::log::codec::{decode_run, encode_run};
+use everpost::control::wire::Entry;
+use everpost::internals::{decode_run, encode_run};
+use everpost::{Error, Event};
 
 /// A text that may be an event, as `append` takes it, and that may be an entry, as `import` does.
 pub fn event_json(bytes: &[u8]) {
@@ -12,7 +12,6 @@ pub fn event_json(bytes: &[u8]) {
         Ok(event) => check(bytes, &event),
         Err(error) => check_refusal(bytes, &error),
     }
-    #[cfg(feature = "control")]
     entry(bytes);
 }
 
@@ -21,16 +20,14 @@ fn check(bytes: &[u8], event: &Event) {
     assert!(std::str::from_utf8(bytes).is_ok());
     let raw = serde_json::from_slice::<&serde_json::value::RawValue>(bytes);
     assert!(raw.is_ok_and(|raw| !raw.get().is_empty()));
-    let mut run = Vec::new();
-    encode_run(7, [event].into_iter(), &mut run);
-    let read = decode_run(&run.into()).unwrap_or_default();
+    let run = encode_run(7, std::slice::from_ref(event));
+    let read = decode_run(run).unwrap_or_default();
     assert!(
         read.len() == 1
             && read
                 .iter()
                 .all(|stored| stored.seq == 7 && stored.event == *event)
     );
-    #[cfg(feature = "control")]
     check_line(event);
 }
 
@@ -45,10 +42,7 @@ fn check_refusal(bytes: &[u8], error: &Error) {
 }
 
 /// What `export` writes of an event is one line, which `import` takes for the same event.
-#[cfg(feature = "control")]
 fn check_line(event: &Event) {
-    use crate::control::wire::Entry;
-
     let line = Entry::new(event).map(|entry| serde_json::to_vec(&entry));
     let Ok(Ok(line)) = line else {
         panic!("an event cannot be exported: {line:?}");
@@ -69,10 +63,7 @@ fn check_line(event: &Event) {
     assert_eq!(back.json_bytes(), text.trim_ascii());
 }
 
-#[cfg(feature = "control")]
 fn entry(bytes: &[u8]) {
-    use crate::control::wire::Entry;
-
     match Entry::parse(bytes).and_then(Entry::into_event) {
         Ok(event) => {
             check(&event.json_bytes().clone(), &event);

@@ -1,9 +1,9 @@
-//! What the fuzz targets feed with bytes of any kind.
+//! The judges of the fuzz targets: what they feed with bytes of any kind.
 //!
 //! Each function takes bytes and panics if a promise is broken: that nothing panics, that what is
 //! believed says the same when it is written again, that no content is given that was not
-//! written, and that every loss is said with its range. The targets are in `fuzz/`, and
-//! `tests/corpus.rs` runs the same functions over the committed corpus.
+//! written, and that every loss is said with its range. The targets are in
+//! `fuzz/fuzz_targets`, and `tests/corpus.rs` runs the same functions over the committed corpus.
 
 mod answer;
 mod chunk;
