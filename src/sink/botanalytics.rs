@@ -43,14 +43,14 @@ use ::http::Method;
 use ::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 
-use super::http::{Address, Limits, Outgoing, Transport, unusable};
+use super::http::{Outgoing, Transport, unusable};
 use super::key::{KeyRing, Strike};
 use super::{Batch, Classifier, Request, Sink};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::outcome::{Answer, Hindrance, Outcome, PauseReason};
 
-pub use super::http::{Proxy, Route};
+pub use super::http::{Proxy, Route, Wire};
 pub use super::key::{Key, KeyError, KeyHandle, KeySource};
 pub use super::message;
 
@@ -80,7 +80,6 @@ const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-botanalytics-clien
 pub struct Botanalytics {
     transport: Transport,
     headers: HeaderMap,
-    route: Route,
     ring: Arc<KeyRing>,
     classifier: Arc<Classifier>,
     clock: Arc<dyn Clock>,
@@ -111,10 +110,7 @@ impl Botanalytics {
             key,
             base_url: BASE_URL.to_owned(),
             channel: None,
-            request_timeout: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(10),
-            read_timeout: None,
-            proxy: Proxy::Environment,
+            wire: Wire::default(),
             client_id: None,
             classifier: Classifier::default(),
             clock: Arc::new(SystemClock),
@@ -126,7 +122,7 @@ impl Botanalytics {
     /// when the sink was built.
     #[must_use]
     pub fn route(&self) -> &Route {
-        &self.route
+        self.transport.route()
     }
 
     /// The address that requests go to.
@@ -201,7 +197,7 @@ impl Sink for Botanalytics {
             Ok(key) => {
                 let mut outcome = self.send(request, &key).await;
                 // The one door to all that keeps what an answer says.
-                Strike::new(&key, self.route.login()).answer(&mut outcome.answer);
+                Strike::new(&key, self.transport.route().login()).answer(&mut outcome.answer);
                 outcome
             }
             Err(error) => Outcome::pause(PauseReason::Credentials).with_answer(no_key(&error)),
@@ -244,10 +240,7 @@ pub struct Builder {
     key: KeySource,
     base_url: String,
     channel: Option<String>,
-    request_timeout: Duration,
-    connect_timeout: Duration,
-    read_timeout: Option<Duration>,
-    proxy: Proxy,
+    wire: Wire,
     client_id: Option<(String, String)>,
     classifier: Classifier,
     clock: Arc<dyn Clock>,
@@ -298,25 +291,32 @@ impl Builder {
 
     /// How long a whole request may take, from connecting to the end of the answer.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.request_timeout = timeout;
+        self.wire = self.wire.request_timeout(timeout);
         self
     }
 
     /// How long connecting may take, TLS included.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.wire = self.wire.connect_timeout(timeout);
         self
     }
 
     /// How long the other side may be silent, whether before its answer or in the midst of it.
     pub fn read_timeout(mut self, timeout: Duration) -> Self {
-        self.read_timeout = Some(timeout);
+        self.wire = self.wire.read_timeout(timeout);
         self
     }
 
     /// Whether requests go through a proxy; see [`Proxy`].
     pub fn proxy(mut self, proxy: Proxy) -> Self {
-        self.proxy = proxy;
+        self.wire = self.wire.proxy(proxy);
+        self
+    }
+
+    /// Everything about the way at once. It replaces the time limits and the proxy that were set
+    /// before; [`Wire::allow_plain_http`] is set there.
+    pub fn wire(mut self, wire: Wire) -> Self {
+        self.wire = wire;
         self
     }
 
@@ -361,7 +361,7 @@ impl Builder {
     /// # Cancel safety
     /// Nothing is changed, here or there.
     pub async fn knock(&self) -> Result<Answer, Error> {
-        let (transport, ..) = self.transport()?;
+        let transport = self.transport()?;
         Ok(transport.knock().await)
     }
 
@@ -377,7 +377,7 @@ impl Builder {
     /// (see [`Builder::base_url`]) or needs TLS that this build lacks, if the proxy that applies to
     /// it is none (see [`Proxy`]), or if a time limit is zero.
     pub fn build(self) -> Result<Botanalytics, Error> {
-        let (transport, route, limits) = self.transport()?;
+        let transport = self.transport()?;
         let headers = headers(self.client_id.as_ref())?;
         let clock = Arc::clone(&self.clock);
         let ring = if self.waits_for_key {
@@ -388,36 +388,16 @@ impl Builder {
         Ok(Botanalytics {
             transport,
             headers,
-            route,
             ring: Arc::new(ring),
             classifier: Arc::new(self.classifier),
             clock: self.clock,
-            patience: limits.request,
+            patience: self.wire.patience(),
         })
     }
 
     /// The way to the API, checked, without a key.
-    fn transport(&self) -> Result<(Transport, Route, Limits), Error> {
-        let limits = Limits {
-            request: self.request_timeout,
-            connect: self.connect_timeout,
-            read: self.read_timeout.unwrap_or(self.request_timeout),
-        };
-        for (name, limit) in [
-            ("request_timeout", limits.request),
-            ("connect_timeout", limits.connect),
-            ("read_timeout", limits.read),
-        ] {
-            if limit.is_zero() {
-                return Err(Error::Sink {
-                    reason: format!("time limit is zero. setting=`{name}`"),
-                });
-            }
-        }
-        let address = Address::from_base(&self.base_url)?;
-        let route = self.proxy.decide(&address)?;
-        let transport = Transport::new(address, limits, &route)?;
-        Ok((transport, route, limits))
+    fn transport(&self) -> Result<Transport, Error> {
+        self.wire.transport_to_base(&self.base_url)
     }
 }
 

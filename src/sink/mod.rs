@@ -6,7 +6,7 @@
 pub mod botanalytics;
 mod boxed;
 pub mod classify;
-mod http;
+pub mod http;
 pub(crate) mod key;
 pub mod message;
 

@@ -7,12 +7,14 @@ mod sent;
 #[cfg(all(feature = "rustls", not(feature = "native-tls")))]
 mod tls;
 mod transport;
+mod wire;
 
 use std::time::Duration;
 
-pub(super) use self::address::{Address, unusable};
+pub(super) use self::address::unusable;
 pub use self::proxy::{Proxy, Route};
 pub(super) use self::transport::{Outgoing, Transport};
+pub use self::wire::Wire;
 
 /// The time limits of a request.
 #[derive(Clone, Copy, Debug)]

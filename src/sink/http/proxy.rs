@@ -5,7 +5,7 @@ use std::fmt;
 
 use hyper_util::client::proxy::matcher::Matcher;
 use secrecy::{ExposeSecret as _, SecretString};
-
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
 
 use super::super::key::{Login, percent_decoded};
@@ -13,13 +13,17 @@ use super::address::{Address, unusable};
 use crate::error::Error;
 
 /// How a request reaches the API. Requests to this machine never go through a proxy.
+///
+/// In settings it is a text: `environment`, `none`, or the URL. A URL with a login is not written
+/// there.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Proxy {
     /// As the environment says, in capitals or else in small letters. `HTTPS_PROXY` names the
-    /// proxy, or else `ALL_PROXY`; `NO_PROXY` exempts hosts from both. `HTTP_PROXY` is not read,
-    /// since plain HTTP goes to this machine only; nor are the settings of the operating system. In
-    /// a CGI program (`REQUEST_METHOD` is set) there is no proxy.
+    /// proxy, or else `ALL_PROXY`; `NO_PROXY` exempts hosts from both. For plain HTTP to another
+    /// machine, where that is allowed, `HTTP_PROXY` stands in the place of `HTTPS_PROXY`. The
+    /// settings of the operating system are not read. In a CGI program (`REQUEST_METHOD` is set)
+    /// there is no proxy, since a client could set `HTTP_PROXY` there.
     ///
     /// The variable that applies is checked, since to go straight where a proxy was meant is no
     /// answer to a misspelt one. The others are not: what is not used cannot be wrong.
@@ -38,6 +42,33 @@ impl fmt::Debug for Proxy {
             Self::Environment => "Environment",
             Self::None => "None",
             Self::Url(_) => "Url(..)",
+        })
+    }
+}
+
+impl Serialize for Proxy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::Environment => "environment",
+            Self::None => "none",
+            Self::Url(url) if url.contains('@') => {
+                return Err(serde::ser::Error::custom(
+                    "the URL of a proxy with a login is not written into settings; put it into \
+                     the variable `HTTPS_PROXY`",
+                ));
+            }
+            Self::Url(url) => url,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Proxy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(match text.as_str() {
+            "environment" => Self::Environment,
+            "none" => Self::None,
+            _ => Self::Url(text),
         })
     }
 }
@@ -61,7 +92,7 @@ impl Proxy {
     /// [`Error::Sink`] if the base URL is not usable, or the proxy that applies to it is none: its
     /// address is quoted, has a blank in it, no host, or another scheme than `http` and `https`.
     pub fn route(&self, base_url: &str) -> Result<Route, Error> {
-        self.decide(&Address::from_base(base_url)?)
+        self.decide(&Address::from_base(base_url, false)?)
     }
 
     pub(in crate::sink) fn decide(&self, address: &Address) -> Result<Route, Error> {
@@ -153,7 +184,11 @@ fn from_environment(
     if variable("REQUEST_METHOD").is_ok() {
         return Ok(Route::straight(Some("REQUEST_METHOD")));
     }
-    let pairs = [["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY", "all_proxy"]];
+    let own = match address.url.scheme() {
+        "https" => ["HTTPS_PROXY", "https_proxy"],
+        _ => ["HTTP_PROXY", "http_proxy"],
+    };
+    let pairs = [own, ["ALL_PROXY", "all_proxy"]];
     let empty = |value: &Result<String, VarError>| value.as_ref().is_ok_and(String::is_empty);
     let mut set = pairs.into_iter().filter_map(first);
     let Some((name, value)) = set.find(|(_, value)| !empty(value)) else {

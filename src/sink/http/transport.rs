@@ -48,26 +48,34 @@ pub(in crate::sink) struct Transport {
     client: Client,
     address: Address,
     limits: Limits,
+    route: Route,
 }
 
 impl Transport {
     pub(in crate::sink) fn new(
         address: Address,
         limits: Limits,
-        route: &Route,
+        route: Route,
     ) -> Result<Self, Error> {
-        let client = client(&address, limits, route)?.build().map_err(|error| {
+        let client = client(&address, limits, &route)?.build().map_err(|error| {
             unusable(format!("HTTP client cannot be built: {}", fault(error, "")))
         })?;
         Ok(Self {
             client,
             address,
             limits,
+            route,
         })
     }
 
+    /// The address that requests go to, without its query.
     pub(in crate::sink) fn url(&self) -> &str {
-        self.address.url.as_str()
+        &self.address.shown
+    }
+
+    /// The way that was decided.
+    pub(in crate::sink) fn route(&self) -> &Route {
+        &self.route
     }
 
     /// Asks for any answer, without a key and without events.
@@ -328,7 +336,7 @@ mod tests {
             read: second,
         };
         for host in ["localhost", "LOCALHOST", "api.localhost", "localhost."] {
-            let address = Address::from_base(&format!("http://{host}:{port}")).unwrap();
+            let address = Address::from_base(&format!("http://{host}:{port}"), false).unwrap();
             let route = Proxy::None.decide(&address).unwrap();
             let client = client(&address, limits, &route).unwrap();
             let client = client.dns_resolver(std::sync::Arc::new(Poisoned));

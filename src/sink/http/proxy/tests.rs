@@ -6,7 +6,7 @@ const API: &str = "https://api.example.com/v2";
 
 /// What the environment of these variables decides.
 fn decide(base: &str, variables: &[(&str, &str)]) -> Result<Route, Error> {
-    let address = Address::from_base(base).unwrap();
+    let address = Address::from_base(base, false).unwrap();
     Proxy::Environment.decide_by(&address, |name| {
         let found = variables.iter().find(|(known, _)| *known == name);
         found
@@ -54,7 +54,7 @@ fn a_variable_that_names_no_proxy_is_refused_by_its_name() {
             assert!(error.contains(&cure), "{value:?}: {error}");
             assert!(!error.contains('\n'), "{error}");
         }
-        let address = Address::from_base(API).unwrap();
+        let address = Address::from_base(API, false).unwrap();
         let error = Proxy::Url(value.into()).decide(&address).unwrap_err();
         assert!(
             error.to_string().contains("the proxy that was set is no"),
@@ -194,7 +194,7 @@ fn what_is_not_utf_8_is_refused_too() {
     if !tls() {
         return;
     }
-    let address = Address::from_base(API).unwrap();
+    let address = Address::from_base(API, false).unwrap();
     let error = Proxy::Environment.decide_by(&address, |name| match name {
         "HTTPS_PROXY" => Err(VarError::NotUnicode(OsString::from_vec(vec![255]))),
         _ => Err(VarError::NotPresent),
@@ -204,4 +204,58 @@ fn what_is_not_utf_8_is_refused_too() {
         error.contains("HTTPS_PROXY is no address of a proxy: it is not UTF-8"),
         "{error}"
     );
+}
+
+/// Plain HTTP to another machine, where it is allowed: the variable of the other scheme says
+/// nothing about it.
+#[test]
+fn plain_http_has_a_variable_of_its_own() {
+    let address = Address::from_url("http://example.com/in", true).unwrap();
+    let cases: [(&[(&str, &str)], &str); 5] = [
+        (&[("HTTPS_PROXY", "a:1")], "straight"),
+        (&[("HTTP_PROXY", "a:1")], "through http://a:1 (HTTP_PROXY)"),
+        (&[("http_proxy", "a:1")], "through http://a:1 (http_proxy)"),
+        (&[("ALL_PROXY", "a:1")], "through http://a:1 (ALL_PROXY)"),
+        (
+            &[("HTTP_PROXY", "a:1"), ("REQUEST_METHOD", "GET")],
+            "straight (REQUEST_METHOD)",
+        ),
+    ];
+    for (variables, expected) in cases {
+        let route = Proxy::Environment.decide_by(&address, |name| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found
+                .map(|(_, value)| (*value).to_owned())
+                .ok_or(VarError::NotPresent)
+        });
+        assert_eq!(route.unwrap().to_string(), expected, "{variables:?}");
+    }
+}
+
+/// Names with and without a dot in front, addresses, and networks.
+#[test]
+fn hosts_are_exempt_by_name_address_and_network() {
+    for (host, exempt, is_exempt) in [
+        ("api.example.com", "example.com", true),
+        ("api.example.com", ".example.com", true),
+        ("example.com", ".example.com", true),
+        ("api.example.com", "EXAMPLE.COM", true),
+        ("api.example.com", "other, example.com", true),
+        ("badexample.com", "example.com", false),
+        ("192.168.3.4", "192.168.0.0/16", true),
+        ("192.169.3.4", "192.168.0.0/16", false),
+        ("192.168.3.4", "192.168.3.4", true),
+        ("[2001:db8::1]", "2001:db8::/32", true),
+        ("api.example.com", "*", true),
+        ("api.example.com", "", false),
+    ] {
+        let address = Address::from_url(&format!("http://{host}/in"), true).unwrap();
+        let route = Proxy::Environment.decide_by(&address, |name| match name {
+            "HTTP_PROXY" => Ok("proxy:1".to_owned()),
+            "NO_PROXY" => Ok(exempt.to_owned()),
+            _ => Err(VarError::NotPresent),
+        });
+        let proxy = route.unwrap().proxy().is_none();
+        assert_eq!(proxy, is_exempt, "{host} {exempt}");
+    }
 }

@@ -1,0 +1,181 @@
+//! How a receiver is reached: what can be said about the way to it, as plain data.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Limits;
+use super::address::{Address, unusable};
+use super::proxy::{Proxy, Route};
+use super::transport::Transport;
+use crate::error::Error;
+
+/// The way to a receiver: time limits, the proxy before it, and what is allowed on it. It is plain
+/// data and holds no key. Nothing is checked before a sink is built with it.
+///
+/// | setting | default | meaning |
+/// | --- | --- | --- |
+/// | `request_timeout` | 30 s | see [`Wire::request_timeout`] |
+/// | `connect_timeout` | 10 s | see [`Wire::connect_timeout`] |
+/// | `read_timeout` | the request timeout | see [`Wire::read_timeout`] |
+/// | `proxy` | `environment` | `environment`, `none` or a URL: see [`Proxy`] |
+/// | `allow_plain_http` | no | see [`Wire::allow_plain_http`] |
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[must_use]
+pub struct Wire {
+    #[serde(with = "humantime_serde")]
+    request_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    connect_timeout: Duration,
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    read_timeout: Option<Duration>,
+    proxy: Proxy,
+    allow_plain_http: bool,
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            read_timeout: None,
+            proxy: Proxy::Environment,
+            allow_plain_http: false,
+        }
+    }
+}
+
+impl Wire {
+    /// How long a whole request may take, from connecting to the end of the answer.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// How long connecting may take, TLS included.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long the other side may be silent, whether before its answer or in the midst of it.
+    pub fn read_timeout(mut self, timeout: Duration) -> Self {
+        self.read_timeout = Some(timeout);
+        self
+    }
+
+    /// Whether requests go through a proxy.
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = proxy;
+        self
+    }
+
+    /// Whether plain HTTP may go to other machines than this one. Keys and events can then be read
+    /// and changed by anyone on the way, and answers can be made up: events can be lost that were
+    /// never taken. It is for a network that is trusted as this machine is.
+    pub fn allow_plain_http(mut self, is_allowed: bool) -> Self {
+        self.allow_plain_http = is_allowed;
+        self
+    }
+
+    /// The way that requests to this URL take: straight, or through which proxy.
+    ///
+    /// ```
+    /// use everpost::sink::http::{Proxy, Wire};
+    ///
+    /// let wire = Wire::default().proxy(Proxy::Url("http://proxy.example:3128".into()));
+    /// assert!(wire.route("http://203.0.113.7/in").is_err());
+    /// let wire = wire.allow_plain_http(true);
+    /// let route = wire.route("http://203.0.113.7/in")?;
+    /// assert_eq!(route.to_string(), "through http://proxy.example:3128");
+    /// # Ok::<(), everpost::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Sink`] if this is no URL, carries credentials or a fragment, is plain HTTP to
+    /// another machine where that is not allowed, or needs TLS that this build does not have; or if
+    /// the proxy that applies to it is none (see [`Proxy`]).
+    pub fn route(&self, url: &str) -> Result<Route, Error> {
+        self.proxy.decide(&self.address(url)?)
+    }
+
+    /// The longest that a key may be waited for before a request.
+    pub(in crate::sink) fn patience(&self) -> Duration {
+        self.request_timeout
+    }
+
+    /// The way to `{base}/messages`, checked.
+    ///
+    /// # Errors
+    /// As [`Wire::route`], and if a time limit is zero.
+    pub(in crate::sink) fn transport_to_base(&self, base: &str) -> Result<Transport, Error> {
+        self.transport_to(Address::from_base(base, self.allow_plain_http)?)
+    }
+
+    /// This URL, checked.
+    ///
+    /// # Errors
+    /// As [`Wire::route`], but for the proxy.
+    pub(in crate::sink) fn address(&self, url: &str) -> Result<Address, Error> {
+        Address::from_url(url, self.allow_plain_http)
+    }
+
+    /// The way to this address, checked. Nothing is sent.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] if the proxy that applies to it is none, or a time limit is zero.
+    pub(in crate::sink) fn transport_to(&self, address: Address) -> Result<Transport, Error> {
+        let limits = self.limits()?;
+        let route = self.proxy.decide(&address)?;
+        Transport::new(address, limits, route)
+    }
+
+    fn limits(&self) -> Result<Limits, Error> {
+        let limits = Limits {
+            request: self.request_timeout,
+            connect: self.connect_timeout,
+            read: self.read_timeout.unwrap_or(self.request_timeout),
+        };
+        for (name, limit) in [
+            ("request_timeout", limits.request),
+            ("connect_timeout", limits.connect),
+            ("read_timeout", limits.read),
+        ] {
+            if limit.is_zero() {
+                return Err(unusable(format!("time limit is zero. setting=`{name}`")));
+            }
+        }
+        Ok(limits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wire_is_plain_data() {
+        let text =
+            r#"{"request_timeout":"5s","proxy":"http://proxy:3128","allow_plain_http":true}"#;
+        let wire: Wire = serde_json::from_str(text).unwrap();
+        assert_eq!(wire.limits().unwrap().read, Duration::from_secs(5));
+        let again: Wire = serde_json::from_str(&serde_json::to_string(&wire).unwrap()).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{wire:?}"));
+        for proxy in [Proxy::Environment, Proxy::None, Proxy::Url("p:1".into())] {
+            let text = serde_json::to_string(&proxy).unwrap();
+            let again: Proxy = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&again).unwrap(), text);
+        }
+        assert!(serde_json::from_str::<Wire>(r#"{"request_timout":"5s"}"#).is_err());
+    }
+
+    /// Settings are files that others may read.
+    #[test]
+    fn the_password_for_a_proxy_is_not_written_into_settings() {
+        let wire = Wire::default().proxy(Proxy::Url("http://me:hunter2@proxy".into()));
+        let error = serde_json::to_string(&wire).unwrap_err().to_string();
+        assert!(error.contains("HTTPS_PROXY"), "{error}");
+        assert!(!format!("{error} {wire:?}").contains("hunter2"), "{error}");
+    }
+}
