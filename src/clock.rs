@@ -50,3 +50,31 @@ impl Clock for SystemClock {
         START.get_or_init(Instant::now).elapsed()
     }
 }
+
+/// A moment until which a thread waits for another one of this process, on the system's clock:
+/// what the disk and sled take is real time, whatever clock a queue has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Duration);
+
+impl Deadline {
+    /// So long from now.
+    pub(crate) fn after(patience: Duration) -> Self {
+        Self(SystemClock.monotonic() + patience)
+    }
+
+    /// The time that is left; `None` once there is none.
+    pub(crate) fn left(self) -> Option<Duration> {
+        let left = self.0.saturating_sub(SystemClock.monotonic());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Lets the thread sleep until it is woken or the time is up; says `false`, at once, where it
+    /// was up already. It may wake up for no reason.
+    pub(crate) fn park(self) -> bool {
+        let left = self.left();
+        if let Some(left) = left {
+            std::thread::park_timeout(left);
+        }
+        left.is_some()
+    }
+}

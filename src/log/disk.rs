@@ -45,7 +45,7 @@ pub(crate) trait DiskFile: Send + Sync + Debug {
 
     /// Makes the content durable. After an error nothing is known, and no later success of the
     /// same file proves anything: the system may have dropped the pages.
-    fn sync_data(&self) -> io::Result<()>;
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// The file system of the machine.
@@ -103,8 +103,8 @@ impl DiskFile for File {
         write_all_at(self, bytes, offset)
     }
 
-    fn sync_data(&self) -> io::Result<()> {
-        Self::sync_data(self)
+    fn sync(&self) -> io::Result<()> {
+        sync_data(self)
     }
 }
 
@@ -282,6 +282,11 @@ pub(crate) fn take_back(made: &[PathBuf]) {
             break;
         }
     }
+}
+
+/// Makes what was written to a file durable.
+pub(crate) fn sync_data(file: &File) -> io::Result<()> {
+    file.sync_data()
 }
 
 /// Makes a file durable, with its length.

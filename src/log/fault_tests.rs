@@ -112,9 +112,9 @@ impl DiskFile for FaultyFile {
         self.0.write_at(bytes, offset)
     }
 
-    fn sync_data(&self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         self.1.call()?;
-        self.0.sync_data()
+        self.0.sync()
     }
 }
 

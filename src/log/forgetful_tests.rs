@@ -155,7 +155,7 @@ impl DiskFile for ForgetfulFile {
         self.file.write_at(bytes, offset)
     }
 
-    fn sync_data(&self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         let (fails, dies) = {
             let mut memory = self.disk.0.lock().unwrap();
             memory.syncs += 1;

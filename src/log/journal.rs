@@ -236,7 +236,7 @@ impl Journal {
             return Ok(());
         }
         let current = self.files.trusted()?;
-        let synced = current.handle.sync_data();
+        let synced = current.handle.sync();
         synced.map_err(Error::storage("sync the journal", &current.known.path))?;
         self.room.note_synced(self.room.written());
         Ok(())

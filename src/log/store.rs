@@ -51,10 +51,10 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use self::gate::{GATE, Place};
-use super::disk::{keep_path_private, make_dir, sync_file, sync_names};
+use super::disk::{keep_path_private, make_dir, sync_data, sync_file, sync_names};
 use super::piece::{self, Key, Layout};
 use super::sum;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Deadline;
 use crate::ending::panic_text;
 use crate::error::Error;
 use crate::observe;
@@ -250,7 +250,7 @@ impl Store {
             watch.push(tests::log_bytes(self));
             self.watch = Some(watch);
         }
-        let synced = self.file.sync_data();
+        let synced = sync_data(&self.file);
         if let Err(source) = synced {
             let error = Error::storage("sync a store", self.path.join("db"))(source);
             self.stop(&error);
@@ -402,17 +402,15 @@ fn wait_for<T>(
     }
     let waker = Waker::from(Arc::new(Unpark(thread::current(), kept)));
     let mut future = pin!(future);
-    let deadline = SystemClock.monotonic() + patience;
+    let deadline = Deadline::after(patience);
     loop {
         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return Some(value);
         }
-        let left = deadline.saturating_sub(SystemClock.monotonic());
-        if left.is_zero() {
+        // The waker ends this; a wake-up in between is remembered.
+        if !deadline.park() {
             return None;
         }
-        // The waker ends this; a wake-up in between is remembered.
-        thread::park_timeout(left);
     }
 }
 

@@ -433,8 +433,8 @@ impl DiskFile for TellingFile {
         self.0.write_at(bytes, offset)
     }
 
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()?;
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()?;
         let thread = std::thread::current().name().map(str::to_owned);
         let _ = self.1.0.send(thread);
         Ok(())

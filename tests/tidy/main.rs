@@ -158,11 +158,16 @@ fn what_is_done_in_one_place_is_done_nowhere_else() {
             assert!(name.starts_with("src/observe"), "{name} logs by itself");
         }
     }
-    for sync in [".sync_all(", "fn sync_dir(path"] {
+    for sync in [".sync_all(", ".sync_data(", "fn sync_dir(path"] {
         assert_eq!(library(sync), ["src/log/disk.rs"], "{sync}");
     }
     assert_eq!(library("fn panic_text("), ["src/ending.rs"]);
     assert_eq!(library("fn block_on"), ["src/log/sync.rs"]);
+    assert_eq!(library("park_timeout("), ["src/clock.rs"]);
+    // Dates that the system gives to files, and how long ago it was asked for the process.
+    let mut names = library("SystemClock");
+    names.retain(|name| name.starts_with("src/log/"));
+    assert_eq!(names, ["src/log/guard.rs", "src/log/look/race.rs"]);
 }
 
 #[test]

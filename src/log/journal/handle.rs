@@ -42,12 +42,12 @@ impl Handle {
     }
 
     /// Makes durable what was written before.
-    pub(super) fn sync_data(&self) -> io::Result<()> {
+    pub(super) fn sync(&self) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if self.has_failed() {
             return Err(failed_before());
         }
-        let synced = self.file.sync_data();
+        let synced = self.file.sync();
         self.note(&synced);
         synced
     }
@@ -84,7 +84,7 @@ pub(crate) struct Through {
 impl Later {
     /// Syncs, and gives how far.
     pub(crate) fn sync(self) -> Result<Through, Error> {
-        let synced = self.handle.sync_data();
+        let synced = self.handle.sync();
         synced.map_err(Error::storage("sync the journal", &self.path))?;
         Ok(self.through)
     }
@@ -116,7 +116,7 @@ mod tests {
             Ok(())
         }
 
-        fn sync_data(&self) -> io::Result<()> {
+        fn sync(&self) -> io::Result<()> {
             if self.failed.swap(true, Ordering::AcqRel) {
                 return Ok(());
             }
@@ -138,16 +138,16 @@ mod tests {
             gate: Mutex::new(gate),
         }));
         std::thread::scope(|scope| {
-            let first = scope.spawn(|| handle.sync_data());
+            let first = scope.spawn(|| handle.sync());
             beginning.recv().unwrap();
             // Writing goes on meanwhile.
             handle.write_at(b"more", 0).unwrap();
-            let second = scope.spawn(|| handle.sync_data());
+            let second = scope.spawn(|| handle.sync());
             drop(open_gate);
             first.join().unwrap().unwrap_err();
             second.join().unwrap().unwrap_err();
         });
         assert!(handle.has_failed());
-        handle.sync_data().unwrap_err();
+        handle.sync().unwrap_err();
     }
 }

@@ -203,7 +203,7 @@ impl WitnessFile {
         let written = self.file.as_ref().map(|file| {
             let slot = self.turn % 2 * SLOT_BYTES as u64;
             file.write_at(&bytes, slot)
-                .and_then(|()| if sync { file.sync_data() } else { Ok(()) })
+                .and_then(|()| if sync { file.sync() } else { Ok(()) })
         });
         if !matches!(written, Some(Ok(()))) {
             self.file = None;
@@ -225,7 +225,7 @@ impl WitnessFile {
         let make = || {
             let file = self.disk.create(&new, 2 * SLOT_BYTES as u64)?;
             file.write_at(bytes, self.turn % 2 * SLOT_BYTES as u64)?;
-            file.sync_data()?;
+            file.sync()?;
             self.disk.rename(&new, &path)?;
             self.disk.sync_dir(&self.spool)?;
             Ok(file)

@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Deadline, SystemClock};
 use crate::error::Error;
 
 /// How often a look is begun anew while an owner writes.
@@ -83,14 +82,8 @@ pub(crate) fn undisturbed<T>(
 /// Waits until what is written next has another date. A look leaves a wake-up behind, of the thread
 /// that it had beside it, so that parking once would be no wait.
 fn wait() {
-    let until = SystemClock.monotonic() + SAME_DATE;
-    loop {
-        let left = until.saturating_sub(SystemClock.monotonic());
-        if left.is_zero() {
-            return;
-        }
-        thread::park_timeout(left);
-    }
+    let deadline = Deadline::after(SAME_DATE);
+    while deadline.park() {}
 }
 
 /// What cannot be read while it is written is no damage.

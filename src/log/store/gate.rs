@@ -19,7 +19,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Deadline;
 
 /// Stores inside at the most: two threads each, of seven.
 const PLACES: usize = 3;
@@ -73,16 +73,15 @@ impl Gate {
         mut inside: MutexGuard<'static, Inside>,
         patience: Duration,
     ) -> MutexGuard<'static, Inside> {
-        let (mut seen, mut deadline) = (inside.given_back, SystemClock.monotonic() + patience);
+        let (mut seen, mut deadline) = (inside.given_back, Deadline::after(patience));
         while inside.free == 0 {
             if inside.given_back != seen {
                 // It went to another one that waits.
-                (seen, deadline) = (inside.given_back, SystemClock.monotonic() + patience);
+                (seen, deadline) = (inside.given_back, Deadline::after(patience));
             }
-            let left = deadline.saturating_sub(SystemClock.monotonic());
-            if left.is_zero() {
+            let Some(left) = deadline.left() else {
                 break;
-            }
+            };
             let waited = self.left.wait_timeout(inside, left);
             inside = waited.unwrap_or_else(PoisonError::into_inner).0;
         }

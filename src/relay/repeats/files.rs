@@ -133,7 +133,7 @@ impl Files {
             observe::repeats_left_out(&path, left_out);
         }
         // It may have been written by a process that ended before it could be certain of it.
-        file.sync_data().map_err(at())?;
+        file.sync().map_err(at())?;
         let places = slots.len();
         Ok(Some(Read {
             file,
@@ -165,7 +165,7 @@ impl Files {
         current
             .file
             .write_at(&encoded(records), offset(current.taken))?;
-        current.file.sync_data()?;
+        current.file.sync()?;
         current.taken = needed;
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Files {
         let file = self.disk.create(&path, offset(places))?;
         let bytes = [&Head::encode(VERSION)[..], &encoded(records)].concat();
         file.write_at(&bytes, 0)?;
-        file.sync_data()?;
+        file.sync()?;
         Ok(Current {
             file,
             taken: records.len(),

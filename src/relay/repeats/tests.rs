@@ -98,9 +98,9 @@ impl DiskFile for AskingFile {
         self.1.write_at(bytes, offset)
     }
 
-    fn sync_data(&self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         (self.0)("sync")?;
-        self.1.sync_data()
+        self.1.sync()
     }
 }
 

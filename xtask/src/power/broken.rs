@@ -11,21 +11,21 @@ use crate::tree::Tree;
 const PATCHES: [[&str; 3]; 4] = [
     [
         "src/log/disk.rs",
-        "        Self::sync_data(self)\n",
+        "        sync_data(self)\n",
         r#"        if std::env::var_os("EVERPOST_BREAK").is_some_and(|part| part == "journal") {
             return Ok(());
         }
-        Self::sync_data(self)
+        sync_data(self)
 "#,
     ],
     [
         "src/log/store.rs",
-        "        let synced = self.file.sync_data();\n",
+        "        let synced = sync_data(&self.file);\n",
         r#"        let lies_in = self.path.parent();
         let is_segment = lies_in.is_some_and(|parent| parent.ends_with("segments"));
         let part = if is_segment { "segments" } else { "letters" };
         let is_left_out = std::env::var_os("EVERPOST_BREAK").is_some_and(|named| named == part);
-        let synced = if is_left_out { Ok(()) } else { self.file.sync_data() };
+        let synced = if is_left_out { Ok(()) } else { sync_data(&self.file) };
 "#,
     ],
     [
