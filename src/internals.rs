@@ -23,12 +23,12 @@ use crate::log::piece::{self, Key, Layout};
 use crate::log::recovery::{self, End};
 use crate::log::run::Run;
 use crate::log::spool::SpoolLog;
-use crate::log::zip::Compressor;
 use crate::log::{Log as _, Read, chunk, codec, letter};
 use crate::settings::Settings;
 use crate::sink::Batch;
-use crate::sink::botanalytics::request;
+use crate::sink::format::Format;
 use crate::status::Recovery;
+use crate::zip::Compressor;
 
 /// Frames as they are written to a file of the journal.
 #[derive(Debug)]
@@ -277,7 +277,7 @@ pub fn bisect(events: Vec<StoredEvent>, bad: Seq) -> u32 {
 /// The body of a request.
 #[must_use]
 pub fn body(batch: &Batch) -> Vec<u8> {
-    request::body(batch)
+    Format::messages().body(batch)
 }
 
 /// A spool without its queue.

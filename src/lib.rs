@@ -31,7 +31,8 @@
 //! # }
 //! ```
 //!
-//! To deliver, give the builder a sink: [`botanalytics::Botanalytics`], or a [`Sink`] of your own. What
+//! To deliver, give the builder a sink: [`http::Http`] for any receiver of JSON over HTTP (webhooks,
+//! CloudEvents, OTLP, Loki), [`botanalytics::Botanalytics`], or a [`Sink`] of your own. What
 //! each answer of the receiver means is in [`sink::classify`]; what happens when the disk, the
 //! network or the process fails is in `docs/design.md`, and the bytes on disk in
 //! `docs/format.md`, both in the repository.
@@ -42,6 +43,8 @@
 //! - `zstd` (default): the C library compresses chunks; without it a pure-Rust codec does, on the
 //!   same files.
 //! - `control`: a socket through which another process looks at a running queue and steers it.
+//! - `gzip`: request bodies compressed with gzip, where a receiver takes that.
+//! - `signatures`: requests signed as Standard Webhooks has it.
 //! - `relay`: the API's own door in front of queues, for programs in any language.
 //! - `sandbox`: a local stand-in for the API, for integration tests.
 //! - `layer`: a tracing layer whose events go into a queue, without waiting.
@@ -99,6 +102,8 @@ pub mod sink;
 mod size;
 mod status;
 mod watch;
+mod webhook;
+mod zip;
 
 pub use bytes::Bytes;
 pub use dead::{Cause, DeadLetter};
@@ -113,8 +118,8 @@ pub use outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
 pub use pages::Pages;
 pub use queue::{Pending, Queue, QueueBuilder, blocking};
 pub use settings::{Delivery, Durability, OnFull, Settings};
-pub use sink::botanalytics;
 pub use sink::{Batch, BoxSink, Request, Sink};
+pub use sink::{botanalytics, http};
 pub use status::{Closed, FlusherState, Recovery, Status};
 pub use watch::StatusWatch;
 

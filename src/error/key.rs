@@ -100,7 +100,7 @@ impl KeyError {
 }
 
 /// As the system says it, for what is met most.
-fn words(kind: io::ErrorKind) -> String {
+pub(super) fn words(kind: io::ErrorKind) -> String {
     match kind {
         io::ErrorKind::NotFound => "no such file".to_owned(),
         io::ErrorKind::InvalidData => "it is not text".to_owned(),

@@ -3,6 +3,7 @@
 mod key;
 mod kind;
 mod part;
+mod secret;
 
 use std::io;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 pub use self::key::KeyError;
 pub use self::kind::ErrorKind;
 pub use self::part::{AppendError, OpenError};
+pub use self::secret::SecretError;
 
 /// Why [`Error::Full`]: the disk is too small for a new spool.
 pub(crate) const NO_ROOM_FOR_NEW: &str = "the disk has no room for a new spool";

@@ -280,6 +280,12 @@ pub(crate) fn spawn<S: Sink>(
         begins: [None; 2],
         drained: false,
     });
+    let mut settings = settings;
+    if let Some(most) = sink.batch_events_max() {
+        // More than a number of 32 bits is no bound.
+        let most = u32::try_from(most.get()).unwrap_or(u32::MAX);
+        settings.batch_events = settings.batch_events.min(most);
+    }
     let machine = machine::Machine::new(&settings, max_age).check_first();
     let askers = Arc::<Askers>::default();
     let inbox = task::Inbox::new(inbox, Arc::clone(&askers));

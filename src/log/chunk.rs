@@ -23,9 +23,9 @@ use bytes::Bytes;
 
 use super::codec;
 use super::run::Run;
-use super::zip::{Compressor, decompress};
 use crate::event::StoredEvent;
 use crate::id::Seq;
+use crate::zip::{Compressor, decompress};
 
 /// The newest layout this build reads, and the one it writes.
 pub(crate) const VERSION: u8 = 1;
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::event::Event;
     use crate::id::EventId;
-    use crate::log::zip::{compress_in_rust, decompress_in_rust};
+    use crate::zip::{compress_in_rust, decompress_in_rust};
     use uuid::Uuid;
 
     fn events(first: Seq, bodies: &[Vec<u8>]) -> Vec<StoredEvent> {

@@ -48,7 +48,6 @@ pub(crate) mod tail;
 pub(crate) mod thread;
 #[cfg(test)]
 mod thread_tests;
-pub(crate) mod zip;
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use super::contract::{BASE_PATH, Contract};
 use super::keys::forge;
 use super::listener::{Listener, open};
 use super::record::Accepted;
-use super::shared::{Rules, Shared, Store};
+use super::shared::{Rules, Shared, SigningKey, Store};
 use crate::clock::{Clock, SystemClock};
 
 /// Sets up a [`Sandbox`].
@@ -40,6 +40,8 @@ impl Default for Builder {
                 max_body_bytes: 8 * 1024 * 1024,
                 max_events: usize::MAX,
                 keep_bodies: true,
+                is_any_receiver: false,
+                signing_keys: Vec::new(),
                 store: None,
                 clock: Arc::new(SystemClock),
             },
@@ -113,6 +115,35 @@ impl Builder {
             let mark = format!("sandbox {} key 0", address.port());
             forge(&self.rules.channel, None, &mark).into()
         })
+    }
+
+    /// Stands in for other receivers as well, on every path but the API's: takes a `POST`, `PUT` or
+    /// `PATCH` of JSON in any form that [`http`](crate::http) sends, compressed or not, and answers as
+    /// its receiver would: OTLP with `partialSuccess` and Loki with 204, or, where a rule rejects some of
+    /// the events, by taking the others; a webhook with 200, or with 400 for all.
+    ///
+    /// Events are recorded as they stand in the body, but for the wrapper: of OTLP the log record, of
+    /// Loki the line. Their ids are those of their form: of a CloudEvent its `id`, of a log record
+    /// `log.record.uid`, of a line its time.
+    pub fn any_receiver(mut self) -> Self {
+        self.rules.is_any_receiver = true;
+        self
+    }
+
+    /// Answers other paths than the API's with 401 where a request is not signed as Standard Webhooks
+    /// has it with this secret: `whsec_` and base64, or several with white space between them.
+    ///
+    /// # Errors
+    /// If it is no such secret, or this build cannot sign (feature `signatures`).
+    pub fn signing_secret(mut self, secret: &str) -> io::Result<Self> {
+        let unusable = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
+        if !cfg!(feature = "signatures") {
+            return Err(unusable("this build cannot sign"));
+        }
+        let keys = SigningKey::read(secret).filter(|keys| !keys.is_empty());
+        self.rules.signing_keys =
+            keys.ok_or_else(|| unusable("the secret is not `whsec_` and base64"))?;
+        Ok(self)
     }
 
     /// Where the id of an event stands in its message, as a JSON pointer (RFC 6901); `/id` by

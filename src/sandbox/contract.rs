@@ -16,6 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::forms;
 use super::record::Accepted;
 use super::reply::Reply;
 use super::shared::{RejectRule, Shared};
@@ -48,9 +49,13 @@ impl Contract {
                 routes = routes.route(&format!("{base}/messages{end}"), post(messages));
             }
         }
+        let routes = if shared.rules.is_any_receiver {
+            routes.fallback(any_receiver)
+        } else {
+            routes.fallback(wrong_path)
+        };
         let routes = routes
             .method_not_allowed_fallback(wrong_method)
-            .fallback(wrong_path)
             // The connection has read the body already, within the limit of the rules.
             .layer(DefaultBodyLimit::disable())
             .with_state(shared);
@@ -150,6 +155,22 @@ async fn wrong_path(
 ) -> Reply {
     shared.refuse(number, format!("the only path is {BASE_PATH}/messages"));
     Reply::status(404).errors(["Resource does not exist."])
+}
+
+async fn any_receiver(
+    State(shared): State<Arc<Shared>>,
+    Extension(Number(number)): Extension<Number>,
+    request: Request,
+) -> Reply {
+    if !["POST", "PUT", "PATCH"].contains(&request.method().as_str()) {
+        shared.refuse(number, "the methods are POST, PUT and PATCH");
+        return Reply::status(405).errors(["Method is not allowed."]);
+    }
+    let (head, body) = request.into_parts();
+    match axum::body::to_bytes(body, usize::MAX).await {
+        Ok(body) => forms::take(&shared, number, &head.headers, &body),
+        Err(_) => Reply::status(400),
+    }
 }
 
 async fn wrong_method(

@@ -70,6 +70,11 @@
 //! `timestamp` is a number of milliseconds. The sandbox says nothing about what the real API does
 //! with what is not documented.
 //!
+//! # Other receivers
+//!
+//! With [`any_receiver`](Builder::any_receiver) it stands in for webhooks, CloudEvents, OTLP and Loki on
+//! all other paths, and checks signatures where a [secret](Builder::signing_secret) is given.
+//!
 //! # Misbehaving
 //!
 //! [`script`](Sandbox::script) lines up faults, one for each request;
@@ -92,6 +97,7 @@ mod builder;
 mod connection;
 mod contract;
 mod fault;
+mod forms;
 mod keys;
 mod listener;
 mod record;

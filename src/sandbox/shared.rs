@@ -14,6 +14,7 @@ use super::keys::Keys;
 use super::record::{Accepted, Record, Stats};
 use crate::clock::Clock;
 use crate::intake;
+use crate::webhook;
 
 /// How many messages a body holds, if it is a batch at all.
 fn count_messages(body: &Bytes) -> Option<usize> {
@@ -35,6 +36,31 @@ impl fmt::Debug for Store {
     }
 }
 
+/// A key that requests are signed with. It cannot be printed.
+#[derive(Clone)]
+pub(super) struct SigningKey(webhook::Key);
+
+impl SigningKey {
+    /// The keys in a text, as `whsec_` and base64.
+    pub(super) fn read(text: &str) -> Option<Vec<Self>> {
+        Some(webhook::keys(text)?.into_iter().map(Self).collect())
+    }
+}
+
+impl std::ops::Deref for SigningKey {
+    type Target = webhook::Key;
+
+    fn deref(&self) -> &webhook::Key {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey(..)")
+    }
+}
+
 /// Headers that carry credentials and are therefore not recorded.
 const SECRET_HEADERS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 
@@ -46,6 +72,9 @@ pub(super) struct Rules {
     pub(super) max_body_bytes: usize,
     pub(super) max_events: usize,
     pub(super) keep_bodies: bool,
+    /// Whether other paths than the API's are taken as those of other receivers.
+    pub(super) is_any_receiver: bool,
+    pub(super) signing_keys: Vec<SigningKey>,
     pub(super) store: Option<Store>,
     pub(super) clock: Arc<dyn Clock>,
 }

@@ -22,7 +22,7 @@
 //! says why. [`Rule::DeliverUnread`](super::classify::Rule::DeliverUnread) is for receivers that
 //! answer with a bare 200.
 //!
-//! HTML under a status that would condemn an event pauses for [`PauseReason::Address`], also where
+//! HTML under a status that would condemn an event pauses for [`PauseReason::Address`](crate::PauseReason::Address), also where
 //! the classifier was changed.
 //!
 //! An answer delivers only if all of its request had been written when it was read, and each
@@ -34,28 +34,27 @@
 //! base64, in hexadecimal or behind escapes, is replaced by `[key]` before anything is kept. So is
 //! the password for a proxy.
 
-pub(crate) mod request;
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::Method;
-use ::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use ::http::header::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 
-use super::http::{Outgoing, Transport, unusable};
-use super::key::{KeyRing, Strike};
+use super::format::Format;
+use super::http::{Compression, Credential, Http, Maker, Shared, Transport, unusable};
+use super::key::KeyRing;
 use super::{Batch, Classifier, Request, Sink};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
-use crate::outcome::{Answer, Hindrance, Outcome, PauseReason};
+use crate::outcome::{Answer, Hindrance, Outcome};
 
 pub use super::http::{Proxy, Route, Wire};
 pub use super::key::{Key, KeyError, KeyHandle, KeySource};
 pub use super::message;
 
 /// The documented address of the API.
-pub const BASE_URL: &str = "https://api.beta.botanalytics.co/v2";
+pub const BASE_URL: &str = super::http::BOTANALYTICS;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const CLIENT_ID: HeaderName = HeaderName::from_static("x-botanalytics-client-id");
@@ -78,11 +77,8 @@ const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-botanalytics-clien
 /// ```
 #[derive(Clone, Debug)]
 pub struct Botanalytics {
-    transport: Transport,
-    headers: HeaderMap,
+    http: Http,
     ring: Arc<KeyRing>,
-    classifier: Arc<Classifier>,
-    clock: Arc<dyn Clock>,
     patience: Duration,
 }
 
@@ -122,13 +118,13 @@ impl Botanalytics {
     /// when the sink was built.
     #[must_use]
     pub fn route(&self) -> &Route {
-        self.transport.route()
+        self.http.route()
     }
 
     /// The address that requests go to.
     #[must_use]
     pub fn url(&self) -> &str {
-        self.transport.url()
+        self.http.url()
     }
 
     /// The key that the next request would carry: a file or a function is asked for it now.
@@ -149,39 +145,6 @@ impl Botanalytics {
     }
 }
 
-impl Botanalytics {
-    /// Sends a batch and reads the answer.
-    async fn send(&self, mut request: Request, key: &Key) -> Outcome {
-        let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", key.expose())) else {
-            // A key that was parsed holds nothing that a header cannot carry.
-            return Outcome::pause(PauseReason::Credentials)
-                .because("key cannot be sent in a header");
-        };
-        bearer.set_sensitive(true);
-        let body = request.take_prepared();
-        let body = body.unwrap_or_else(|| request::body(request.batch()).into());
-        let mut headers = self.headers.clone();
-        headers.insert(AUTHORIZATION, bearer);
-        let name = request.batch().idempotency_key().to_string();
-        if let Ok(name) = HeaderValue::from_str(&name) {
-            headers.insert(IDEMPOTENCY_KEY, name);
-        }
-        let outgoing = Outgoing {
-            method: Method::POST,
-            headers,
-            body,
-            secret: key.expose().to_owned(),
-        };
-        match self.transport.send(outgoing).await {
-            Ok(answer) => {
-                let reply = answer.reply(self.clock.wall(), key.expose());
-                self.classifier.outcome(&reply)
-            }
-            Err(outcome) => outcome,
-        }
-    }
-}
-
 impl Sink for Botanalytics {
     /// Sends the batch in one request and reads the answer.
     ///
@@ -193,15 +156,7 @@ impl Sink for Botanalytics {
     /// # Cancel safety
     /// Dropping the future closes the connection. The receiver may have taken the batch by then.
     async fn deliver(&self, request: Request) -> Outcome {
-        match self.ring.present(self.patience).await {
-            Ok(key) => {
-                let mut outcome = self.send(request, &key).await;
-                // The one door to all that keeps what an answer says.
-                Strike::new(&key, self.transport.route().login()).answer(&mut outcome.answer);
-                outcome
-            }
-            Err(error) => Outcome::pause(PauseReason::Credentials).with_answer(no_key(&error)),
-        }
+        self.http.deliver(request).await
     }
 
     /// Says why there is no key that could be used.
@@ -209,17 +164,12 @@ impl Sink for Botanalytics {
     /// # Cancel safety
     /// Only reads the key.
     async fn hindrance(&self) -> Option<Hindrance> {
-        let error = self.key().await.err()?;
-        Some(Hindrance {
-            reason: PauseReason::Credentials,
-            answer: no_key(&error),
-        })
+        self.http.hindrance().await
     }
 
     /// Makes the body and the idempotency key.
     fn prepare(&self, batch: &Batch) -> Option<Bytes> {
-        let _ = batch.idempotency_key();
-        Some(request::body(batch).into())
+        self.http.prepare(batch)
     }
 
     /// Resolves once for each key put in place through a [`KeyHandle`] that no request has used
@@ -229,7 +179,7 @@ impl Sink for Botanalytics {
     /// # Cancel safety
     /// A replacement is never lost by dropping the future.
     async fn changed(&self) {
-        self.ring.changed(self.patience).await;
+        self.http.changed().await;
     }
 }
 
@@ -342,7 +292,7 @@ impl Builder {
 
     /// Builds the sink also where there is no usable key yet: one that is missing, malformed or of
     /// another channel is then no error of [`build`](Self::build). Delivery is paused for
-    /// [`PauseReason::Credentials`], with the reason in the status, also while nothing is pending,
+    /// [`PauseReason::Credentials`](crate::PauseReason::Credentials), with the reason in the status, also while nothing is pending,
     /// and begins by itself once the source gives a key. A file is looked at every few seconds
     /// meanwhile; a value or a variable stays what it is, but a
     /// [`KeyHandle`] can put a key in place.
@@ -378,20 +328,32 @@ impl Builder {
     /// it is none (see [`Proxy`]), or if a time limit is zero.
     pub fn build(self) -> Result<Botanalytics, Error> {
         let transport = self.transport()?;
-        let headers = headers(self.client_id.as_ref())?;
+        let maker = Maker::new(Format::messages(), Compression::None)?;
+        let mut headers = headers(self.client_id.as_ref())?;
+        maker.describe(&mut headers);
         let clock = Arc::clone(&self.clock);
-        let ring = if self.waits_for_key {
+        let ring = Arc::new(if self.waits_for_key {
             KeyRing::waiting(self.key, self.channel, clock)
         } else {
             KeyRing::open(self.key, self.channel, clock)?
-        };
-        Ok(Botanalytics {
+        });
+        let patience = self.wire.patience();
+        let http = Http::from_shared(Shared {
             transport,
+            method: Method::POST,
             headers,
-            ring: Arc::new(ring),
-            classifier: Arc::new(self.classifier),
+            credentials: vec![Credential::channel_key(Arc::clone(&ring))],
+            signer: None,
+            maker,
+            key_header: Some(IDEMPOTENCY_KEY),
+            classifier: self.classifier,
             clock: self.clock,
-            patience: self.wire.patience(),
+            patience,
+        });
+        Ok(Botanalytics {
+            http,
+            ring,
+            patience,
         })
     }
 
@@ -403,7 +365,6 @@ impl Builder {
 
 fn headers(client_id: Option<&(String, String)>) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some((id, version)) = client_id {
         for (name, value) in [(CLIENT_ID, id), (CLIENT_VERSION, version)] {
             let value = HeaderValue::from_str(value)
@@ -412,11 +373,6 @@ fn headers(client_id: Option<&(String, String)>) -> Result<HeaderMap, Error> {
         }
     }
     Ok(headers)
-}
-
-/// There is no key to send anything with, and what to do about it.
-fn no_key(error: &KeyError) -> Answer {
-    Answer::from_detail(format!("{error}; {}", error.hint()))
 }
 
 fn variable(name: &str) -> Result<Option<String>, Error> {

@@ -1,6 +1,7 @@
 //! A sink that is chosen at run time.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -61,6 +62,7 @@ trait DynSink: Send + Sync + 'static {
     fn prepare_boxed(&self, batch: &Batch) -> Option<Bytes>;
     fn hindrance_boxed(&self) -> Boxed<'_, Option<Hindrance>>;
     fn changed_boxed(&self) -> Boxed<'_, ()>;
+    fn events_max(&self) -> Option<NonZeroUsize>;
 }
 
 impl<S: Sink> DynSink for S {
@@ -78,6 +80,10 @@ impl<S: Sink> DynSink for S {
 
     fn changed_boxed(&self) -> Boxed<'_, ()> {
         Box::pin(self.changed())
+    }
+
+    fn events_max(&self) -> Option<NonZeroUsize> {
+        self.batch_events_max()
     }
 }
 
@@ -97,6 +103,10 @@ impl Sink for BoxSink {
 
     async fn changed(&self) {
         self.sink.changed_boxed().await;
+    }
+
+    fn batch_events_max(&self) -> Option<NonZeroUsize> {
+        self.sink.events_max()
     }
 
     fn boxed(self) -> BoxSink {

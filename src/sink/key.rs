@@ -1,10 +1,12 @@
-//! The API key: a type that cannot be printed, and where it comes from.
+//! Secrets: the key of a channel, a type that cannot be printed, and any other that a header carries;
+//! where each comes from, and how it is replaced.
 //!
 //! A key is a JWT made for one channel. It is checked here as far as that is possible without the
 //! server: shape, claims, channel, expiry. Its signature is the server's business.
 
 mod file;
 mod ring;
+mod secret;
 mod source;
 mod strike;
 
@@ -19,10 +21,12 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-pub use crate::error::KeyError;
+pub use crate::error::{KeyError, SecretError};
 pub use ring::KeyHandle;
-pub(crate) use ring::KeyRing;
-pub use source::KeySource;
+pub(crate) use ring::{Content, KeyRing, Ring};
+pub(crate) use secret::Secret;
+pub use secret::SecretHandle;
+pub use source::{KeySource, SecretSource};
 pub(crate) use strike::{Login, Strike, percent_decoded};
 
 /// JWTs are written without padding (RFC 7515 section 2); keys copied through other tools may

@@ -6,12 +6,14 @@
 pub mod botanalytics;
 mod boxed;
 pub mod classify;
+pub(crate) mod format;
 pub mod http;
 pub(crate) mod key;
 pub mod message;
 
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -235,6 +237,13 @@ pub trait Sink: Send + Sync + 'static {
     /// It is polled again and again, and dropped in between: a change must not be lost by that.
     fn changed(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
+    }
+
+    /// The most events that one request can carry, where the receiver's form bounds that: one, if a
+    /// request is one event. It is asked once, when delivery begins; a batch is never larger. The
+    /// default says nothing, so the settings alone decide.
+    fn batch_events_max(&self) -> Option<NonZeroUsize> {
+        None
     }
 
     /// The same sink without its type, so that a program can choose among sinks.

@@ -7,6 +7,10 @@ mod faults;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod presets;
+#[cfg(test)]
+mod receivers;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod server;

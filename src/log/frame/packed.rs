@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::event::{Event, StoredEvent};
 use crate::id::Seq;
 use crate::log::codec::{self, array};
-use crate::log::zip::{Compressor, decompress};
+use crate::zip::{Compressor, decompress};
 
 /// Bytes in front of the zstd frame.
 const HEAD_BYTES: usize = 16;
@@ -76,7 +76,7 @@ pub(super) fn unpack(body: &[u8], run_bytes_max: u32) -> Option<Vec<StoredEvent>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::zip::compress_in_rust;
+    use crate::zip::compress_in_rust;
 
     /// As the C library writes it, from the layout above.
     fn packed(first: Seq, events: &[Event]) -> Vec<u8> {

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::outcome::{Outcome, PauseReason};
 
+use self::reply::Body;
 pub use self::reply::HttpReply;
 pub(in crate::sink) use self::text::clean;
 
@@ -69,15 +70,64 @@ pub enum Rule {
 pub struct Classifier {
     table: Table,
     overrides: BTreeMap<u16, Rule>,
+    #[serde(skip_serializing_if = "Partial::is_search")]
+    partial: Partial,
 }
 
 /// The rules that hold where nothing is overridden.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Table {
+    /// The Botanalytics API.
     #[default]
     Considerate,
     Strict,
+    Webhook,
+    Otlp,
+    Loki,
+}
+
+/// What is done where a receiver says that it took a part of a request, and not which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Partial {
+    /// The refused events are looked for, as where all are refused: each ends as a dead letter. The
+    /// ones that were taken are sent again on the way to them, so the receiver has those more than
+    /// once.
+    #[default]
+    Search,
+    /// All count as delivered. What the receiver said is logged as a warning, and is the last answer
+    /// of the status; the refused events are gone.
+    Deliver,
+}
+
+impl Partial {
+    fn is_search(&self) -> bool {
+        *self == Self::Search
+    }
+}
+
+impl Table {
+    /// What a body is to receivers of this kind.
+    fn body(self, reply: &HttpReply<'_>, json: Option<&Value>) -> Body {
+        let body = reply.kind(json);
+        match (self, &body, json) {
+            (Self::Otlp, Body::Api, Some(json)) if reply::rejected(json) > 0 => Body::Partly,
+            // How much was rejected may have been about to come.
+            (Self::Otlp, Body::Part, _) => Body::Other,
+            (Self::Webhook, Body::Other, Some(Value::Array(list))) => {
+                let mut objects = list.iter().filter_map(Value::as_object);
+                if objects.any(reply::has_errors) {
+                    Body::Errors
+                } else {
+                    Body::Api
+                }
+            }
+            (Self::Webhook, Body::Other, _) if reply.is_yes() && !reply.is_multi() => Body::Api,
+            _ => body,
+        }
+    }
 }
 
 impl Classifier {
@@ -88,10 +138,55 @@ impl Classifier {
     /// breaker of the flusher stops it.
     #[must_use]
     pub fn strict() -> Self {
+        Self::of(Table::Strict)
+    }
+
+    /// Any receiver of JSON, CloudEvents among them. As the default table, but:
+    ///
+    /// - a JSON array without `errors` in its objects is a delivery as well, and so is a text that is
+    ///   one of `ok`, `true`, `accepted`, `success`, `received`, quoted or not;
+    /// - 415 pauses for [`PauseReason::Address`]: the form or the compression is wrong, which no
+    ///   event is to blame for.
+    ///
+    /// A 200 with nothing is no delivery, since a server that does nothing answers so. If that is how
+    /// this receiver says yes: `.with(200, Rule::DeliverUnread)`.
+    #[must_use]
+    pub fn webhook() -> Self {
+        Self::of(Table::Webhook)
+    }
+
+    /// A receiver of OTLP/HTTP
+    /// (<https://opentelemetry.io/docs/specs/otlp/#otlphttp-response>). As the default table, but:
+    ///
+    /// - a 2xx with a JSON object is a delivery unless its `partialSuccess` has `rejectedLogRecords`
+    ///   above 0: then what [`Partial`] says;
+    /// - 429, 502, 503 and 504 are tried again; every other 5xx must not be, so the refused event is
+    ///   looked for and set aside;
+    /// - 415 pauses for [`PauseReason::Address`].
+    #[must_use]
+    pub fn otlp() -> Self {
+        Self::of(Table::Otlp)
+    }
+
+    /// Loki. As the default table, but 415 pauses for [`PauseReason::Address`]. It says yes with a
+    /// bare 204, and takes the good lines of a request that it answers with 400; those it knows when
+    /// they come again, by their time and text.
+    #[must_use]
+    pub fn loki() -> Self {
+        Self::of(Table::Loki)
+    }
+
+    fn of(table: Table) -> Self {
         Self {
-            table: Table::Strict,
-            overrides: BTreeMap::new(),
+            table,
+            ..Self::default()
         }
+    }
+
+    /// The same where a receiver took a part of a request.
+    #[must_use]
+    pub fn with_partial(self, partial: Partial) -> Self {
+        Self { partial, ..self }
     }
 
     /// The same table with another rule for one status. Statuses outside 100 to 999 never come.
@@ -130,9 +225,14 @@ impl Classifier {
     #[must_use]
     pub fn outcome(&self, reply: &HttpReply<'_>) -> Outcome {
         let json = serde_json::from_str::<Value>(&reply.text()).ok();
-        let body = reply.kind(json.as_ref());
+        let body = self.table.body(reply, json.as_ref());
         let verdict = reply.verdict(&body, self);
-        Outcome::new(verdict, text::answer(reply, &body, verdict, json.as_ref()))
+        let said = text::Said {
+            body: &body,
+            json: json.as_ref(),
+            table: self.table,
+        };
+        Outcome::new(verdict, text::answer(reply, &said, verdict))
     }
 
     /// What this status means.
@@ -142,6 +242,8 @@ impl Classifier {
             (Some(rule), _) => *rule,
             (None, Table::Considerate) => considerate(status),
             (None, Table::Strict) => strict(status),
+            (None, Table::Webhook | Table::Loki) => webhook(status),
+            (None, Table::Otlp) => otlp(status),
         }
     }
 }
@@ -156,6 +258,22 @@ fn considerate(status: u16) -> Rule {
         300..=399 | 404 | 405 | 407 | 410 | 426 | 451 => Rule::Pause(PauseReason::Address),
         400..=499 => Rule::Poison,
         _ => Rule::Retry,
+    }
+}
+
+fn webhook(status: u16) -> Rule {
+    match status {
+        // What is sent how is a setting; no event can help it.
+        415 => Rule::Pause(PauseReason::Address),
+        _ => considerate(status),
+    }
+}
+
+fn otlp(status: u16) -> Rule {
+    match status {
+        429 | 502..=504 => Rule::Retry,
+        500..=599 => Rule::Poison,
+        _ => webhook(status),
     }
 }
 

@@ -19,6 +19,20 @@
 //! | 4xx that refuses events | a page of HTML, or nothing under its type | pause for the address |
 //! | any other | any | as the classifier says |
 //!
+//! That is the table of the Botanalytics API. Other receivers differ in these rows, each tried in
+//! `tests/sink_botanalytics/presets.rs`:
+//!
+//! | receiver | status | type and body | outcome |
+//! | --- | --- | --- | --- |
+//! | webhook | 2xx | a JSON array without `errors` or `error` in its objects | delivered |
+//! | webhook | 2xx | a JSON array with them | refused |
+//! | webhook | 2xx but 207 | a word that says yes: `ok`, `true`, `accepted`, `success`, `received` | delivered |
+//! | OTLP | 2xx | a JSON object whose `partialSuccess` rejects records | refused, or as [`Partial`] says |
+//! | OTLP | 2xx | the same with an `errorMessage` alone | delivered, with a warning |
+//! | OTLP | 2xx | JSON of which the connection brought only a part | again later |
+//! | OTLP | 5xx but 502, 503, 504 | any but HTML | refused |
+//! | webhook, OTLP, Loki | 415 | any | pause for the address |
+//!
 //! A status from 200 to 299 whose rule is [`Rule::DeliverUnread`] is a delivery whatever the body
 //! says, and so is another status whose rule was changed to [`Rule::Deliver`], unless a page of
 //! HTML comes with it.
@@ -32,7 +46,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Classifier, Rule};
+use super::{Classifier, Partial, Rule};
 use crate::outcome::{PauseReason, Verdict};
 
 /// An answer over HTTP, as far as it was read: what [`Classifier::outcome`] decides from.
@@ -131,11 +145,16 @@ pub(super) enum Body {
     Html,
     /// Nothing at all.
     Nothing,
+    /// A JSON object that says that some events were refused, and not which.
+    Partly,
     /// The beginning of a JSON object, or nothing of it; more was to come.
     Part,
     /// Something foreign.
     Other,
 }
+
+/// What receivers say that answer with a word.
+const YES: [&str; 5] = ["ok", "true", "accepted", "success", "received"];
 
 /// Below this nothing is looked for: no receiver nests so deep.
 const DEPTH_MAX: usize = 8;
@@ -178,7 +197,14 @@ impl HttpReply<'_> {
         }
     }
 
-    fn is_multi(&self) -> bool {
+    /// Whether it is a single word that says yes. A page that stands in the way says more.
+    pub(super) fn is_yes(&self) -> bool {
+        let text = self.text();
+        let word = text.trim_matches('"').trim_end_matches(['.', '!']);
+        YES.iter().any(|yes| word.eq_ignore_ascii_case(yes))
+    }
+
+    pub(super) fn is_multi(&self) -> bool {
         self.status == 207
     }
 
@@ -209,6 +235,8 @@ impl HttpReply<'_> {
             _ if !(200..=299).contains(&self.status) => true,
             Body::Api => true,
             Body::Errors => return Verdict::Poison,
+            Body::Partly if classifier.partial == Partial::Search => return Verdict::Poison,
+            Body::Partly => true,
             Body::Items(items) => return least(items, classifier, later),
             Body::Nothing => matches!(self.status, 201 | 202 | 204 | 205),
             Body::Part => !self.is_multi() && !self.text().contains("\"error"),
@@ -252,10 +280,25 @@ fn bare(text: &str) -> &str {
 }
 
 /// Whether an object says that something was refused.
-fn has_errors(fields: &serde_json::Map<String, Value>) -> bool {
+pub(super) fn has_errors(fields: &serde_json::Map<String, Value>) -> bool {
     ERRORS
         .iter()
         .any(|name| fields.get(*name).is_some_and(says_something))
+}
+
+/// How many records an answer of OTLP says were rejected. Protobuf's JSON has the number as a text.
+pub(super) fn rejected(json: &Value) -> u64 {
+    let number = json.pointer("/partialSuccess/rejectedLogRecords");
+    match number {
+        Some(Value::String(text)) => text.trim().parse().unwrap_or(u64::MAX),
+        Some(Value::Number(number)) => match number.as_i64() {
+            Some(number) => u64::try_from(number).unwrap_or(0),
+            None => u64::MAX,
+        },
+        // What is there and no number is no zero.
+        Some(value) if says_something(value) => u64::MAX,
+        _ => 0,
+    }
 }
 
 /// The names under which a receiver says what it refused. The API uses the first.

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::Table;
 use super::reply::{Body, ERRORS, HttpReply, says_something};
 use crate::outcome::{Answer, PauseReason, Verdict};
 
@@ -16,50 +17,108 @@ const NOT_THE_API: &str = "HTML instead of JSON: something in the way, or a wron
 /// What is said of an answer that was there too early.
 const TOO_EARLY: &str = "answered before the whole request was sent";
 
+/// What the body of an answer is, to receivers of which kind.
+pub(super) struct Said<'a> {
+    pub(super) body: &'a Body,
+    pub(super) json: Option<&'a Value>,
+    pub(super) table: Table,
+}
+
+impl Said<'_> {
+    /// Whether only the Botanalytics API can be meant.
+    fn is_of_one_api(&self) -> bool {
+        matches!(self.table, Table::Considerate | Table::Strict)
+    }
+}
+
 /// What is kept of an answer. Its secret is struck out wherever it appears.
-pub(super) fn answer(
-    reply: &HttpReply<'_>,
-    body: &Body,
-    verdict: Verdict,
-    json: Option<&Value>,
-) -> Answer {
+pub(super) fn answer(reply: &HttpReply<'_>, said: &Said<'_>, verdict: Verdict) -> Answer {
     let mut answer = Answer::from_status(reply.status);
-    if let Some(Value::Object(fields)) = json {
+    if let Some(Value::Object(fields)) = said.json {
         let list = |name| fields.get(name).map(|value| texts(value, reply.secret));
         answer.request_id = list("request_id").and_then(|ids| ids.into_iter().next());
-        let said = ERRORS
+        let errors = ERRORS
             .into_iter()
             .filter(|name| fields.get(*name).is_some_and(says_something));
-        answer.errors = said.filter_map(list).flatten().take(TEXTS_MAX).collect();
+        answer.errors = errors.filter_map(list).flatten().take(TEXTS_MAX).collect();
         answer.warnings = list("warnings").unwrap_or_default();
+        if said.table == Table::Otlp {
+            partly(reply, said, &mut answer);
+        }
+        // Of the status of gRPC, and of most else that speaks JSON.
+        let is_success = (200..=299).contains(&reply.status);
+        if !is_success && answer.errors.is_empty() && !said.is_of_one_api() {
+            answer.errors = list("message").unwrap_or_default();
+        }
     }
     answer.detail = match (reply.status, reply.location) {
         (300..=399, Some(location)) => Some(not_followed(location, reply.secret)),
-        _ => detail(reply, body, verdict),
+        _ => detail(reply, said, verdict),
     };
     answer
 }
 
+/// What OTLP says beside a success: words about records that were rejected, else a warning.
+fn partly(reply: &HttpReply<'_>, said: &Said<'_>, answer: &mut Answer) {
+    let of = |name: &str| said.json?.pointer(&format!("/partialSuccess/{name}"));
+    let message = of("errorMessage").filter(|message| says_something(message));
+    let words = message.map(|message| texts(message, reply.secret));
+    let words = words.unwrap_or_default();
+    if *said.body == Body::Partly {
+        let number = of("rejectedLogRecords").map(|number| texts(number, reply.secret));
+        let number = number.unwrap_or_default().join(" ");
+        let told = format!("the receiver rejected some of the records. rejected=`{number}`");
+        // Where they count as delivered, this is all that tells of them.
+        answer.warnings.insert(0, told);
+        answer.errors.extend(words);
+    } else {
+        answer.warnings.extend(words);
+    }
+    answer.warnings.truncate(TEXTS_MAX);
+    answer.errors.truncate(TEXTS_MAX);
+}
+
 /// What there is to say about an answer that does not speak for itself.
-fn detail(reply: &HttpReply<'_>, body: &Body, verdict: Verdict) -> Option<String> {
+fn detail(reply: &HttpReply<'_>, kind: &Said<'_>, verdict: Verdict) -> Option<String> {
     let is_success = (200..=299).contains(&reply.status) && verdict != Verdict::Delivered;
     let (text, secret) = (reply.text(), reply.secret);
-    let said = match body {
+    let foreign = if kind.is_of_one_api() {
+        "not JSON: "
+    } else {
+        ""
+    };
+    let said = match kind.body {
         Body::Html if verdict == Verdict::Pause(PauseReason::Address) => NOT_THE_API.to_owned(),
         Body::Html => "HTML instead of JSON, a captive portal or a proxy?".to_owned(),
         Body::Other | Body::Part | Body::Nothing if is_success && text.is_empty() => {
-            "an empty answer, which is not the API's; everything is kept".to_owned()
+            if kind.is_of_one_api() {
+                "an empty answer, which is not the API's; everything is kept".to_owned()
+            } else {
+                format!(
+                    "an empty answer, everything is kept; to count it as yes, set the rule of {} to \
+                     `deliver_unread`",
+                    reply.status
+                )
+            }
+        }
+        Body::Other | Body::Part if is_success && kind.is_of_one_api() => {
+            format!(
+                "not the API's answer, everything is kept: {}",
+                clean(&text, secret)
+            )
         }
         Body::Other | Body::Part if is_success => {
             format!(
-                "not the API's answer, everything is kept: {}",
+                "neither yes nor no, everything is kept; to count it as yes, set the rule of {} to \
+                 `deliver_unread`: {}",
+                reply.status,
                 clean(&text, secret)
             )
         }
         Body::Items(items) => format!("not all was taken; statuses: {}", some(items)),
         _ if is_success && !reply.is_after => TOO_EARLY.to_owned(),
         Body::Other | Body::Part if !text.is_empty() => {
-            format!("not JSON: {}", clean(&text, secret))
+            format!("{foreign}{}", clean(&text, secret))
         }
         _ => return None,
     };

@@ -98,7 +98,7 @@ pub(in crate::sink) fn unusable(reason: impl Into<String>) -> Error {
 
 /// Whether a host, as a URL has it, is this machine by its name alone, without asking a name server:
 /// RFC 6761 section 6.3 keeps `localhost` and every name below it for that.
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(ip) = bare.parse::<IpAddr>() {
         return ip.to_canonical().is_loopback();

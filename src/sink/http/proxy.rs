@@ -16,7 +16,7 @@ use crate::error::Error;
 ///
 /// In settings it is a text: `environment`, `none`, or the URL. A URL with a login is not written
 /// there.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Proxy {
     /// As the environment says, in capitals or else in small letters. `HTTPS_PROXY` names the

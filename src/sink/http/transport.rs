@@ -73,6 +73,11 @@ impl Transport {
         &self.address.shown
     }
 
+    /// The query of the address, which may be secret.
+    pub(in crate::sink) fn query(&self) -> Option<&str> {
+        self.address.url.query()
+    }
+
     /// The way that was decided.
     pub(in crate::sink) fn route(&self) -> &Route {
         &self.route

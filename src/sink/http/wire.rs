@@ -20,7 +20,7 @@ use crate::error::Error;
 /// | `read_timeout` | the request timeout | see [`Wire::read_timeout`] |
 /// | `proxy` | `environment` | `environment`, `none` or a URL: see [`Proxy`] |
 /// | `allow_plain_http` | no | see [`Wire::allow_plain_http`] |
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[must_use]
 pub struct Wire {

@@ -1,4 +1,4 @@
-//! A file that holds the key: read without waiting for anything but the disk, and recognised when
+//! A file that holds a secret: read without waiting for anything but the disk, and recognised when
 //! it is another one.
 
 use std::fs::{File, Metadata, OpenOptions};
@@ -6,16 +6,17 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::SystemTime;
 
+use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 
-use super::{Key, KeyError};
+use crate::error::SecretError;
 
-/// A key is a few hundred bytes; whatever is longer than this is some other file.
+/// A secret is a few hundred bytes; whatever is longer than this is some other file.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Reads the key. Links are followed, since that is how secrets are mounted.
-pub(super) fn read(path: &Path) -> Result<Key, KeyError> {
-    let unreadable = |error: io::Error| KeyError::Unreadable {
+/// Reads the secret. Links are followed, since that is how secrets are mounted.
+pub(super) fn read(path: &Path) -> Result<SecretString, SecretError> {
+    let unreadable = |error: io::Error| SecretError::Unreadable {
         path: path.to_owned(),
         kind: error.kind(),
     };
@@ -29,7 +30,7 @@ pub(super) fn read(path: &Path) -> Result<Key, KeyError> {
         Ok(bytes) if bytes as u64 > FILE_BYTES_MAX => {
             Err(unreadable(io::ErrorKind::FileTooLarge.into()))
         }
-        Ok(_) => Key::parse(text.as_str()),
+        Ok(_) => Ok(SecretString::from(text.as_str())),
         Err(error) => Err(unreadable(error)),
     }
 }
@@ -50,11 +51,11 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).open(path)
 }
 
-fn must_be_regular(path: &Path, found: &Metadata) -> Result<(), KeyError> {
+fn must_be_regular(path: &Path, found: &Metadata) -> Result<(), SecretError> {
     if found.is_file() {
         return Ok(());
     }
-    Err(KeyError::NotAFile {
+    Err(SecretError::NotAFile {
         path: path.to_owned(),
         found: if found.is_dir() {
             "a directory"

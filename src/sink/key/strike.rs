@@ -13,7 +13,6 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Key;
 use crate::outcome::Answer;
 
 /// Characters of a secret in a row that may not be shown: of a key in base64url, 48 bits of its
@@ -27,6 +26,7 @@ const PASSWORD: usize = 4;
 const DEPTH: usize = 3;
 
 /// The secrets that a request carries, ready to be struck out of its answer.
+#[derive(Default)]
 pub(crate) struct Strike(Vec<Struck>);
 
 /// One secret: what takes its place, and its windows.
@@ -35,7 +35,7 @@ struct Struck {
     windows: Vec<Windows>,
 }
 
-/// The name and the password for a proxy, as they are meant: without percent-encoding.
+/// A name and a password, as they are meant: without percent-encoding.
 #[derive(Clone)]
 pub(crate) struct Login {
     pub(crate) user: String,
@@ -43,24 +43,22 @@ pub(crate) struct Login {
 }
 
 impl Strike {
-    /// The key, and what the proxy is told if there is one that asks for a name.
-    pub(crate) fn new(key: &Key, login: Option<&Login>) -> Self {
-        let mut struck = vec![Struck {
-            label: "[key]",
-            windows: windows(key.expose().as_bytes()),
-        }];
-        if let Some(Login { user, password }) = login {
-            let password = password.expose_secret();
-            let mut windows = windows(password.as_bytes());
-            // As it stands in `Proxy-Authorization`. The name alone is no secret.
-            let both = Zeroizing::new(format!("{user}:{password}"));
-            windows.push(Windows::of(PIECE, &[base64(both.as_bytes(), 0)]));
-            struck.push(Struck {
-                label: "[password]",
-                windows,
-            });
-        }
-        Self(struck)
+    /// With one more secret, for which this label stands.
+    pub(crate) fn secret(mut self, label: &'static str, secret: &str) -> Self {
+        let windows = windows(secret.as_bytes());
+        self.0.push(Struck { label, windows });
+        self
+    }
+
+    /// With the password of a login, also as it stands in `Authorization` or
+    /// `Proxy-Authorization`. The name alone is no secret.
+    pub(crate) fn login(mut self, label: &'static str, login: &Login) -> Self {
+        let password = login.password.expose_secret();
+        let mut windows = windows(password.as_bytes());
+        let both = Zeroizing::new(format!("{}:{password}", login.user));
+        windows.push(Windows::of(PIECE, &[base64(both.as_bytes(), 0)]));
+        self.0.push(Struck { label, windows });
+        self
     }
 
     /// Strikes the secrets out of all that an answer says.

@@ -1,6 +1,7 @@
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
 use proptest::prelude::*;
 
+use super::super::Key;
 use super::*;
 
 fn key() -> Key {
@@ -10,7 +11,9 @@ fn key() -> Key {
 
 fn struck(key: &Key, text: &str) -> String {
     let mut text = text.to_owned();
-    Strike::new(key, None).text(&mut text);
+    Strike::default()
+        .secret("[key]", key.expose())
+        .text(&mut text);
     text
 }
 
@@ -80,7 +83,10 @@ fn the_password_for_a_proxy_is_struck_out_and_the_name_alone_is_not() {
     };
     let strike = |login: &Login, text: &str| {
         let mut text = text.to_owned();
-        Strike::new(&key(), Some(login)).text(&mut text);
+        Strike::default()
+            .secret("[key]", key().expose())
+            .login("[password]", login)
+            .text(&mut text);
         text
     };
     let known = login("everpost", "hun%ter2");
@@ -119,7 +125,9 @@ fn every_text_of_an_answer_is_struck() {
         warnings: vec![text()],
         detail: Some(text()),
     };
-    Strike::new(&key, None).answer(&mut answer);
+    Strike::default()
+        .secret("[key]", key.expose())
+        .answer(&mut answer);
     let kept = serde_json::to_string(&answer).unwrap();
     assert_eq!(
         kept,

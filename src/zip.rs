@@ -80,6 +80,21 @@ pub(crate) fn decompress(frame: &[u8], run_bytes: u32) -> Option<Vec<u8>> {
     decompress_in_rust(frame, run_bytes)
 }
 
+/// What is in frames that do not say how much that is: at most so many bytes, else `None`.
+#[cfg(feature = "sandbox")]
+pub(crate) fn decompress_up_to(frames: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let most = u64::try_from(bytes_max)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    #[cfg(feature = "zstd")]
+    let reader = zstd::stream::read::Decoder::new(frames).ok()?;
+    #[cfg(not(feature = "zstd"))]
+    let reader = ruzstd::decoding::StreamingDecoder::new(frames).ok()?;
+    reader.take(most).read_to_end(&mut bytes).ok()?;
+    (bytes.len() <= bytes_max).then_some(bytes)
+}
+
 /// Compresses without the C library. The encoder of ruzstd is young, so its frame is read again
 /// before it is trusted with events: one that does not give the same bytes, or panics, is not
 /// used, and the run is stored as it is.
