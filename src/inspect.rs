@@ -48,7 +48,7 @@ use crate::log::spool::budget::OWN_BYTES;
 use crate::millis::unix_ms;
 use crate::outcome::{Answer, PauseReason};
 use crate::settings::Settings;
-use crate::status::{FlusherState, Status};
+use crate::status::{FlusherState, PaceStatus, Status};
 
 /// Bytes of JSON that one [`Look::peek`] gives at the most, beyond the first event.
 const PEEK_BYTES: u64 = 8 << 20;
@@ -271,6 +271,7 @@ impl Look {
             storage_fault: None,
             last_answer: None,
             requests: 0,
+            pace: PaceStatus::default(),
         }
     }
 

@@ -120,7 +120,7 @@ pub use queue::{Pending, Queue, QueueBuilder, blocking};
 pub use settings::{Delivery, Durability, OnFull, Settings};
 pub use sink::{Batch, BoxSink, Request, Sink};
 pub use sink::{botanalytics, http};
-pub use status::{Closed, FlusherState, Recovery, Status};
+pub use status::{Closed, FlusherState, Pace, PaceStatus, Recovery, Status};
 pub use watch::StatusWatch;
 
 /// Runs the examples of the README.

@@ -50,6 +50,28 @@ pub(crate) mod optional_time {
     }
 }
 
+pub(crate) mod optional_span {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Ms(#[serde(with = "super::span")] Duration);
+
+    pub(crate) fn serialize<S: Serializer>(
+        span: &Option<Duration>,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        span.map(Ms).serialize(out)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<Ms>::deserialize(from)?.map(|ms| ms.0))
+    }
+}
+
 pub(crate) mod span {
     use std::time::Duration;
 

@@ -141,6 +141,19 @@ pub(crate) fn backing_off_ended(attempts: u32) {
     tracing::info!(attempts, "delivery works again");
 }
 
+/// DEBUG: the receiver is asked too much, and requests are spaced out.
+pub(crate) fn eased(gap: Duration) {
+    tracing::debug!(
+        ?gap,
+        "the receiver asks for less; spacing requests out until it takes them"
+    );
+}
+
+/// DEBUG: requests follow each other at once again, or at the set rate.
+pub(crate) fn eased_no_more() {
+    tracing::debug!("requests are no longer spaced out");
+}
+
 /// WARN: events of the program's log are not kept. Said at the 1st, 2nd, 4th, 8th and so on.
 #[cfg(feature = "layer")]
 pub(crate) fn layer_refused(place: &Place, refused: u64, error: &Error) {

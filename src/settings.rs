@@ -1,11 +1,17 @@
 //! Settings: plain data, checked as a whole when the queue opens.
 
+mod delivery;
+mod problems;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::problems::Problems;
 use crate::error::Error;
 use crate::size;
+
+pub use self::delivery::Delivery;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -116,41 +122,6 @@ pub struct Settings {
     pub delivery: Delivery,
 }
 
-/// How batches are sent, and what happens when they are not taken.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Delivery {
-    /// Events in one request. Default 500; the API documents no limit, and a request that is too
-    /// large is divided and the smaller size remembered.
-    pub batch_events: u32,
-    /// Bytes of event JSON in one request; a single larger event is sent alone. Default 1 MiB.
-    #[serde(deserialize_with = "size::deserialize")]
-    pub batch_bytes: u64,
-    /// First wait after a failure. Default 500 ms.
-    #[serde(with = "humantime_serde")]
-    pub backoff_min: Duration,
-    /// Longest wait after failures. Default 60 s.
-    #[serde(with = "humantime_serde")]
-    pub backoff_max: Duration,
-    /// Growth of the wait from failure to failure. Default 2.
-    pub backoff_multiplier: f64,
-    /// Part of each wait that is random, 0 to 1, so that many devices do not return together.
-    /// Default 0.5: from half to one and a half of the wait.
-    pub backoff_jitter: f64,
-    /// Longest `Retry-After` that is obeyed; more counts as this. Default 1 h.
-    #[serde(with = "humantime_serde")]
-    pub retry_after_max: Duration,
-    /// Different events refused in a row, with no delivery between them, that pause delivery
-    /// instead of emptying the queue into the dead letters. Default 16.
-    pub breaker_refusals: u32,
-    /// First wait before a paused queue probes whether the cause has gone. Default 30 s.
-    #[serde(with = "humantime_serde")]
-    pub probe_min: Duration,
-    /// Longest wait between probes. Default 15 min.
-    #[serde(with = "humantime_serde")]
-    pub probe_max: Duration,
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -165,23 +136,6 @@ impl Default for Settings {
             segment_bytes: 16 * MIB,
             intake_bytes: 8 * MIB,
             delivery: Delivery::default(),
-        }
-    }
-}
-
-impl Default for Delivery {
-    fn default() -> Self {
-        Self {
-            batch_events: 500,
-            batch_bytes: MIB,
-            backoff_min: Duration::from_millis(500),
-            backoff_max: Duration::from_secs(60),
-            backoff_multiplier: 2.0,
-            backoff_jitter: 0.5,
-            retry_after_max: Duration::from_secs(3600),
-            breaker_refusals: 16,
-            probe_min: Duration::from_secs(30),
-            probe_max: Duration::from_secs(15 * 60),
         }
     }
 }
@@ -284,87 +238,6 @@ fn fixed_bytes(segment_bytes: u64) -> u64 {
         512 * KIB
     } else {
         4 * MIB
-    }
-}
-
-impl Delivery {
-    fn check(&self, problems: &mut Problems) {
-        problems.number("batch_events", self.batch_events, 1, 100_000);
-        problems.size("batch_bytes", self.batch_bytes, 1, 1024 * MIB);
-        problems.number("backoff_multiplier", self.backoff_multiplier, 1.0, 100.0);
-        problems.number("backoff_jitter", self.backoff_jitter, 0.0, 1.0);
-        if self.breaker_refusals == 0 {
-            problems.add("`breaker_refusals` is 0 and must be at least 1".into());
-        }
-        let mut span = |name: &str, value, least| {
-            problems.time(name, value, least, Duration::from_secs(7 * 24 * 3600));
-        };
-        span("backoff_min", self.backoff_min, Duration::from_millis(1));
-        span("backoff_max", self.backoff_max, self.backoff_min);
-        span(
-            "retry_after_max",
-            self.retry_after_max,
-            Duration::from_secs(1),
-        );
-        span("probe_min", self.probe_min, Duration::from_millis(1));
-        span("probe_max", self.probe_max, self.probe_min);
-    }
-}
-
-/// What is wrong with settings: a sentence for each that is out of its range, which begins with its
-/// name.
-#[derive(Default)]
-struct Problems(Vec<String>);
-
-impl Problems {
-    fn add(&mut self, sentence: String) {
-        self.0.push(sentence);
-    }
-
-    /// `most` is `u64::MAX` if there is no upper bound.
-    fn size(&mut self, name: &str, value: u64, least: u64, most: u64) {
-        self.check(name, value, (least, most), most == u64::MAX, |bytes| {
-            size::exact(*bytes)
-        });
-    }
-
-    /// `most` is `Duration::MAX` if there is no upper bound.
-    fn time(&mut self, name: &str, value: Duration, least: Duration, most: Duration) {
-        self.check(name, value, (least, most), most == Duration::MAX, |time| {
-            humantime_serde::re::humantime::format_duration(*time).to_string()
-        });
-    }
-
-    fn number<N: PartialOrd + ToString>(&mut self, name: &str, value: N, least: N, most: N) {
-        self.check(name, value, (least, most), false, N::to_string);
-    }
-
-    fn check<T: PartialOrd>(
-        &mut self,
-        name: &str,
-        value: T,
-        (least, most): (T, T),
-        is_open: bool,
-        shown: impl Fn(&T) -> String,
-    ) {
-        // A number that is none is in no range.
-        if (&least..=&most).contains(&&value) {
-            return;
-        }
-        let range = if is_open {
-            format!("at least {}", shown(&least))
-        } else {
-            format!("from {} to {}", shown(&least), shown(&most))
-        };
-        self.add(format!("`{name}` is {} and must be {range}", shown(&value)));
-    }
-
-    fn verdict(self) -> Result<(), Error> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Settings { problems: self.0 })
-        }
     }
 }
 

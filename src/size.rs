@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
 /// How a size is written, for messages.
@@ -65,6 +66,16 @@ fn parse(text: &str) -> Result<u64, String> {
 /// Reads a size from a number of bytes or a text with a unit.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     from.deserialize_any(Size)
+}
+
+/// Reads a size that may be left out.
+pub(crate) fn deserialize_optional<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<u64>, D::Error> {
+    /// A size, as [`deserialize`] reads it.
+    #[derive(Deserialize)]
+    struct Bytes(#[serde(deserialize_with = "deserialize")] u64);
+    Ok(Option::<Bytes>::deserialize(from)?.map(|bytes| bytes.0))
 }
 
 struct Size;

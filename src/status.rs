@@ -59,6 +59,49 @@ pub enum FlusherState {
     Closed,
 }
 
+/// How much may go out in a second. Each is [`Delivery`](crate::Delivery)'s setting of its name;
+/// none of them bounds anything by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Events at the most, those that are sent again included. 0 counts as 1.
+    pub rate_events: Option<u32>,
+    /// Bytes of event JSON at the most. 0 counts as 1.
+    pub rate_bytes: Option<u64>,
+}
+
+/// How fast delivery may go at this moment.
+///
+/// As JSON: an object with these field names, but `request_gap_ms` in milliseconds for
+/// `request_gap`, and `next_ms` in milliseconds since 1970 for `next`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct PaceStatus {
+    /// Events in a second at the most, if that is bounded.
+    pub rate_events: Option<u32>,
+    /// Bytes of event JSON in a second at the most, if that is bounded.
+    pub rate_bytes: Option<u64>,
+    /// The least time between the beginnings of two requests, since the receiver answered 429 or
+    /// 503. It shrinks with each delivered request, until it is gone.
+    #[serde(rename = "request_gap_ms", with = "crate::millis::optional_span")]
+    pub request_gap: Option<Duration>,
+    /// When the next request goes out, by the wall clock, if it waits for its turn: for one of
+    /// these, or after an outage.
+    #[serde(rename = "next_ms", with = "crate::millis::optional_time")]
+    pub next: Option<SystemTime>,
+}
+
+impl PaceStatus {
+    /// The part of it that can be [set](crate::Queue::set_pace).
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        Pace {
+            rate_events: self.rate_events,
+            rate_bytes: self.rate_bytes,
+        }
+    }
+}
+
 /// The whole state of a queue at one moment.
 ///
 /// As JSON: an object with these field names, but `oldest_pending_ms` in milliseconds since 1970
@@ -99,6 +142,9 @@ pub struct Status {
     pub last_answer: Option<Answer>,
     /// Requests sent since the queue was opened.
     pub requests: u64,
+    /// How fast delivery may go.
+    #[serde(default)]
+    pub pace: PaceStatus,
 }
 
 /// What opening the spool found and mended. Empty after an orderly close, but for the note on a

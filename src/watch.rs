@@ -22,16 +22,13 @@ impl StatusWatch {
     pub fn current(&self) -> Status {
         let position = self.positions.borrow().clone();
         let view = self.views.as_ref().map(|views| views.borrow().clone());
-        let (flusher, last_answer, requests, begins) = match view {
-            Some(view) => (view.state, view.last_answer, view.requests, view.begins),
-            None => (FlusherState::Absent, None, 0, [None; 2]),
-        };
+        let view = view.unwrap_or_else(FlusherView::absent);
         // The log knows it of what is in memory, and the flusher of what it has read.
-        let mut read = begins.into_iter().flatten();
+        let mut read = view.begins.into_iter().flatten();
         let read = read.find(|(seq, _)| *seq == position.cursor + 1);
         let oldest_ms = position.oldest_ms.or(read.map(|(_, ms)| ms));
         let pending = position.ledger.pending();
-        let flusher = match flusher {
+        let flusher = match view.state {
             // The flusher has yet to find out that this was the last.
             FlusherState::Sending if pending == 0 => FlusherState::Idle,
             flusher => flusher,
@@ -53,8 +50,9 @@ impl StatusWatch {
                 .map(|seen| seen.to_vec())
                 .unwrap_or_default(),
             storage_fault: position.fault,
-            last_answer,
-            requests,
+            last_answer: view.last_answer,
+            requests: view.requests,
+            pace: view.pace,
         }
     }
 

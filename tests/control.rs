@@ -24,7 +24,8 @@ use everpost::control::{
 };
 use everpost::sandbox::{Fault, Sandbox};
 use everpost::{
-    Cause, Error, Event, EventId, FlusherState, OpenError, PauseReason, Queue, Settings, Status,
+    Cause, Error, Event, EventId, FlusherState, OpenError, Pace, PaceStatus, PauseReason, Queue,
+    Settings, Status,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -414,6 +415,10 @@ async fn what_is_not_documented_is_refused_with_a_kind() {
         ("GET", "/incidents/acknowledge", 405, "method_not_allowed"),
         ("POST", "/wake", 409, "no_sink"),
         ("POST", "/drain", 409, "no_sink"),
+        ("POST", "/pace?rate_events=5", 409, "no_sink"),
+        ("POST", "/pace?rate_events=0", 400, "bad_request"),
+        ("POST", "/pace?rate=5", 400, "bad_request"),
+        ("GET", "/pace", 405, "method_not_allowed"),
         ("POST", "/drain?deadline_ms=604800001", 400, "bad_request"),
     ] {
         let (found, body) = owner.ask(method, path, "").await;
@@ -696,6 +701,29 @@ async fn changes_faster_than_the_pace_are_told_as_one() {
     }
     let allowed = started.elapsed().as_millis() / 100 + 2;
     assert!(lines <= allowed, "{lines} lines, {allowed} allowed");
+    owner.close().await;
+}
+
+#[tokio::test]
+async fn a_pace_is_set_through_the_socket_seen_and_taken_back() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let owner = Owner::delivering(&sandbox).await;
+    let client = owner.client();
+    let wanted = Pace {
+        rate_events: Some(1),
+        rate_bytes: Some(1 << 20),
+    };
+    client.set_pace(wanted).await.unwrap();
+    assert_eq!(client.status().await.unwrap().pace.pace(), wanted);
+    let events: Vec<_> = (1..=3).map(message).collect();
+    client.append(&events).await.unwrap();
+    let mut watch = owner.queue.watch();
+    let held = watch.wait_for(|status| status.pace.next.is_some()).await;
+    let held = held.unwrap();
+    assert_eq!((held.pending, held.flusher), (2, FlusherState::Sending));
+    client.set_pace(Pace::default()).await.unwrap();
+    sandbox.wait_for_accepted(3).await.unwrap();
+    assert_eq!(owner.queue.status().pace, PaceStatus::default());
     owner.close().await;
 }
 

@@ -21,12 +21,22 @@ fn the_documented_file_holds_the_defaults_and_is_usable() {
 #[test]
 fn the_documented_file_holds_every_setting() {
     let file: toml::Table = toml::from_str(&documented()).unwrap();
-    // The one setting whose default is nothing is there as a comment.
-    assert!(documented().contains("\n# max_age = \"30days\"\n"));
+    // The settings whose default is nothing are there as comments.
     let mut settings = Settings::default();
     settings.max_age = Some(Duration::from_secs(30 * 24 * 3600));
+    settings.delivery.rate_events = Some(100);
+    settings.delivery.rate_bytes = Some(64 << 10);
     let mut all = toml::Table::try_from(&settings).unwrap();
-    assert!(all.remove("max_age").is_some());
+    for (name, line) in [
+        ("max_age", "\n# max_age = \"30days\"\n"),
+        ("rate_events", "\n# rate_events = 100\n"),
+        ("rate_bytes", "\n# rate_bytes = \"64 KiB\"\n"),
+    ] {
+        assert!(documented().contains(line), "{name}");
+        let delivery = all["delivery"].as_table_mut().unwrap();
+        let removed = delivery.remove(name).or_else(|| all.remove(name));
+        assert!(removed.is_some(), "{name}");
+    }
     let names = |table: &toml::Table| table.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&file), names(&all));
     assert_eq!(
@@ -128,6 +138,18 @@ fn every_setting_out_of_its_range_is_named_with_that_range() {
         (
             "max_event_bytes = 0",
             "`max_event_bytes` is 0 B and must be from 1 B to 1 MiB",
+        ),
+        (
+            "delivery.rate_events = 0",
+            "`rate_events` is 0 and must be at least 1",
+        ),
+        (
+            "delivery.rate_bytes = \"0 B\"",
+            "`rate_bytes` is 0 and must be at least 1",
+        ),
+        (
+            "delivery.return_delay_max = \"8days\"",
+            "`return_delay_max` is 8days and must be from 0s to 7days",
         ),
         (
             "max_age = \"1ms\"",

@@ -225,6 +225,7 @@ impl Errand {
             (_, "incidents", _) => Self::Deed("acknowledged all incidents", None),
             (_, "pause", _) => Self::Deed("paused delivery", None),
             (_, "resume", _) => Self::Deed("resumed delivery", None),
+            (_, "pace", _) => Self::Deed("set the pace of delivery", None),
             (_, "wake", _) => Self::Deed("asked for a try at once", None),
             (_, "drain", _) => Self::Deed("waited for everything to be delivered", None),
             _ => Self::Deed("asked for what is not known", None),

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::event::{Event, Receipt};
 use crate::id::Seq;
 use crate::incident::Incident;
-use crate::status::{Recovery, Status};
+use crate::status::{Pace, Recovery, Status};
 
 /// How long an owner may take to answer, where it does not wait for something itself.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -299,6 +299,27 @@ impl Client {
     /// If the future is dropped, it was either done or not.
     pub async fn wake(&self) -> Result<(), ClientError> {
         self.order(Method::POST, "/wake").await
+    }
+
+    /// Sets how much may go out in a second, until the owner ends; what is none is not bounded. The
+    /// present pace is in [`Status::pace`]. Returns when the flusher has taken that up.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; the kinds `no_sink` and `failed`.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, it was either done or not.
+    pub async fn set_pace(&self, pace: Pace) -> Result<(), ClientError> {
+        let rates = [
+            ("rate_events", pace.rate_events.map(u64::from)),
+            ("rate_bytes", pace.rate_bytes),
+        ];
+        let set = rates
+            .iter()
+            .filter_map(|(name, rate)| Some((name, (*rate)?)));
+        let set: Vec<String> = set.map(|(name, rate)| format!("{name}={rate}")).collect();
+        let path = format!("/pace?{}", set.join("&"));
+        self.order(Method::POST, &path).await
     }
 
     async fn one<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {

@@ -56,6 +56,7 @@
 //! | `POST /drain?deadline_ms=60000` | tries now, and waits until everything that is pending at this moment has left the queue, or until the deadline; appends and delivery go on, also after it | 200, *lines*: [`DrainLine`](wire::DrainLine), the last with `done` |
 //! | `POST /pause` | stops delivery after the request in flight, also across restarts; answers when nothing is sent any more and the pause is on disk | 202, `{"accepted":true}` |
 //! | `POST /resume` | ends a pause, whatever its reason, and tries at once; answers when that is on disk | 202, the same |
+//! | `POST /pace?rate_events=100&rate_bytes=65536` | sets how much may go out in a second, until the owner ends; what is left out is not bounded; answers when the flusher has taken that up | 202, the same |
 //! | `POST /wake` | tries now what waits for a time, and a disk that refused; answers when the flusher has taken that up | 202, the same |
 //!
 //! An answer to `POST /events` means what a return of [`append_all`](crate::Queue::append_all)

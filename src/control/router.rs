@@ -1,5 +1,6 @@
 //! The router: one function, and one function for each endpoint.
 
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::event::Event;
 use crate::id::{EventId, Seq};
 use crate::incident::Incident;
 use crate::queue::Queue;
-use crate::status::FlusherState;
+use crate::status::{FlusherState, Pace};
 
 /// Lists that are put together at once; others wait. Each holds a few MiB for a moment.
 const LISTS_MAX: usize = 2;
@@ -71,6 +72,7 @@ pub fn router(queue: Queue) -> Router {
         .route("/pause", post(pause))
         .route("/resume", post(resume))
         .route("/wake", post(wake))
+        .route("/pace", post(pace))
         .fallback(no_such_endpoint)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
@@ -362,6 +364,24 @@ async fn wake(State(desk): Shared) -> Answer {
         // wants delivery tried.
         let _ = tokio::time::timeout(ANSWER_TIME, desk.queue.try_disk()).await;
     }
+    accepted()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    rate_events: Option<NonZeroU32>,
+    rate_bytes: Option<NonZeroU64>,
+}
+
+async fn pace(State(desk): Shared, wanted: Asked<Wanted>) -> Answer {
+    let Query(wanted) = wanted?;
+    desk.delivers()?;
+    let pace = Pace {
+        rate_events: wanted.rate_events.map(NonZeroU32::get),
+        rate_bytes: wanted.rate_bytes.map(NonZeroU64::get),
+    };
+    desk.queue.set_pace(pace).await?;
     accepted()
 }
 

@@ -11,6 +11,8 @@ use crate::error::Error;
 pub(super) enum Wish {
     /// The flusher has taken it up.
     TakenUp,
+    /// The flusher goes at the pace that was asked for.
+    Paced,
     /// What it changes about a pause is on disk.
     Kept,
 }

@@ -31,6 +31,7 @@ use super::breaker::Breaker;
 use super::limit::Limit;
 use super::pacing::Pacing;
 use super::remembered::Remembered;
+use super::shape::Shape;
 use super::step::{Action, Due, Entry, Input, Now, Reading};
 use super::trouble::Trouble;
 use crate::dead::Cause;
@@ -39,7 +40,7 @@ use crate::ledger::Settled;
 use crate::observe;
 use crate::outcome::{Answer, PauseReason};
 use crate::settings::Delivery;
-use crate::status::FlusherState;
+use crate::status::{FlusherState, PaceStatus};
 
 #[derive(Debug)]
 enum State {
@@ -114,6 +115,7 @@ pub(crate) struct Machine {
     ages: Ages,
     limit: Limit,
     pacing: Pacing,
+    shape: Shape,
     breaker: Breaker,
     trouble: Trouble,
     remembered: Remembered,
@@ -133,6 +135,7 @@ impl Machine {
             ages: Ages::new(max_age),
             limit: Limit::new(delivery.batch_events, delivery.batch_bytes),
             pacing: Pacing::new(delivery),
+            shape: Shape::new(delivery),
             breaker: Breaker::new(delivery.breaker_refusals),
             trouble: Trouble::new(delivery),
             remembered: Remembered::new(delivery.backoff_max),
@@ -167,6 +170,7 @@ impl Machine {
             Input::Tick => {}
             Input::Changed => self.changed(now),
             Input::Wake => self.wake(now),
+            Input::SetPace(pace) => self.shape.set(pace),
             Input::Pause => self.pause_asked(now),
             Input::Resume => self.resume(now),
             Input::Close(by) => {
@@ -197,7 +201,12 @@ impl Machine {
             _ => None,
         };
         let last = last.filter(|_| matches!(self.state, State::Sending))?;
-        Some(self.limit.reading(last.saturating_add(1)))
+        Some(self.reading(last.saturating_add(1)))
+    }
+
+    /// The next batch, where it begins at `from`.
+    fn reading(&self, from: Seq) -> Reading {
+        self.shape.bound(self.limit.reading(from))
     }
 
     /// Whether delivery waits for a time or a person: nothing is read ahead of that.
@@ -275,6 +284,15 @@ impl Machine {
         self.told.last_answer.as_ref()
     }
 
+    /// How fast delivery may go.
+    pub(crate) fn pace(&self) -> PaceStatus {
+        let mut pace = self.shape.status();
+        if !matches!(self.state, State::Sending) {
+            pace.next = None;
+        }
+        pace
+    }
+
     /// Requests sent.
     pub(crate) fn requests(&self) -> u64 {
         self.told.requests
@@ -345,8 +363,9 @@ impl Machine {
         // A probe of a receiver that refuses everything is one event, and it stays in the queue.
         let systemic = self.is_paused_for(PauseReason::SystemicRejection);
         self.plan.open();
-        self.plan
-            .narrow(if systemic { 1 } else { self.limit.events() });
+        let most = if systemic { 1 } else { self.limit.events() };
+        let count = self.shape.count(self.plan.front(), most);
+        self.plan.narrow(count);
         let mut events = self.plan.front().iter();
         let expired = events.position(|stored| self.ages.is_over(&stored.event, now));
         match expired {
@@ -357,11 +376,15 @@ impl Machine {
             Some(at) => self.plan.narrow(at),
             None => {}
         }
-        let request = self.plan.send(now.wall)?;
-        observe::sending(request.batch());
         if !matches!(self.state, State::Paused(_)) {
             self.state = State::Sending;
         }
+        if let Some(until) = self.shape.wait(now) {
+            return self.wait(until);
+        }
+        self.shape.sent(self.plan.front(), now);
+        let request = self.plan.send(now.wall)?;
+        observe::sending(request.batch());
         self.job = Some(Job::Send { then_pause: false });
         self.pacing.sent(now);
         self.told.requests = self.told.requests.saturating_add(1);
@@ -375,7 +398,7 @@ impl Machine {
             end,
         } = self.seen;
         if last_seq > cursor && end != Some(last_seq) {
-            let reading = self.limit.reading(cursor.saturating_add(1));
+            let reading = self.reading(cursor.saturating_add(1));
             return self.ask_log(Action::Read(reading), now);
         }
         if self.rest.closing.is_some() {

@@ -318,7 +318,7 @@ fn a_batch_that_expires_while_it_waits_is_not_sent_again() {
     assert_eq!(rig.elapse().1, Wait(None));
     let letter = rig.letters().remove(1);
     assert_eq!((letter.seq, letter.attempts), (2, 1));
-    assert_eq!(letter.answer.status, Some(503), "the last word on it");
+    assert_eq!(letter.answer.status, Some(502), "the last word on it");
 }
 
 #[test]

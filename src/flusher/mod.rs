@@ -6,8 +6,9 @@
 //! - What it decides by, each pure as well: `bisect.rs` finds the refused event in a batch,
 //!   `pacing.rs` says when the receiver is tried next (`backoff.rs` how long a wait is),
 //!   `breaker.rs` when the fault is not the events', `trouble.rs` when a disk that refuses is asked
-//!   next, `remembered.rs` what a restart finds, `limit.rs` how many events a request takes, and
-//!   `age.rs` which are too old.
+//!   next, `remembered.rs` what a restart finds, `limit.rs` how many events a request takes,
+//!   `age.rs` which are too old, and `shape.rs` how close requests follow each other (`rate.rs` by
+//!   what is set, `ease.rs` by what the receiver asks for).
 //! - `task.rs` carries out what was decided: the one task and its one `select!`. `reader.rs` reads
 //!   before the machine asks.
 //! - `askers.rs` holds those who have given an order and wait for its answer.
@@ -22,11 +23,14 @@ mod askers;
 mod backoff;
 pub(crate) mod bisect;
 mod breaker;
+mod ease;
 mod limit;
 mod machine;
 mod pacing;
+mod rate;
 mod reader;
 mod remembered;
+mod shape;
 mod step;
 mod task;
 pub(crate) mod thread;
@@ -45,6 +49,8 @@ mod model_tests;
 mod pause_tests;
 #[cfg(test)]
 mod script;
+#[cfg(test)]
+mod shape_tests;
 #[cfg(test)]
 mod slow_tests;
 #[cfg(test)]
@@ -67,7 +73,7 @@ use crate::log::thread::{LogHandle, ThreadEnd};
 use crate::outcome::Answer;
 use crate::settings::Delivery;
 use crate::sink::Sink;
-use crate::status::FlusherState;
+use crate::status::{FlusherState, Pace, PaceStatus};
 
 /// No close waits longer; tokio's clock holds no more than about 30 years.
 const DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -79,6 +85,8 @@ pub(crate) struct FlusherView {
     pub(crate) state: FlusherState,
     /// The receiver's last answer.
     pub(crate) last_answer: Option<Answer>,
+    /// How fast it may go.
+    pub(crate) pace: PaceStatus,
     /// Requests sent since it was started.
     pub(crate) requests: u64,
     /// Where the batch under way begins and the one behind it, with the time of the event in Unix
@@ -89,6 +97,23 @@ pub(crate) struct FlusherView {
 }
 
 impl FlusherView {
+    /// What is seen where there is no flusher.
+    pub(crate) fn absent() -> Self {
+        Self::of(FlusherState::Absent)
+    }
+
+    /// What is seen before anything was done.
+    fn of(state: FlusherState) -> Self {
+        Self {
+            state,
+            last_answer: None,
+            pace: PaceStatus::default(),
+            requests: 0,
+            begins: [None; 2],
+            drained: false,
+        }
+    }
+
     fn has_ended(&self) -> bool {
         matches!(
             self.state,
@@ -106,6 +131,9 @@ struct Orders {
     pauses: u64,
     /// Counts both: each is to be kept on disk, and is answered under its number.
     notes: u64,
+    /// Counts changes of the pace.
+    paces: u64,
+    pace: Pace,
     close: Option<Instant>,
 }
 
@@ -186,12 +214,28 @@ impl FlusherHandle {
         self.order(Wish::Kept, change).await
     }
 
+    /// Sets how fast delivery may go, until the flusher ends. Returns when it has taken that up.
+    ///
+    /// # Errors
+    /// As [`wake`](Self::wake).
+    ///
+    /// # Cancel safety
+    /// Once polled, the order is given.
+    pub(crate) async fn set_pace(&self, pace: Pace) -> Result<(), Error> {
+        let change = |orders: &mut Orders| {
+            orders.paces += 1;
+            orders.pace = pace;
+        };
+        self.order(Wish::Paced, change).await
+    }
+
     async fn order(&self, wish: Wish, change: impl FnOnce(&mut Orders)) -> Result<(), Error> {
         let mut answer = None;
         self.orders.send_modify(|orders| {
             change(orders);
             let number = match wish {
                 Wish::TakenUp => orders.wakes,
+                Wish::Paced => orders.paces,
                 Wish::Kept => {
                     orders.notes += 1;
                     orders.notes
@@ -272,14 +316,6 @@ pub(crate) fn spawn<S: Sink>(
     max_age: Option<Duration>,
     clock: Arc<dyn Clock>,
 ) -> (FlusherHandle, JoinHandle<()>) {
-    let (orders, inbox) = watch::channel(Orders::default());
-    let (publish, view) = watch::channel(FlusherView {
-        state: FlusherState::Idle,
-        last_answer: None,
-        requests: 0,
-        begins: [None; 2],
-        drained: false,
-    });
     let mut settings = settings;
     if let Some(most) = sink.batch_events_max() {
         // More than a number of 32 bits is no bound.
@@ -287,6 +323,11 @@ pub(crate) fn spawn<S: Sink>(
         settings.batch_events = settings.batch_events.min(most);
     }
     let machine = machine::Machine::new(&settings, max_age).check_first();
+    let (orders, inbox) = watch::channel(Orders::default());
+    let (publish, view) = watch::channel(FlusherView {
+        pace: machine.pace(),
+        ..FlusherView::of(FlusherState::Idle)
+    });
     let askers = Arc::<Askers>::default();
     let inbox = task::Inbox::new(inbox, Arc::clone(&askers));
     let task = task::Task::new(sink, log, clock, machine, inbox, publish);

@@ -19,7 +19,7 @@ const STALLS_BORNE: u32 = 1;
 pub(super) struct Pacing {
     failures: Backoff,
     /// When the first of the failures in a row came.
-    failing_since: Option<SystemTime>,
+    failing_since: Option<Due>,
     probes: Backoff,
     /// Requests that stalled since one was answered.
     stalls: u32,
@@ -86,7 +86,7 @@ impl Pacing {
 
     /// From now on, unless it has been failing for longer.
     pub(super) fn is_failing(&mut self, now: &Now) {
-        self.failing_since.get_or_insert(now.wall);
+        self.failing_since.get_or_insert(now.after(Duration::ZERO));
     }
 
     /// When the next probe of a pause is.
@@ -148,7 +148,18 @@ impl Pacing {
     }
 
     pub(super) fn failing_since(&self) -> Option<SystemTime> {
+        self.failing_since.map(|due| due.wall)
+    }
+
+    /// How long it has been failing.
+    pub(super) fn failing_for(&self, now: &Now) -> Option<Duration> {
         self.failing_since
+            .map(|due| now.mono.saturating_sub(due.at))
+    }
+
+    /// Whether a person asked to try now while the request was under way.
+    pub(super) fn is_nudged(&self) -> bool {
+        self.nudged
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn secs(n: u64) -> Duration {
 pub(super) fn outcome(verdict: Verdict) -> Outcome {
     let status = match verdict {
         Verdict::Delivered => 200,
-        Verdict::Retry { .. } => 503,
+        Verdict::Retry { .. } => 502,
         Verdict::Stalled => 408,
         Verdict::Divide => 413,
         Verdict::Poison => 400,
@@ -51,10 +51,11 @@ pub(super) fn outcome(verdict: Verdict) -> Outcome {
     Outcome::new(verdict, Answer::from_status(status))
 }
 
-/// The defaults without jitter.
+/// The defaults without anything random.
 pub(super) fn steady() -> Delivery {
     Delivery {
         backoff_jitter: 0.0,
+        return_delay_max: Duration::ZERO,
         ..Delivery::default()
     }
 }

@@ -10,6 +10,7 @@ use crate::ledger::Settled;
 use crate::log::{Memo, Read};
 use crate::outcome::{Hindrance, Outcome};
 use crate::sink::Request;
+use crate::status::Pace;
 
 /// What an action came to, and where the log stood then, if it was asked.
 pub(super) type Done = (Input, Option<(Seq, Seq)>);
@@ -70,6 +71,8 @@ pub(crate) enum Input {
     Changed,
     /// A caller of `wake` thinks that it is worth trying now.
     Wake,
+    /// A caller of `set_pace` wants this pace.
+    SetPace(Pace),
     /// A caller of `pause` wants delivery to stop, and waits for an answer.
     Pause,
     /// A caller of `resume` wants delivery to go on, and waits for an answer.

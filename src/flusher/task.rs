@@ -31,6 +31,8 @@ pub(super) struct Inbox {
     seen: Orders,
     /// Wakes that were answered.
     woken: u64,
+    /// Changes of the pace that were answered.
+    paced: u64,
     askers: Arc<Askers>,
 }
 
@@ -40,6 +42,7 @@ impl Inbox {
             orders,
             seen: Orders::default(),
             woken: 0,
+            paced: 0,
             askers,
         }
     }
@@ -62,6 +65,10 @@ impl Inbox {
             seen.notes = orders.notes;
             return Some(Input::Pause);
         }
+        if orders.paces != seen.paces {
+            seen.paces = orders.paces;
+            return Some(Input::SetPace(orders.pace));
+        }
         if orders.wakes != seen.wakes {
             seen.wakes = orders.wakes;
             return Some(Input::Wake);
@@ -82,6 +89,10 @@ impl Inbox {
         if self.woken != self.seen.wakes {
             self.woken = self.seen.wakes;
             self.askers.tell(Wish::TakenUp, self.woken, &Ok(()));
+        }
+        if self.paced != self.seen.paces {
+            self.paced = self.seen.paces;
+            self.askers.tell(Wish::Paced, self.paced, &Ok(()));
         }
     }
 }
@@ -265,6 +276,7 @@ impl<S: Sink> Task<S> {
             drained: state == FlusherState::Closed && self.machine.is_drained(),
             state,
             last_answer: self.machine.last_answer().cloned(),
+            pace: self.machine.pace(),
             requests: self.machine.requests(),
             begins: [self.machine.begins(), self.reader.begins()],
         };

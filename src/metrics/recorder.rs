@@ -54,7 +54,7 @@ pub fn follow(queue: &Queue) -> impl Future<Output = ()> + Send + 'static {
 /// The metrics of one queue, looked up once.
 struct Numbers {
     accounts: [Counter; 6],
-    levels: [Gauge; 6],
+    levels: [Gauge; 9],
     states: [Gauge; STATES.len()],
 }
 

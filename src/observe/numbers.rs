@@ -43,6 +43,14 @@ pub const DISK_MAX: &str = "everpost_disk_max_bytes";
 pub const STORAGE_FAULT: &str = "everpost_storage_fault";
 /// Gauge: 1 for the state the flusher is in, 0 for the others, by the label [`STATE`].
 pub const FLUSHER_STATE: &str = "everpost_flusher_state";
+/// Gauge, events a second: what delivery is held to, by the settings or by a person; 0 if nothing is
+/// set.
+pub const PACE_EVENTS: &str = "everpost_pace_events_per_second";
+/// Gauge, bytes of event JSON a second: the same.
+pub const PACE_BYTES: &str = "everpost_pace_bytes_per_second";
+/// Gauge, seconds: the least time between the beginnings of two requests, since the receiver has
+/// answered 429 or 503; 0 if they may follow each other at once.
+pub const PACE_GAP: &str = "everpost_pace_gap_seconds";
 /// Histogram, seconds: one commit of appends, from the first byte written to the answer of the
 /// disk. Recorded at once.
 pub const COMMIT_TIME: &str = "everpost_commit_seconds";
@@ -116,7 +124,7 @@ const fn metric(name: &'static str, kind: Kind, unit: Unit, meaning: &'static st
 
 /// All metrics there are.
 #[rustfmt::skip]
-pub const METRICS: [Metric; 17] = [
+pub const METRICS: [Metric; 20] = [
     metric(EVENTS_APPENDED, Kind::Counter, Unit::Count, "events ever given a place in the queue"),
     metric(EVENTS_DELIVERED, Kind::Counter, Unit::Count, "events taken by the sink"),
     metric(EVENTS_DEAD, Kind::Counter, Unit::Count, "events refused by the receiver and buried"),
@@ -132,6 +140,9 @@ pub const METRICS: [Metric; 17] = [
     metric(DISK_MAX, Kind::Gauge, Unit::Bytes, "bound on the bytes on disk"),
     metric(STORAGE_FAULT, Kind::Gauge, Unit::Count, "1 while the disk refuses"),
     metric(FLUSHER_STATE, Kind::Gauge, Unit::Count, "1 for the state the flusher is in"),
+    metric(PACE_EVENTS, Kind::Gauge, Unit::Count, "events a second that delivery is held to; 0 if none"),
+    metric(PACE_BYTES, Kind::Gauge, Unit::Bytes, "bytes a second that delivery is held to; 0 if none"),
+    metric(PACE_GAP, Kind::Gauge, Unit::Seconds, "least time between two requests, asked for by 429 or 503; 0 if none"),
     metric(COMMIT_TIME, Kind::Histogram, Unit::Seconds, "time of one commit of appends"),
     metric(REQUEST_TIME, Kind::Histogram, Unit::Seconds, "time of one request"),
 ];
@@ -149,9 +160,10 @@ pub(crate) fn accounts(books: &Ledger) -> [(&'static str, u64); 6] {
 }
 
 /// What goes up and down, under its name.
-pub(crate) fn levels(status: &Status) -> [(&'static str, f64); 6] {
+pub(crate) fn levels(status: &Status) -> [(&'static str, f64); 9] {
     let oldest = status.oldest_pending.unwrap_or(UNIX_EPOCH);
     let oldest = oldest.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let pace = &status.pace;
     [
         (EVENTS_PENDING, real(status.pending)),
         (OLDEST_PENDING, oldest.as_secs_f64()),
@@ -159,6 +171,9 @@ pub(crate) fn levels(status: &Status) -> [(&'static str, f64); 6] {
         (DISK_USED, real(status.disk_bytes)),
         (DISK_MAX, real(status.max_bytes)),
         (STORAGE_FAULT, flag(status.storage_fault.is_some())),
+        (PACE_EVENTS, pace.rate_events.map_or(0.0, f64::from)),
+        (PACE_BYTES, pace.rate_bytes.map_or(0.0, real)),
+        (PACE_GAP, pace.request_gap.unwrap_or_default().as_secs_f64()),
     ]
 }
 

@@ -45,7 +45,7 @@ use crate::letters::NotAll;
 use crate::log::sync::block_on;
 use crate::settings::Settings;
 use crate::sink::Sink;
-use crate::status::{Closed, Recovery, Status};
+use crate::status::{Closed, Pace, Recovery, Status};
 
 thread_local! {
     /// Empty between two appends.
@@ -228,6 +228,15 @@ impl Queue {
     /// As [`Queue::resume`](crate::Queue::resume).
     pub fn resume(&self) -> Result<(), Error> {
         block_on(self.queue.resume())
+    }
+
+    /// Sets how fast delivery may go, until this queue ends; see
+    /// [`Queue::set_pace`](crate::Queue::set_pace).
+    ///
+    /// # Errors
+    /// As [`Queue::set_pace`](crate::Queue::set_pace).
+    pub fn set_pace(&self, pace: Pace) -> Result<(), Error> {
+        block_on(self.queue.set_pace(pace))
     }
 
     /// Ends the queue in an orderly way, delivering until nothing is pending or the deadline is

@@ -33,7 +33,7 @@ use crate::pages;
 use crate::pages::Pages;
 #[cfg(feature = "control")]
 use crate::room::{Guest, Room};
-use crate::status::{Closed, Recovery, Status};
+use crate::status::{Closed, Pace, Recovery, Status};
 use crate::watch::StatusWatch;
 
 pub use self::builder::QueueBuilder;
@@ -318,6 +318,19 @@ impl Queue {
             log.remember(&memo)
         };
         self.shared.log.run(keep).await
+    }
+
+    /// Sets how fast delivery may go, at once and until this queue ends: the next opening begins
+    /// with its settings. What was still owed to the pace before is forgotten. The present pace is
+    /// in [`Status::pace`]. Returns when the flusher has taken this up.
+    ///
+    /// # Errors
+    /// As [`wake`](Self::wake).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped after it was polled, the flusher takes it up all the same.
+    pub async fn set_pace(&self, pace: Pace) -> Result<(), Error> {
+        self.flusher()?.set_pace(pace).await
     }
 
     fn flusher(&self) -> Result<&FlusherHandle, Error> {

@@ -58,6 +58,58 @@ async fn every_command_works_on_a_running_service() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pace_of_a_running_service_is_shown_and_set_and_ends_with_it() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let place = Place::with(&sandbox);
+    place.append(1, 1);
+    let typed = ["pace", "--rate-events", "1"];
+    let refused = place.run(&typed).expect(exit::USAGE);
+    assert!(refused.err.contains("none answers"), "{}", refused.err);
+    let shown = place.run(&["pace"]).expect(exit::DONE).out;
+    assert_eq!(
+        shown,
+        "no owner answers; the next one begins with: as fast as the receiver answers\n"
+    );
+    let service = place.serve(&[]);
+    let shown = place.run(&["pace"]).expect(exit::DONE).out;
+    assert_eq!(shown, "as fast as the receiver answers\n");
+    let shown = place.run(&typed).expect(exit::DONE).out;
+    assert!(shown.starts_with("at most 1 events/s"), "{shown}");
+    let shown = place.run(&["pace", "--rate-bytes", "1MiB"]).out;
+    assert!(
+        shown.starts_with("at most 1 events/s and 1.0 MiB/s"),
+        "{shown}"
+    );
+    place.append(2, 3);
+    let status = place.run(&["status"]).expect(exit::DONE).out;
+    assert!(
+        status.contains("\npace         at most 1 events/s"),
+        "{status}"
+    );
+    let off = [
+        "pace",
+        "--rate-events",
+        "off",
+        "--rate-bytes",
+        "off",
+        "--json",
+    ];
+    let shown = place.run(&off).expect(exit::DONE).json();
+    assert_eq!(shown["live"], true);
+    assert!(shown["rate_events"].is_null() && shown["rate_bytes"].is_null());
+    place.run(&typed).expect(exit::DONE);
+    service.stop().expect(exit::DONE);
+    let again = place.serve(&[]);
+    let shown = place.run(&["pace"]).expect(exit::DONE).out;
+    assert_eq!(shown, "as fast as the receiver answers\n");
+    place
+        .run(&["pace", "--rate-events", "0"])
+        .expect(exit::USAGE);
+    again.stop().expect(exit::DONE);
+    sandbox.check_order((1..=4).map(|n| n.to_string())).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watcher_sees_the_service_work_and_stop() {
     let sandbox = Sandbox::start().await.unwrap();
     let place = Place::with(&sandbox);

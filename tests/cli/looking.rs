@@ -31,6 +31,7 @@ const LOOKING: [&[&str]; 14] = [
     &["incidents"],
     &["incidents", "--json"],
     &["wake"],
+    &["pace"],
 ];
 
 /// What can be seen of a file: its content, its mode, its owner, and when it was last changed.

@@ -98,9 +98,14 @@ fn programs_are_given_these_fields() {
     place.append(1, 1);
     let status = place.run(&["status", "--json"]).expect(exit::DONE).json();
     let expected = "cursor dead_letters disk_bytes drain_ms flusher incidents last_answer last_seq \
-                    ledger letters live max_bytes missing oldest_age_ms oldest_pending_ms paused pending \
+                    ledger letters live max_bytes missing oldest_age_ms oldest_pending_ms pace paused pending \
                     pending_bytes pending_bytes_exact rate_per_second requests storage_fault";
     assert_eq!(keys(&status), expected.split_whitespace().collect());
+    let pace = "next_ms rate_bytes rate_events request_gap_ms";
+    assert_eq!(keys(&status["pace"]), pace.split(' ').collect());
+    let pace = place.run(&["pace", "--json"]).expect(exit::DONE).json();
+    let expected = "live next_ms rate_bytes rate_events request_gap_ms";
+    assert_eq!(keys(&pace), expected.split(' ').collect());
     let ledger = "appended dead delivered evicted expired lost";
     assert_eq!(keys(&status["ledger"]), ledger.split(' ').collect());
     let event = place.run(&["peek", "--json"]).expect(exit::DONE).json();

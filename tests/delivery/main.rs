@@ -26,6 +26,8 @@ mod restart;
 #[cfg(test)]
 mod retry_after;
 #[cfg(test)]
+mod shaped;
+#[cfg(test)]
 mod slow_link;
 #[cfg(test)]
 mod still_clock;

@@ -175,6 +175,9 @@ fn the_pure_parts_have_no_clock_and_no_runtime() {
     for name in [
         "src/flusher/machine.rs",
         "src/flusher/bisect.rs",
+        "src/flusher/ease.rs",
+        "src/flusher/rate.rs",
+        "src/flusher/shape.rs",
         "src/sink/classify/mod.rs",
         "src/sink/classify/reply.rs",
         "src/sink/classify/text.rs",

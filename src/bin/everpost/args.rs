@@ -138,6 +138,12 @@ pub(crate) enum Command {
     /// Tries now what waits for a time, a disk that refused, and what the API has paused.
     Wake,
 
+    /// Shows how fast a running owner may deliver; sets it, until the owner ends.
+    ///
+    /// Without arguments it changes nothing. A rate that is not named stays. What an owner begins
+    /// with is in the settings: `delivery.rate_events` and `delivery.rate_bytes`.
+    Pace(crate::pace::Args),
+
     /// Reads the whole spool and checks every checksum and range; changes nothing.
     ///
     /// Ends with 4 if something is damaged or missing that is not on record yet. See `incidents` for

@@ -6,7 +6,7 @@ use crate::args::{Cli, Command};
 use crate::fault::Fault;
 use crate::out::Out;
 use crate::{
-    append, check, config, dead, doctor, drain, events, incidents, init, man, orders, relay,
+    append, check, config, dead, doctor, drain, events, incidents, init, man, orders, pace, relay,
     sandbox, scribe, service, shell, signals, status, usage, validate,
 };
 
@@ -62,6 +62,7 @@ async fn dispatch(cli: &Cli) -> Result<(), Fault> {
         Command::Pause => orders::pause(cli, out).await,
         Command::Resume => orders::resume(cli, out).await,
         Command::Wake => orders::wake(cli, out).await,
+        Command::Pace(args) => pace::pace(cli, args, out).await,
         Command::Verify => check::verify(cli, out),
         Command::Incidents(args) => incidents::incidents(cli, args, out).await,
         Command::Repair(args) => check::repair(cli, args, out).await,

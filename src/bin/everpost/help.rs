@@ -79,6 +79,14 @@ const EXAMPLES: &[(&[&str], &[&str])] = &[
     (&["pause"], &["everpost pause"]),
     (&["resume"], &["everpost resume"]),
     (&["wake"], &["everpost wake"]),
+    (
+        &["pace"],
+        &[
+            "everpost pace",
+            "everpost pace --rate-events 100 --rate-bytes 64KiB",
+            "everpost pace --rate-events off",
+        ],
+    ),
     (&["verify"], &["everpost verify", "everpost verify --json"]),
     (
         &["incidents"],

@@ -31,6 +31,7 @@ mod out;
 mod overrides;
 mod own_export;
 mod owner;
+mod pace;
 mod patience;
 mod place;
 mod refusal;

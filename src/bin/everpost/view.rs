@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use everpost::clock::{Clock as _, SystemClock};
 use everpost::inspect::Paused;
-use everpost::{Answer, FlusherState, LetterLedger, PauseReason, SeqRange, Status};
+use everpost::{Answer, FlusherState, LetterLedger, PaceStatus, PauseReason, SeqRange, Status};
 use serde_json::{Value, json};
 
 use crate::incidents;
@@ -118,6 +118,7 @@ impl View {
                 format!("{rate:.0} events/s{}", left.unwrap_or_default()),
             ));
         }
+        rows.extend(pace(&status.pace, self.now).map(|pace| ("pace", pace)));
         rows.push(("dead letters", dead_letters(status)));
         rows.extend(letters(&status.letters).map(|books| ("letters", books)));
         let disk = format!(
@@ -193,6 +194,28 @@ fn ledger(status: &Status) -> String {
         books.lost,
         books.pending()
     )
+}
+
+/// What holds delivery back, if anything does.
+pub(crate) fn pace(pace: &PaceStatus, now: SystemTime) -> Option<String> {
+    let mut parts = Vec::new();
+    let by_events = pace.rate_events.map(|rate| format!("{rate} events/s"));
+    let by_bytes = pace.rate_bytes.map(|rate| format!("{}/s", bytes(rate)));
+    let rates: Vec<String> = by_events.into_iter().chain(by_bytes).collect();
+    if !rates.is_empty() {
+        parts.push(format!("at most {}", rates.join(" and ")));
+    }
+    if let Some(gap) = pace.request_gap {
+        let gap = duration(gap);
+        parts.push(format!(
+            "{gap} between requests, as the receiver asked for less"
+        ));
+    }
+    if let Some(next) = pace.next {
+        let left = next.duration_since(now).unwrap_or_default();
+        parts.push(format!("the next request in {}", duration(left)));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// How many are held; and of how many, if some that were set aside are there no more.
@@ -324,6 +347,23 @@ pub(crate) fn said(answer: &Answer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pace_says_what_holds_delivery_back_and_until_when() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_000_000);
+        let mut held = PaceStatus::default();
+        assert_eq!(pace(&held, now), None);
+        held.rate_events = Some(100);
+        held.rate_bytes = Some(64 << 10);
+        let rates = "at most 100 events/s and 64.0 KiB/s";
+        assert_eq!(pace(&held, now).as_deref(), Some(rates));
+        held.rate_bytes = None;
+        held.request_gap = Some(Duration::from_micros(1_500_400));
+        held.next = Some(now + Duration::from_secs(3));
+        let all = "at most 100 events/s; 1s 500ms between requests, as the receiver asked for \
+                   less; the next request in 3s";
+        assert_eq!(pace(&held, now).as_deref(), Some(all));
+    }
 
     #[test]
     fn every_state_says_why_and_until_when() {

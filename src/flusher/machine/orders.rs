@@ -71,6 +71,7 @@ impl Machine {
     pub(super) fn try_now(&mut self, now: &Now) {
         let at_once = now.after(Duration::ZERO);
         self.trouble.try_now(now);
+        self.shape.hurry();
         match &mut self.state {
             State::BackingOff { until, .. } => *until = at_once,
             State::Paused(pause) if pause.next_probe.is_some() => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Job, Machine, Pause, State};
 use crate::dead::Cause;
+use crate::flusher::shape::Change;
 use crate::flusher::step::{Entry, Now};
 use crate::ledger::Settled;
 use crate::observe;
@@ -19,8 +20,13 @@ impl Machine {
             observe::not_taken(verdict, &answer);
         }
         let floor = self.pacing.floor(verdict, now);
+        match self.shape.answered(verdict, &answer, now) {
+            Some(Change::Eased(gap)) => observe::eased(gap),
+            Some(Change::Over) => observe::eased_no_more(),
+            None => {}
+        }
         match verdict {
-            Verdict::Delivered => self.delivered(&answer),
+            Verdict::Delivered => self.delivered(&answer, now),
             Verdict::Retry { .. } => self.retry(floor, answer, now),
             Verdict::Stalled => self.stalled(answer, now),
             Verdict::Divide => self.divide(answer, now),
@@ -32,12 +38,12 @@ impl Machine {
         }
     }
 
-    fn delivered(&mut self, answer: &Answer) {
+    fn delivered(&mut self, answer: &Answer, now: &Now) {
         let events = self.plan.front_len();
         let first = self.plan.front().first().map(|stored| stored.seq);
         let last = self.plan.delivered();
         observe::delivered(events, answer);
-        self.judged();
+        self.judged(now);
         self.breaker.reset();
         self.limit.delivered(events);
         if let (Some(first), Some(last)) = (first, last) {
@@ -51,10 +57,16 @@ impl Machine {
 
     /// The receiver has looked at the events, whatever it made of them: whatever kept delivery
     /// from reaching it is over.
-    fn judged(&mut self) {
+    fn judged(&mut self, now: &Now) {
         match &self.state {
             State::Paused(pause) => observe::resumed(pause.reason),
-            _ if self.pacing.attempts() > 0 => observe::backing_off_ended(self.pacing.attempts()),
+            _ if self.pacing.attempts() > 0 => {
+                observe::backing_off_ended(self.pacing.attempts());
+                let is_hurried = self.pacing.is_nudged() || self.rest.closing.is_some();
+                if let Some(outage) = self.pacing.failing_for(now).filter(|_| !is_hurried) {
+                    self.shape.returned(outage, now);
+                }
+            }
             _ => {}
         }
         self.state = State::Sending;
@@ -88,7 +100,7 @@ impl Machine {
         if self.plan.front_len() <= 1 {
             return self.condemn(Cause::TooLarge, answer, now);
         }
-        self.judged();
+        self.judged(now);
         let last = self.plan.front().last().map_or(0, |stored| stored.seq);
         let half = self.plan.divided();
         self.limit.shrink(half, last);
@@ -99,7 +111,7 @@ impl Machine {
         if self.plan.front_len() <= 1 {
             return self.condemn(Cause::Refused, answer, now);
         }
-        self.judged();
+        self.judged(now);
         self.plan.refused();
     }
 
@@ -110,7 +122,7 @@ impl Machine {
         if self.is_paused_for(PauseReason::SystemicRejection) {
             return self.probe_later(None, now);
         }
-        self.judged();
+        self.judged(now);
         if self.breaker.refused() {
             return self.pause(PauseReason::SystemicRejection, answer, now);
         }

@@ -91,6 +91,9 @@ pub(crate) const NAMES: &[Name] = &[
     name("intake_bytes", Kind::Size),
     name("delivery.batch_events", Kind::Whole),
     name("delivery.batch_bytes", Kind::Size),
+    name("delivery.rate_events", Kind::Whole),
+    name("delivery.rate_bytes", Kind::Size),
+    name("delivery.return_delay_max", Kind::Time),
     name("delivery.backoff_min", Kind::Time),
     name("delivery.backoff_max", Kind::Time),
     name("delivery.backoff_multiplier", Kind::Fraction),
@@ -168,6 +171,8 @@ mod tests {
     fn every_setting_of_a_queue_has_a_name() {
         let mut settings = everpost::Settings::default();
         settings.max_age = Some(std::time::Duration::from_secs(1));
+        settings.delivery.rate_events = Some(1);
+        settings.delivery.rate_bytes = Some(1);
         let all = toml::Table::try_from(settings).unwrap();
         let mut paths = Vec::new();
         for (key, value) in &all {
