@@ -16,7 +16,7 @@ use crate::incidents::{letter_files, with_letters};
 use crate::set_up::{Place, message};
 
 /// Everything that only looks.
-const LOOKING: [&[&str]; 14] = [
+const LOOKING: [&[&str]; 15] = [
     &["status"],
     &["status", "--json"],
     &["peek"],
