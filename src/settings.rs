@@ -145,11 +145,15 @@ impl Settings {
     /// each size that has its default is scaled: `journal_bytes` and `segment_bytes` to a sixteenth of `max_bytes`,
     /// or less if that is too much; `tail_bytes` to half and `chunk_bytes` to a quarter of that;
     /// `max_event_bytes` to a quarter of `journal_bytes`; `intake_bytes` to a quarter of
-    /// `max_bytes`. Otherwise these settings, unchanged.
+    /// `max_bytes`. And [`Delivery::batch_events_max`] is `batch_events` where that alone is set.
+    /// Otherwise these settings, unchanged.
     #[must_use]
     pub fn in_effect(&self) -> Self {
         let plain = Self::default();
-        let mut fit = self.clone();
+        let mut fit = Self {
+            delivery: self.delivery.in_effect(),
+            ..self.clone()
+        };
         if self.max_bytes >= plain.floor_bytes() || self.check_as_they_are().is_ok() {
             return fit;
         }
@@ -273,6 +277,21 @@ mod tests {
             (16 * KIB, 256 * KIB)
         );
         assert_eq!(fit.in_effect(), fit);
+    }
+
+    #[test]
+    fn a_batch_size_that_is_set_alone_is_the_bound_too() {
+        let mut settings = Settings::default();
+        assert_eq!(settings.in_effect(), settings);
+        settings.delivery.batch_events = 7;
+        assert_eq!(settings.in_effect().delivery.batch_events_max, 7);
+        settings.delivery.batch_events_max = 70;
+        assert_eq!(settings.in_effect().delivery.batch_events_max, 70);
+        settings.check().unwrap();
+        settings.delivery.batch_events_max = 6;
+        let text = settings.check().unwrap_err().to_string();
+        let range = "`batch_events_max` is 6 and must be from 7 to 100000";
+        assert!(text.contains(range), "{text}");
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl Machine {
             plan: Plan::default(),
             entry: None,
             ages: Ages::new(max_age),
-            limit: Limit::new(delivery.batch_events, delivery.batch_bytes),
+            limit: Limit::new(delivery),
             pacing: Pacing::new(delivery),
             shape: Shape::new(delivery),
             breaker: Breaker::new(delivery.breaker_refusals),

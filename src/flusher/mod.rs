@@ -6,8 +6,8 @@
 //! - What it decides by, each pure as well: `bisect.rs` finds the refused event in a batch,
 //!   `pacing.rs` says when the receiver is tried next (`backoff.rs` how long a wait is),
 //!   `breaker.rs` when the fault is not the events', `trouble.rs` when a disk that refuses is asked
-//!   next, `remembered.rs` what a restart finds, `limit.rs` how many events a request takes,
-//!   `age.rs` which are too old, and `shape.rs` how close requests follow each other (`rate.rs` by
+//!   next, `remembered.rs` what a restart finds, `limit.rs` how many events a request takes
+//!   (`growth.rs` how many more where the way is long), `age.rs` which are too old, and `shape.rs` how close requests follow each other (`rate.rs` by
 //!   what is set, `ease.rs` by what the receiver asks for).
 //! - `task.rs` carries out what was decided: the one task and its one `select!`. `reader.rs` reads
 //!   before the machine asks.
@@ -24,6 +24,7 @@ mod backoff;
 pub(crate) mod bisect;
 mod breaker;
 mod ease;
+mod growth;
 mod limit;
 mod machine;
 mod pacing;
@@ -321,6 +322,7 @@ pub(crate) fn spawn<S: Sink>(
         // More than a number of 32 bits is no bound.
         let most = u32::try_from(most.get()).unwrap_or(u32::MAX);
         settings.batch_events = settings.batch_events.min(most);
+        settings.batch_events_max = settings.batch_events_max.min(most);
     }
     let machine = machine::Machine::new(&settings, max_age).check_first();
     let (orders, inbox) = watch::channel(Orders::default());

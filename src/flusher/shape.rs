@@ -99,7 +99,7 @@ impl Shape {
         answer: &Answer,
         now: &Now,
     ) -> Option<Change> {
-        let took = now.mono.saturating_sub(self.last_sent);
+        let took = self.took(now);
         let is_too_much = answer.status.is_some_and(|s| TOO_MUCH.contains(&s));
         match verdict {
             Verdict::Delivered => {
@@ -116,6 +116,11 @@ impl Shape {
             }
             _ => None,
         }
+    }
+
+    /// How long the request that was sent last has been under way.
+    pub(super) fn took(&self, now: &Now) -> Duration {
+        now.mono.saturating_sub(self.last_sent)
     }
 
     /// The receiver is reached again after it was not for so long.

@@ -1,4 +1,4 @@
-//! A way that is slower than a batch is large.
+//! A way that is slower than a batch is large, or longer.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -138,4 +138,55 @@ fn a_giant_is_not_blamed_for_a_slow_way() {
     rig.answer(DELIVERED);
     let sizes = rig.sent.iter().map(Vec::len).max();
     assert_eq!(sizes, Some(8));
+}
+
+/// One request under way at a time, over a way of 100 ms: at four events in each, 40 events a second
+/// were all there ever were.
+#[test]
+fn on_a_long_way_batches_grow_and_everything_leaves_in_order() {
+    let delivery = Delivery {
+        batch_events: 4,
+        batch_events_max: 60,
+        ..steady()
+    };
+    let mut rig = Rig::new(240, delivery, None);
+    let mut next = rig.start();
+    while let Next::Send(_) = next {
+        rig.pass(Duration::from_millis(100));
+        next = rig.answer(DELIVERED);
+    }
+    let sizes: Vec<usize> = rig.sent.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [4, 4, 4, 8, 16, 32, 60, 60, 52]);
+    assert!(rig.sent.iter().flatten().copied().eq(1..=240));
+    assert_eq!(rig.memo_writes(), 0, "nothing of that is remembered");
+}
+
+/// A receiver that takes 20 events and answers 413 to more says so seldom, and nothing is lost.
+#[test]
+fn what_has_grown_too_large_is_halved_and_no_event_is_blamed() {
+    let delivery = Delivery {
+        batch_events: 8,
+        batch_events_max: 64,
+        ..steady()
+    };
+    let mut rig = Rig::new(2_000, delivery, None);
+    let mut next = rig.start();
+    while let Next::Send(seqs) = next {
+        rig.pass(Duration::from_millis(100));
+        next = rig.answer(if seqs.len() > 20 {
+            Verdict::Divide
+        } else {
+            DELIVERED
+        });
+    }
+    assert_eq!(rig.log.position().ledger.delivered, 2_000);
+    assert_eq!(rig.letters(), Vec::<DeadLetter>::new());
+    let refused = rig.sent.iter().filter(|seqs| seqs.len() > 20).count();
+    assert!((1..=3).contains(&refused), "{refused}");
+    let last = rig.sent.iter().rev().nth(1).map(Vec::len);
+    assert_eq!(
+        last,
+        Some(16),
+        "the size that was halved is still twice the set one"
+    );
 }

@@ -15,6 +15,11 @@ pub struct Delivery {
     /// Events in one request. Default 500; the API documents no limit, and a request that is too
     /// large is divided and the smaller size remembered.
     pub batch_events: u32,
+    /// Events in one request at the most, where the way to the receiver is so long that each request
+    /// is waited for: full ones that take 50 ms or more grow, as long as that makes the drain
+    /// quicker. `batch_bytes` is a bound as always. Default 10,000; where `batch_events` is set and
+    /// this is not, no more than that.
+    pub batch_events_max: u32,
     /// Bytes of event JSON in one request; a single larger event is sent alone. Default 1 MiB.
     #[serde(deserialize_with = "size::deserialize")]
     pub batch_bytes: u64,
@@ -60,6 +65,7 @@ impl Default for Delivery {
     fn default() -> Self {
         Self {
             batch_events: 500,
+            batch_events_max: 10_000,
             batch_bytes: MIB,
             rate_events: None,
             rate_bytes: None,
@@ -77,8 +83,27 @@ impl Default for Delivery {
 }
 
 impl Delivery {
+    /// As it is used: a `batch_events` that is set alone is the bound too.
+    pub(crate) fn in_effect(&self) -> Self {
+        let plain = Self::default();
+        let mut used = self.clone();
+        if used.batch_events != plain.batch_events
+            && used.batch_events_max == plain.batch_events_max
+        {
+            used.batch_events_max = used.batch_events;
+        }
+        used
+    }
+
     pub(super) fn check(&self, problems: &mut Problems) {
         problems.number("batch_events", self.batch_events, 1, 100_000);
+        let batch_events = self.batch_events;
+        problems.number(
+            "batch_events_max",
+            self.batch_events_max,
+            batch_events,
+            100_000,
+        );
         problems.size("batch_bytes", self.batch_bytes, 1, 1024 * MIB);
         problems.rate("rate_events", self.rate_events.map(u64::from));
         problems.rate("rate_bytes", self.rate_bytes);

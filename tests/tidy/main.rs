@@ -176,6 +176,7 @@ fn the_pure_parts_have_no_clock_and_no_runtime() {
         "src/flusher/machine.rs",
         "src/flusher/bisect.rs",
         "src/flusher/ease.rs",
+        "src/flusher/growth.rs",
         "src/flusher/rate.rs",
         "src/flusher/shape.rs",
         "src/sink/classify/mod.rs",

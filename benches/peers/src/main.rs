@@ -9,6 +9,7 @@ mod cases;
 mod child;
 mod client;
 mod contest;
+mod delay;
 mod device;
 mod docs;
 mod events;

@@ -18,6 +18,8 @@ use crate::{client, process};
 #[derive(Clone)]
 struct Receipts {
     times: Arc<Mutex<Vec<u64>>>,
+    /// The bytes of each body.
+    sizes: Arc<Mutex<Vec<usize>>>,
     delay: Duration,
 }
 
@@ -36,11 +38,13 @@ pub(crate) fn serve(delay_us: u64) -> Result<()> {
     runtime.block_on(async {
         let receipts = Receipts {
             times: Arc::default(),
+            sizes: Arc::default(),
             delay: Duration::from_micros(delay_us),
         };
         let app = Router::new()
             .route("/v2/messages", post(take))
             .route("/receipts", get(tell))
+            .route("/sizes", get(tell_sizes))
             .layer(DefaultBodyLimit::disable())
             .with_state(receipts);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -58,6 +62,9 @@ pub(crate) fn serve(delay_us: u64) -> Result<()> {
 
 async fn take(State(receipts): State<Receipts>, body: Bytes) -> &'static str {
     let now = now_ns();
+    if let Ok(mut sizes) = receipts.sizes.lock() {
+        sizes.push(body.len());
+    }
     drop(body);
     if let Ok(mut times) = receipts.times.lock() {
         times.push(now);
@@ -74,6 +81,14 @@ async fn tell(State(receipts): State<Receipts>) -> String {
         .lock()
         .map(|mut times| std::mem::take(&mut *times));
     format!("{:?}", times.unwrap_or_default())
+}
+
+async fn tell_sizes(State(receipts): State<Receipts>) -> String {
+    let sizes = receipts
+        .sizes
+        .lock()
+        .map(|mut sizes| std::mem::take(&mut *sizes));
+    format!("{:?}", sizes.unwrap_or_default())
 }
 
 /// The receiver, as the parent sees it.
@@ -103,6 +118,17 @@ impl Receiver {
     /// The base URL for a sink.
     pub(crate) fn base_url(&self) -> String {
         format!("{}/v2", self.host)
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        self.host.trim_start_matches("http://")
+    }
+
+    /// The bytes of each body since this was asked last, in order.
+    pub(crate) async fn sizes(&self) -> Result<Vec<usize>> {
+        let answer = reqwest::get(format!("{}/sizes", self.host)).await?;
+        Ok(serde_json::from_slice(&answer.bytes().await?)?)
     }
 
     /// When the batches came since this was asked last.

@@ -45,7 +45,7 @@ impl Machine {
         observe::delivered(events, answer);
         self.judged(now);
         self.breaker.reset();
-        self.limit.delivered(events);
+        self.limit.delivered(events, self.shape.took(now));
         if let (Some(first), Some(last)) = (first, last) {
             self.entry = Some(Entry::Settle {
                 first,

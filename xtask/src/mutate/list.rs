@@ -673,6 +673,33 @@ pub(crate) const BREAKS: &[Break] = &[
         target: LIB,
         first: &["log::shelf", "log::segment"],
     },
+    Break {
+        what: "lets a person hurry a rate that was set",
+        violates: "decision 45",
+        file: "src/flusher/shape.rs",
+        find: "        let at = self.rate.due().max(self.held);",
+        put: "        let at = self.held;",
+        target: LIB,
+        first: MACHINE,
+    },
+    Break {
+        what: "sends no less to a receiver that has asked for it",
+        violates: "decision 45",
+        file: "src/flusher/ease.rs",
+        find: "        self.level.map(Level::gap)",
+        put: "        self.level.map(|_| self.gap_min)",
+        target: LIB,
+        first: MACHINE,
+    },
+    Break {
+        what: "lets a batch grow that only takes longer for it",
+        violates: "decision 48",
+        file: "src/flusher/growth.rs",
+        find: "            if took >= self.trial_max(trial) {",
+        put: "            if took >= self.trial_max(trial).saturating_mul(9) {",
+        target: LIB,
+        first: MACHINE,
+    },
 ];
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod append;
 mod append_p99;
 mod disk;
 mod drain;
+mod far;
 mod idle;
 mod memory;
 mod online;
@@ -66,6 +67,12 @@ pub(crate) fn all() -> Vec<Case> {
             about: "A backlog is delivered to a local server in another process. The bare loop posts the same events in batches of the same size, from memory.",
             needs_disk: false,
             run: drain::run,
+        },
+        Case {
+            name: "far",
+            about: "A backlog is delivered over a way of 100 ms, 50 ms in each direction, by a proxy on real sockets that holds back every byte for that long, and answers no new connection sooner than a handshake would. With one request under way at a time, the number of requests is what takes the time. The bare loops keep their connection, and have the events in memory.",
+            needs_disk: false,
+            run: far::run,
         },
         Case {
             name: "online",

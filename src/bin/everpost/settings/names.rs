@@ -90,6 +90,7 @@ pub(crate) const NAMES: &[Name] = &[
     name("segment_bytes", Kind::Size),
     name("intake_bytes", Kind::Size),
     name("delivery.batch_events", Kind::Whole),
+    name("delivery.batch_events_max", Kind::Whole),
     name("delivery.batch_bytes", Kind::Size),
     name("delivery.rate_events", Kind::Whole),
     name("delivery.rate_bytes", Kind::Size),
