@@ -59,7 +59,7 @@ pub(crate) struct Deadline(Duration);
 impl Deadline {
     /// So long from now.
     pub(crate) fn after(patience: Duration) -> Self {
-        Self(SystemClock.monotonic() + patience)
+        Self(SystemClock.monotonic().saturating_add(patience))
     }
 
     /// The time that is left; `None` once there is none.

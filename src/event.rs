@@ -159,7 +159,8 @@ pub struct StoredEvent {
     pub event: Event,
 }
 
-/// What an append gives back: from here on the event is the queue's responsibility.
+/// What an append gives back: from here on the event is the queue's responsibility. What becomes of
+/// it, [`Queue::settled`](crate::Queue::settled) says by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Receipt {

@@ -26,6 +26,8 @@
 //! # Ok(()) }
 //! ```
 
+mod fate;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -34,12 +36,12 @@ use serde::Serialize;
 use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::event::{Event, StoredEvent};
-use crate::id::Seq;
-use crate::id::SeqRange;
+use crate::id::{Seq, SeqRange};
 use crate::incident::{Finding, Incident, IncidentKind};
 use crate::ledger::{Ledger, LetterLedger};
 use crate::log::Read;
 use crate::log::codec::Memo;
+use crate::log::fates::Fates;
 use crate::log::incidents::Record;
 use crate::log::letters::Letters;
 use crate::log::look::{Pending, Picture, undisturbed};
@@ -170,6 +172,7 @@ pub struct Look {
     leaving: Vec<Seq>,
     letter_books: LetterLedger,
     ledger: Ledger,
+    fates: Fates,
     missing: Vec<SeqRange>,
     memo: Memo,
     settings: Settings,
@@ -209,6 +212,7 @@ impl Look {
         let held = picture.letters.count() - picture.leaving.len() as u64;
         Self {
             ledger: picture.recovered.ledger,
+            fates: picture.recovered.fates.clone(),
             missing: if is_disturbed {
                 Vec::new()
             } else {

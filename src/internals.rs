@@ -170,6 +170,7 @@ fn again(frame: &frame::Frame, entry: &Entry, queue: Uuid) -> Option<Vec<u8>> {
         Entry::Ack(ledger) => writer.books(place, Kind::Ack, *ledger),
         Entry::Retried(letter) => writer.retried(place, *letter),
         Entry::Letters(note) => writer.letters(place, note),
+        Entry::Fates(stated) => writer.fates(place, stated),
     }
     Some(writer.bytes().to_vec())
 }

@@ -61,6 +61,7 @@ mod error;
 mod event;
 #[cfg(feature = "cli")]
 pub mod exit;
+mod fate;
 mod flusher;
 #[cfg(any(feature = "control", feature = "relay"))]
 mod hosts;
@@ -98,6 +99,7 @@ mod seat;
 #[cfg(any(feature = "control", feature = "relay"))]
 mod serving;
 mod settings;
+mod settlements;
 pub mod sink;
 mod size;
 mod status;
@@ -109,6 +111,7 @@ pub use bytes::Bytes;
 pub use dead::{Cause, DeadLetter};
 pub use error::{AppendError, Error, ErrorKind, OpenError};
 pub use event::{Event, Receipt, StoredEvent};
+pub use fate::{Fate, Settlement};
 pub use id::{EventId, Seq, SeqRange};
 pub use incident::{Incident, IncidentKind};
 pub use incidents::Incidents;
@@ -118,6 +121,7 @@ pub use outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
 pub use pages::Pages;
 pub use queue::{Pending, Queue, QueueBuilder, blocking};
 pub use settings::{Delivery, Durability, OnFull, Settings};
+pub use settlements::Settlements;
 pub use sink::{Batch, BoxSink, Request, Sink};
 pub use sink::{botanalytics, http};
 pub use status::{Closed, FlusherState, Pace, PaceStatus, Recovery, Status};

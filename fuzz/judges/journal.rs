@@ -66,7 +66,7 @@ fn packed(file: &[u8]) -> Vec<u8> {
 }
 
 /// Kinds of frames there are.
-const KINDS: u8 = 5;
+const KINDS: u8 = 7;
 
 /// The file with place, version and checksum put right wherever a frame could stand.
 pub(super) fn with_checksums(file: &[u8], queue: Uuid) -> Bytes {

@@ -17,7 +17,8 @@ use super::{FlusherView, Orders};
 use crate::clock::Clock;
 use crate::ending::panic_text;
 use crate::error::Error;
-use crate::id::Seq;
+use crate::id::{Seq, SeqRange};
+use crate::ledger::Settled;
 use crate::log::thread::LogHandle;
 use crate::log::{Log, Position};
 use crate::observe;
@@ -238,13 +239,21 @@ impl<S: Sink> Task<S> {
         match action {
             Action::Recall => ask(log, Input::Recalled, |log| log.memo()),
             Action::Read(reading) => self.reader.next(reading),
-            Action::Store(Entry::Settle { last, how, .. }) => {
+            Action::Store(Entry::Settle { first, last, how }) => {
+                let followers = Arc::clone(self.log.followers());
+                // What is owed is stored before anything else is sent: its answer is the last one.
+                let answer = self.machine.last_answer();
+                let name = answer.and_then(|answer| answer.request_id.clone());
+                let name = name.filter(|_| how == Settled::Delivered);
                 let read_on = match self.machine.read_ahead() {
                     Some(reading) => self.reader.order(reading, self.at.1),
                     None => Box::new(|_: &mut dyn Log| ()),
                 };
                 ask(log, Input::Stored, move |log| {
                     log.settle(last, how)?;
+                    if let Some(name) = name {
+                        followers.name(SeqRange { first, last }, name);
+                    }
                     read_on(log);
                     Ok(())
                 })

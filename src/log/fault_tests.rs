@@ -20,7 +20,7 @@ use crate::ledger::Settled;
 
 /// Which calls fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lasting {
+pub(super) enum Lasting {
     Once,
     ForEver,
 }
@@ -31,6 +31,24 @@ struct Plan {
     fail_at: u64,
     lasting: Lasting,
     kind: io::ErrorKind,
+}
+
+impl FaultyDisk {
+    /// Fails from that call on, or at that call alone.
+    pub(super) fn failing(fail_at: u64, lasting: Lasting, kind: io::ErrorKind) -> Self {
+        let calls = AtomicU64::new(0);
+        Self(Arc::new(Plan {
+            calls,
+            fail_at,
+            lasting,
+            kind,
+        }))
+    }
+
+    /// Whether the fault has come.
+    pub(super) fn has_fired(&self) -> bool {
+        self.0.has_fired()
+    }
 }
 
 impl Plan {
@@ -54,7 +72,7 @@ impl Plan {
 }
 
 #[derive(Clone, Debug)]
-struct FaultyDisk(Arc<Plan>);
+pub(super) struct FaultyDisk(Arc<Plan>);
 
 #[derive(Debug)]
 struct FaultyFile(Box<dyn DiskFile>, Arc<Plan>);

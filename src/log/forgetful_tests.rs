@@ -36,7 +36,7 @@ struct Memory {
 }
 
 #[derive(Clone, Debug, Default)]
-struct ForgetfulDisk(Arc<Mutex<Memory>>);
+pub(super) struct ForgetfulDisk(Arc<Mutex<Memory>>);
 
 #[derive(Debug)]
 struct ForgetfulFile {
@@ -80,7 +80,7 @@ impl ForgetfulDisk {
     }
 
     /// The power goes.
-    fn cut(&self) {
+    pub(super) fn cut(&self) {
         let paths: Vec<PathBuf> = self.0.lock().unwrap().undo.keys().cloned().collect();
         for path in paths {
             self.forget(&path);

@@ -36,6 +36,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::codec::{self, array};
+use super::fates::Stated;
 use crate::event::{Event, StoredEvent};
 use crate::id::Seq;
 use crate::id::SeqRange;
@@ -63,13 +64,15 @@ pub(crate) enum Kind {
     Packed = 5,
     /// The books of dead letters, and the letter that left them.
     Letters = 6,
+    /// How events left that were not delivered, up to the cursor of the books before.
+    Fates = 7,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        use Kind::{Ack, Checkpoint, Events, Letters, Packed, Retried};
-        let mut kinds = [Checkpoint, Events, Ack, Retried, Packed, Letters].into_iter();
-        kinds.find(|kind| *kind as u8 == byte)
+        use Kind::{Ack, Checkpoint, Events, Fates, Letters, Packed, Retried};
+        let kinds = [Checkpoint, Events, Ack, Retried, Packed, Letters, Fates];
+        kinds.into_iter().find(|kind| *kind as u8 == byte)
     }
 
     /// Whether it holds events, after their first number and their count.
@@ -171,6 +174,7 @@ pub(crate) enum Entry {
     Ack(Ledger),
     Retried(Seq),
     Letters(LetterNote),
+    Fates(Stated),
 }
 
 impl Frame {
@@ -207,6 +211,10 @@ impl Frame {
             Kind::Letters => codec::decode(&self.body, "books of dead letters")
                 .ok()
                 .map(Entry::Letters),
+            Kind::Fates => codec::decode(&self.body, "fates")
+                .ok()
+                .filter(Stated::is_sound)
+                .map(Entry::Fates),
         }
     }
 }
@@ -291,6 +299,12 @@ impl FrameWriter {
         // A few numbers: far below the limit of an envelope.
         let body = codec::encode(note).unwrap_or_default();
         self.frame(place, Kind::Letters, |out| out.extend_from_slice(&body));
+    }
+
+    pub(crate) fn fates(&mut self, place: Place, stated: &Stated) {
+        // As many ranges as are remembered: far below the limit of an envelope.
+        let body = codec::encode(stated).unwrap_or_default();
+        self.frame(place, Kind::Fates, |out| out.extend_from_slice(&body));
     }
 
     fn frame(&mut self, place: Place, kind: Kind, body: impl FnOnce(&mut Vec<u8>)) {

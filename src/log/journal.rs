@@ -26,6 +26,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::disk::Disk;
+use super::fates::{Fates, Stated};
 use super::frame::{Frame, FrameWriter, Gone, Kind, LetterNote, Place, Scan};
 use crate::error::Error;
 use crate::id::Seq;
@@ -51,6 +52,8 @@ pub(crate) struct Journal {
     /// The books of dead letters, as they follow the books at the beginning of a file, and the letter
     /// that is still to be removed.
     letters: LetterNote,
+    /// How events left that were not delivered, as a file begins with it behind the books.
+    fates: Arc<Fates>,
     witness: WitnessFile,
 }
 
@@ -108,6 +111,7 @@ impl Journal {
             writer: FrameWriter::new(queue),
             generation_max: seen.generation_max,
             letters,
+            fates: Arc::default(),
             witness,
         };
         // What was read may only have been in the system's memory, left there by a process that
@@ -137,7 +141,17 @@ impl Journal {
         self.testify(ledger, None, true)
     }
 
-    /// Gathers the books that a use of a file begins with.
+    /// Gathers what a use of a file begins with: the books, and what has to be known beside them of
+    /// the events that left, since the frames that say it in other files may be given up.
+    fn begin_file(&mut self, ledger: Ledger) {
+        self.push_books(ledger);
+        if !self.fates.is_empty() {
+            let stated = Stated::new(ledger, Fates::clone(&self.fates));
+            self.writer.fates(self.place(), &stated);
+        }
+    }
+
+    /// Gathers the books that a use of a file and a generation begin with.
     fn push_books(&mut self, ledger: Ledger) {
         self.writer.books(self.place(), Kind::Checkpoint, ledger);
         // The event of one that was retried is no longer just before the note.
@@ -294,7 +308,7 @@ impl Journal {
             self.remove_surplus(recyclable)?;
         }
         self.turn();
-        self.push_books(ledger);
+        self.begin_file(ledger);
         self.write()?;
         if sync {
             self.sync()?;
@@ -324,7 +338,7 @@ impl Journal {
         let held = self.files.first_of_failed();
         self.files.add()?;
         self.turn();
-        self.push_books(ledger);
+        self.begin_file(ledger);
         Ok(held)
     }
 

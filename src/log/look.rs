@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use super::codec::Memo;
+use super::fates::Fates;
 use super::frame::LetterNote;
 use super::incidents::Record;
 use super::journal::{self, Seen};
@@ -76,7 +77,12 @@ impl Picture {
         let (mut journal, (mut row, letters)) = (journal?, stores?);
         let (memo, damaged_memo) = memo::read(spool, letters.old_memo.as_deref())?;
         let (settings, damaged_settings) = kept_settings::read(spool)?;
-        let recovered = put_together(&mut journal, &mut row, &identity)?;
+        let mut recovered = put_together(&mut journal, &mut row, &identity)?;
+        // As few as the last owner remembered.
+        let journal_bytes = settings
+            .as_ref()
+            .map_or(u64::MAX, |kept| kept.journal_bytes);
+        recovered.fates.cut(Fates::ranges_max(journal_bytes));
         // Its making was cut off between the two markers: nothing was ever in it, and nothing is
         // wrong with it.
         let is_new = journal.is_unused() && row.last().is_none() && letters.count() == 0;

@@ -3,12 +3,14 @@
 //! It is what the log on disk is compared with, and what the flusher is tested on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::fates::{Fates, RANGES_MAX};
 use super::{Log, Memo, Position, Read};
 use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::event::{Event, Receipt, StoredEvent};
-use crate::id::Seq;
+use crate::id::{Seq, SeqRange};
 use crate::ledger::{Ledger, Settled};
 use crate::settings::{OnFull, Settings};
 
@@ -20,6 +22,9 @@ pub(crate) struct MemoryLog {
     pending: BTreeMap<Seq, Event>,
     staged: Vec<Event>,
     ledger: Ledger,
+    /// How each event left.
+    pub(crate) came_to: Vec<Settled>,
+    fates: Fates,
     letters: BTreeMap<Seq, DeadLetter>,
     memo: Memo,
     unsynced: bool,
@@ -33,10 +38,21 @@ impl MemoryLog {
             pending: BTreeMap::new(),
             staged: Vec::new(),
             ledger: Ledger::default(),
+            came_to: Vec::new(),
+            fates: Fates::default(),
             letters: BTreeMap::new(),
             memo: Memo::default(),
             unsynced: false,
         }
+    }
+
+    fn book(&mut self, how: Settled, count: u64) {
+        let first = self.ledger.settled() + 1;
+        self.ledger.settle(how, count);
+        let last = self.ledger.settled();
+        let range = SeqRange { first, last };
+        self.fates.note(range, Some(how), RANGES_MAX);
+        self.came_to.extend((first..=last).map(|_| how));
     }
 
     fn used_bytes(&self) -> u64 {
@@ -61,7 +77,7 @@ impl Log for MemoryLog {
                     max,
                 });
             }
-            self.ledger.settle(Settled::Evicted, 1);
+            self.book(Settled::Evicted, 1);
         }
         let first = self.ledger.appended + self.staged.len() as u64 + 1;
         self.staged.append(events);
@@ -105,7 +121,7 @@ impl Log for MemoryLog {
     fn settle(&mut self, through: Seq, how: Settled) -> Result<(), Error> {
         let through = through.min(self.ledger.appended);
         let count = through.saturating_sub(self.ledger.settled());
-        self.ledger.settle(how, count);
+        self.book(how, count);
         self.pending = self.pending.split_off(&(self.ledger.settled() + 1));
         Ok(())
     }
@@ -174,6 +190,7 @@ impl Log for MemoryLog {
             oldest_ms: self.pending.values().next().map(Event::time_ms),
             missing: Vec::new(),
             fault: None,
+            fates: Arc::new(self.fates.clone()),
         }
     }
 

@@ -11,6 +11,9 @@ pub(crate) mod codec;
 mod contract;
 pub(crate) mod dir;
 pub(crate) mod disk;
+#[cfg(all(test, unix))]
+mod fate_tests;
+pub(crate) mod fates;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(all(test, unix))]
@@ -54,6 +57,7 @@ use std::sync::Arc;
 use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::event::{Event, Receipt, StoredEvent};
+use crate::fate::Fate;
 use crate::id::Seq;
 use crate::id::SeqRange;
 use crate::incident::Incident;
@@ -61,6 +65,7 @@ use crate::ledger::{Ledger, LetterLedger, Settled};
 use crate::observe::Place;
 
 pub(crate) use codec::{Memo, PausedMemo};
+use fates::Fates;
 
 /// An ordered store of pending events with a cursor, books and dead letters.
 ///
@@ -214,4 +219,13 @@ pub(crate) struct Position {
     pub(crate) incidents: Option<Arc<Vec<Incident>>>,
     /// What the disk refused last, if it has not worked again since.
     pub(crate) fault: Option<String>,
+    /// How events left that were not delivered.
+    pub(crate) fates: Arc<Fates>,
+}
+
+impl Position {
+    /// What became of an event, as far as the books and their record say.
+    pub(crate) fn fate(&self, seq: Seq) -> Fate {
+        self.fates.fate(seq, self.cursor, self.last_seq)
+    }
 }

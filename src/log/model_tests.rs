@@ -14,9 +14,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::contract::{event, letter, open, read_all, tight};
+use super::fates::Fates;
 use super::memory::MemoryLog;
 use super::spool::SpoolLog;
 use super::{Log, Memo, Read};
+use crate::fate::Fate;
 use crate::ledger::Settled;
 use crate::observe::Place;
 use crate::settings::Settings;
@@ -131,6 +133,16 @@ fn compare(real: &mut SpoolLog, model: &mut MemoryLog) {
         (b.cursor, b.last_seq, b.ledger)
     );
     assert_eq!(a.dead_letters, b.dead_letters);
+    let mut known = 0;
+    for (seq, how) in (1..).zip(&model.came_to) {
+        let (said, came_to) = (a.fate(seq), Fate::of(Some(*how)));
+        assert!(said == came_to || said == Fate::Settled, "{seq}: {said:?}");
+        known += u64::from(said == came_to);
+    }
+    // The journal files of the spool are so short that not much is remembered.
+    let ranges = Fates::ranges_max(tight().journal_bytes) as u64;
+    assert!(known >= ranges.min(a.cursor), "{known} of {}", a.cursor);
+    assert_eq!(a.fate(a.cursor + 1), b.fate(a.cursor + 1));
     assert_eq!(
         a.ledger.appended,
         a.ledger.settled() + a.ledger.pending(),

@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 
+use super::fates::{Chain, Fates};
 use super::frame::{Entry, Frame, Gone, Kind, LetterNote};
 use crate::event::Event;
 use crate::id::Seq;
@@ -32,6 +33,8 @@ pub(crate) struct Recovered {
     pub(crate) tail_first: Seq,
     /// What is above the cursor and nowhere to be found.
     pub(crate) missing: Vec<SeqRange>,
+    /// How events left that were not delivered.
+    pub(crate) fates: Fates,
     /// Events that wait beyond a gap in the journal: to be put into a segment, since the tail
     /// has no gaps. Runs in order.
     pub(crate) islands: Vec<(Seq, Vec<Event>)>,
@@ -69,7 +72,7 @@ impl Passed {
         // Older books can only say more in a journal that is damaged.
         let books = frames.iter().rev().find_map(|frame| match frame.kind {
             Kind::Checkpoint | Kind::Ack => frame.entry(),
-            Kind::Events | Kind::Packed | Kind::Retried | Kind::Letters => None,
+            Kind::Events | Kind::Packed | Kind::Retried | Kind::Letters | Kind::Fates => None,
         });
         let cursor = match books {
             Some(Entry::Checkpoint(ledger) | Entry::Ack(ledger)) => ledger.settled(),
@@ -108,6 +111,7 @@ struct Replay {
     sealed: Option<SeqRange>,
     passed: Passed,
     ledger: Option<Ledger>,
+    fates: Chain,
     events: BTreeMap<Seq, Event>,
     last: Seq,
     /// Notes on letters, each with the event that one became which was appended again, or 0.
@@ -138,6 +142,7 @@ impl Replay {
                 }
             }
             Some(Entry::Checkpoint(ledger) | Entry::Ack(ledger)) => self.book(ledger),
+            Some(Entry::Fates(stated)) => self.fates.state(stated),
             Some(Entry::Retried(letter)) => self.letters.push((self.last, None, Some(letter))),
             Some(Entry::Letters(note)) => {
                 let (event, gone) = match note.gone {
@@ -172,6 +177,7 @@ impl Replay {
     fn book(&mut self, ledger: Ledger) {
         self.truncate(ledger.appended + 1);
         self.last = ledger.appended;
+        self.fates.book(ledger);
         // The cursor only moves forward (I6); books from before damage are not older.
         let is_older = |old: Ledger| ledger.settled() < old.settled();
         if !self.ledger.is_some_and(is_older) {
@@ -210,6 +216,7 @@ impl Replay {
             tail,
             tail_first,
             missing,
+            fates: self.fates.finish(ledger),
             islands: runs,
             gone: self.letters.iter().filter_map(|(.., gone)| *gone).collect(),
             letters: self.letters.iter().rev().find_map(|(_, note, _)| *note),

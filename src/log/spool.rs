@@ -313,6 +313,7 @@ impl Log for SpoolLog {
         self.news.note(written)?;
         // The frame is with the system: the cursor moves (I6), and survives the process.
         self.progress.settle(how, count);
+        self.journal.note_fates(self.progress.fates());
         self.tail.release(through);
         Ok(())
     }
@@ -395,6 +396,7 @@ impl Log for SpoolLog {
             missing: self.progress.missing().to_vec(),
             incidents: self.findings.unseen(),
             fault: self.news.fault().cloned(),
+            fates: Arc::clone(self.progress.fates()),
         }
     }
 

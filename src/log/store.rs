@@ -40,21 +40,16 @@ mod gate;
 mod threads;
 
 use std::fs::{self, File, OpenOptions};
-use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::Duration;
 
 use self::gate::{GATE, Place};
 use super::disk::{keep_path_private, make_dir, sync_data, sync_file, sync_names};
 use super::piece::{self, Key, Layout};
 use super::sum;
-use crate::clock::Deadline;
+use super::sync::wait_for;
 use crate::ending::panic_text;
 use crate::error::Error;
 use crate::observe;
@@ -384,33 +379,6 @@ fn open_within(config: sled::Config) -> sled::Result<sled::Db> {
     match threads::within(PATIENCE, move || config.open())? {
         Some(opened) => opened,
         None => Err(no_answer().into()),
-    }
-}
-
-/// Waits for a future on this thread; `None` if it takes longer than `patience`. What is `kept` is
-/// let go of when the future has answered: the waker has it, which sled keeps until then.
-fn wait_for<T>(
-    future: impl Future<Output = T>,
-    patience: Duration,
-    kept: impl Send + Sync + 'static,
-) -> Option<T> {
-    struct Unpark<K>(Thread, K);
-    impl<K: Send + Sync + 'static> Wake for Unpark<K> {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current(), kept)));
-    let mut future = pin!(future);
-    let deadline = Deadline::after(patience);
-    loop {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return Some(value);
-        }
-        // The waker ends this; a wake-up in between is remembered.
-        if !deadline.park() {
-            return None;
-        }
     }
 }
 

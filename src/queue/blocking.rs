@@ -20,7 +20,8 @@
 //!
 //! # Where it never returns
 //! A call that waits for the flusher ([`wake`](Queue::wake), [`pause`](Queue::pause),
-//! [`resume`](Queue::resume), [`close`](Queue::close)) never returns on the one thread of a
+//! [`resume`](Queue::resume), [`close`](Queue::close)), or for a delivery
+//! ([`settled`](Queue::settled) without a time limit, [`settlements`](Queue::settlements)), never returns on the one thread of a
 //! current-thread runtime that the queue delivers on, since delivery then waits for the thread that
 //! waits for it. Use the async queue there, or
 //! [`flusher_thread`](crate::QueueBuilder::flusher_thread).
@@ -39,10 +40,11 @@ use crate::clock::Clock;
 use crate::dead::DeadLetter;
 use crate::error::{AppendError, Error, OpenError};
 use crate::event::{Event, Receipt, StoredEvent};
-use crate::id::Seq;
+use crate::fate::{Fate, Settlement};
+use crate::id::{EventId, Seq};
 use crate::incident::Incident;
 use crate::letters::NotAll;
-use crate::log::sync::block_on;
+use crate::log::sync::{block_on, block_on_for};
 use crate::settings::Settings;
 use crate::sink::Sink;
 use crate::status::{Closed, Pace, Recovery, Status};
@@ -205,6 +207,44 @@ impl Queue {
         Pages::new(self.queue.events(range))
     }
 
+    /// What became of the event with this number; see [`Queue::fate`](crate::Queue::fate).
+    ///
+    /// # Errors
+    /// As [`Queue::fate`](crate::Queue::fate).
+    pub fn fate(&self, seq: Seq) -> Result<Fate, Error> {
+        block_on(self.queue.fate(seq))
+    }
+
+    /// The number and the fate of the event with this id, if it waits or is a dead letter; see
+    /// [`Queue::fate_of_id`](crate::Queue::fate_of_id).
+    ///
+    /// # Errors
+    /// As [`Queue::fate_of_id`](crate::Queue::fate_of_id).
+    pub fn fate_of_id(&self, id: EventId) -> Result<Option<(Seq, Fate)>, Error> {
+        block_on(self.queue.fate_of_id(id))
+    }
+
+    /// Waits until the event with this number has left the queue, and says how; after `within`, what
+    /// it is then: [`Fate::Pending`]. See [`Queue::settled`](crate::Queue::settled).
+    ///
+    /// # Errors
+    /// As [`Queue::settled`](crate::Queue::settled).
+    pub fn settled(&self, seq: Seq, within: Duration) -> Result<Fate, Error> {
+        match block_on_for(within, self.queue.settled(seq)) {
+            Some(settled) => settled,
+            None => self.fate(seq),
+        }
+    }
+
+    /// Follows what leaves the queue from the event behind `after` on; see
+    /// [`Queue::settlements`](crate::Queue::settlements).
+    #[must_use]
+    pub fn settlements(&self, after: Seq) -> Settlements {
+        Settlements {
+            settlements: self.queue.settlements(after),
+        }
+    }
+
     /// Tries again now what waits for a time; see [`Queue::wake`](crate::Queue::wake).
     ///
     /// # Errors
@@ -338,6 +378,21 @@ impl DeadLetters {
     /// As [`DeadLetters::discard_all`](crate::DeadLetters::discard_all).
     pub fn discard_all(&self) -> Result<u64, NotAll> {
         block_on(self.letters.discard_all())
+    }
+}
+
+/// [`everpost::Settlements`](crate::Settlements) for code that is not async.
+#[derive(Debug)]
+pub struct Settlements {
+    settlements: crate::Settlements,
+}
+
+impl Iterator for Settlements {
+    type Item = Settlement;
+
+    /// Blocks until more has left the queue; `None` once the queue has ended.
+    fn next(&mut self) -> Option<Settlement> {
+        block_on(self.settlements.next())
     }
 }
 

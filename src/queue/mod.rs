@@ -3,6 +3,7 @@
 mod append;
 pub mod blocking;
 mod builder;
+mod fate;
 mod pending;
 
 use std::ops::RangeBounds;

@@ -1,9 +1,12 @@
 //! Gathering frames: they are written together, when the owner says so.
 
+use std::sync::Arc;
+
 use super::Journal;
 use crate::event::Event;
 use crate::id::Seq;
 use crate::ledger::Ledger;
+use crate::log::fates::Fates;
 use crate::log::frame::{Kind, LetterNote};
 
 impl Journal {
@@ -42,6 +45,11 @@ impl Journal {
     /// that leaves until it [has left](Self::letter_has_left).
     pub(crate) fn note_letters(&mut self, note: LetterNote) {
         self.letters = note;
+    }
+
+    /// Begins files with this, which goes with the books.
+    pub(crate) fn note_fates(&mut self, fates: &Arc<Fates>) {
+        self.fates = Arc::clone(fates);
     }
 
     /// The letter that leaves is removed, durably: no file needs to tell of it any more.

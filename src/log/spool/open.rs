@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::incident::Incident;
 use crate::log::dir::SpoolDir;
 use crate::log::disk::{Disk, create_private_dir};
+use crate::log::fates::Fates;
 use crate::log::guard::Guarded;
 use crate::log::journal::{FILES, Journal, LETTERS_BYTES};
 use crate::log::kept_settings;
@@ -148,7 +149,7 @@ impl Claimed {
             ..
         } = picture;
         let (dir, settings) = (self.dir, self.settings);
-        let journal = Journal::own(
+        let mut journal = Journal::own(
             self.disk,
             dir.path(),
             settings.journal_bytes,
@@ -156,6 +157,14 @@ impl Claimed {
             &journal,
             letter_books,
         )?;
+        let ranges_max = Fates::ranges_max(settings.journal_bytes);
+        let progress = Progress::new(
+            recovered.ledger,
+            recovered.missing.clone(),
+            recovered.fates.clone(),
+            ranges_max,
+        );
+        journal.note_fates(progress.fates());
         dir.mend_markers(&identity)?;
         letters.own(Layout::of_segments(settings.segment_bytes))?;
         let shelf = shelf(row, &recovered, findings.all(), &settings)?;
@@ -164,7 +173,7 @@ impl Claimed {
         Ok(SpoolLog {
             budget: Budget::of(&settings),
             journal,
-            progress: Progress::new(recovered.ledger, recovered.missing),
+            progress,
             staged: Staged::default(),
             tail,
             shelf: Keeper::new(shelf),

@@ -1,9 +1,12 @@
 //! How far the log is: what was appended and settled, and how much of that a power cut cannot take
 //! back.
 
+use std::sync::Arc;
+
 use crate::id::Seq;
 use crate::id::SeqRange;
 use crate::ledger::{Ledger, Settled};
+use crate::log::fates::Fates;
 
 /// The books of everything committed, and what of it is durable.
 #[derive(Debug)]
@@ -13,6 +16,10 @@ pub(super) struct Progress {
     durable: Mark,
     /// What is above the cursor and nowhere to be found.
     missing: Vec<SeqRange>,
+    /// How events left that were not delivered.
+    fates: Arc<Fates>,
+    /// So many ranges of them are remembered.
+    ranges_max: usize,
 }
 
 /// How far the log was at some time.
@@ -24,7 +31,13 @@ pub(super) struct Mark {
 
 impl Progress {
     /// As recovery found it: durable, once the journal has been synced.
-    pub(super) fn new(ledger: Ledger, missing: Vec<SeqRange>) -> Self {
+    pub(super) fn new(
+        ledger: Ledger,
+        missing: Vec<SeqRange>,
+        mut fates: Fates,
+        ranges_max: usize,
+    ) -> Self {
+        fates.cut(ranges_max);
         let durable = Mark {
             last: ledger.appended,
             cursor: ledger.settled(),
@@ -33,6 +46,8 @@ impl Progress {
             ledger,
             durable,
             missing,
+            fates: Arc::new(fates),
+            ranges_max,
         }
     }
 
@@ -59,6 +74,10 @@ impl Progress {
         &self.missing
     }
 
+    pub(super) fn fates(&self) -> &Arc<Fates> {
+        &self.fates
+    }
+
     /// Whether a power cut could take committed events back.
     pub(super) fn has_unsynced_events(&self) -> bool {
         self.durable.last < self.last()
@@ -76,8 +95,19 @@ impl Progress {
 
     /// Moves the cursor over the next `count` events (I6).
     pub(super) fn settle(&mut self, how: Settled, count: u64) {
+        let first = self.cursor() + 1;
         self.ledger.settle(how, count);
         let through = self.cursor();
+        if how != Settled::Delivered {
+            let (range, fates) = (
+                SeqRange {
+                    first,
+                    last: through,
+                },
+                &mut self.fates,
+            );
+            Arc::make_mut(fates).note(range, Some(how), self.ranges_max);
+        }
         self.missing.retain(|range| range.last > through);
     }
 
@@ -102,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_comes_after_a_sync_was_asked_for_is_not_durable_by_it() {
-        let mut progress = Progress::new(Ledger::default(), Vec::new());
+        let mut progress = Progress::new(Ledger::default(), Vec::new(), Fates::default(), 1);
         progress.append(5);
         progress.settle(Settled::Delivered, 2);
         assert!(progress.has_unsynced_events() && progress.has_unsynced_cursor());
@@ -127,7 +157,7 @@ mod tests {
             ..Ledger::default()
         };
         let missing = SeqRange { first: 2, last: 4 };
-        let mut progress = Progress::new(ledger, vec![missing]);
+        let mut progress = Progress::new(ledger, vec![missing], Fates::default(), 1);
         progress.settle(Settled::Lost, 3);
         assert_eq!(progress.missing(), [missing]);
         progress.settle(Settled::Lost, 1);

@@ -12,6 +12,7 @@ use crate::ledger::{Ledger, Settled};
 use crate::log::Memo;
 use crate::log::contract::{append, event, letter, open, read_all, tight};
 use crate::log::disk::RealDisk;
+use crate::log::fates::Fates;
 use crate::log::segment::Encoded;
 use crate::log::spool::SpoolLog;
 use crate::log::spool::progress::Progress;
@@ -252,7 +253,7 @@ fn when_the_numbers_are_used_up_appends_are_refused_and_nothing_wraps() {
         delivered: given,
         ..Ledger::default()
     };
-    log.progress = Progress::new(ledger, Vec::new());
+    log.progress = Progress::new(ledger, Vec::new(), Fates::default(), 1);
     log.tail = Tail::new(given + 1, 1 << 10);
     log.close().unwrap();
     drop(log);

@@ -1,5 +1,8 @@
 //! Tests of the store, on real files.
 
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
 use super::*;
 use crate::log::piece::{Scan, Whole};
 

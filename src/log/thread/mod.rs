@@ -13,8 +13,10 @@ mod answer;
 mod append;
 mod cell;
 mod end;
+mod followers;
 mod inbox;
 mod owner;
+mod told;
 mod window;
 
 use std::path::Path;
@@ -32,6 +34,7 @@ use super::{Log, Position, Read};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::Event;
+use crate::fate::Fate;
 use crate::id::Seq;
 use crate::observe::{self, Place};
 pub(crate) use answer::Answer;
@@ -40,7 +43,10 @@ use append::Append;
 pub(crate) use append::Unawaited;
 use cell::{Alive, LogCell};
 pub(crate) use end::ThreadEnd;
+pub(crate) use followers::Followers;
+use followers::Leader;
 use owner::Owner;
+use told::Told;
 
 /// What one waiting command costs of the intake beside its bytes.
 const COMMAND_BYTES: u64 = 256;
@@ -87,8 +93,9 @@ pub(crate) struct LogHandle {
     intake_bytes: u64,
     controls: Arc<Semaphore>,
     place: Place,
-    /// One for all handles: see `Owner::publish`.
+    /// One for all handles: see `Told::tell`.
     position: Arc<watch::Receiver<Position>>,
+    followers: Arc<Followers>,
     end: Arc<LogEnd>,
     /// Where the threads are. In a process forked from it nothing would ever answer.
     process: Arc<SameProcess>,
@@ -313,6 +320,43 @@ impl LogHandle {
         self.position.borrow().clone()
     }
 
+    /// Where everything stands, for a look now and then. It counts as no one that follows it: see
+    /// `Told::tell`.
+    pub(crate) fn glimpse(&self) -> Arc<watch::Receiver<Position>> {
+        Arc::clone(&self.position)
+    }
+
+    /// What follows the cursor.
+    pub(crate) fn followers(&self) -> &Arc<Followers> {
+        &self.followers
+    }
+
+    /// What became of an event, as far as books and names of requests say. Touches no file.
+    pub(crate) fn fate(&self, seq: Seq) -> Fate {
+        let fate = self.position.borrow().fate(seq);
+        match fate {
+            Fate::Delivered { .. } => Fate::Delivered {
+                request_id: self.followers.request_of(seq).0,
+            },
+            fate => fate,
+        }
+    }
+
+    /// Waits until this event has left the queue; gives at once if there is none of that number.
+    ///
+    /// # Errors
+    /// Why it will not: the log has ended.
+    ///
+    /// # Cancel safety
+    /// Only waits.
+    pub(crate) async fn passed(&self, seq: Seq) -> Result<(), Error> {
+        let is_there = (1..=self.position.borrow().last_seq).contains(&seq);
+        if is_there && !self.followers.wait_for(seq).await {
+            return Err(self.end.reason().await);
+        }
+        Ok(())
+    }
+
     /// Where everything stands, and every change of it.
     pub(crate) fn changes(&self) -> watch::Receiver<Position> {
         (*self.position).clone()
@@ -333,11 +377,14 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
     let (publish, position) = watch::channel(Position::default());
     let (opened, answer) = oneshot::channel();
     let (ending, ended) = watch::channel(());
+    let followers = Arc::<Followers>::default();
+    let leader = Leader(Arc::clone(&followers));
     let (place, intake_bytes) = (settings.place.clone(), settings.intake_bytes);
     let alive = Alive(Arc::clone(&cell));
     let (within, outside) = (place.clone(), Arc::clone(&cell));
     let body = move || {
-        cell.guard(|| serve(&cell, settings, clock, open, opened, publish));
+        let told = Told::new(publish, leader);
+        cell.guard(|| serve(&cell, settings, clock, open, opened, told));
         cell.clear();
         // All that wait for an answer learn the reason only after it is known.
         drop(ending);
@@ -356,6 +403,7 @@ pub(crate) async fn spawn<L: Log + 'static, T: Send + 'static>(
         controls: Arc::new(Semaphore::new(CONTROLS_MAX)),
         place,
         position: Arc::new(position),
+        followers,
         end: Arc::new(end),
         process: Arc::new(SameProcess::this()),
         spool: Path::new("").into(),
@@ -377,7 +425,7 @@ fn serve<L: Log + 'static, T>(
     clock: Arc<dyn Clock>,
     open: impl FnOnce() -> Result<(L, T), Error>,
     opened: oneshot::Sender<Result<T, Error>>,
-    publish: watch::Sender<Position>,
+    told: Told,
 ) {
     let begun = open().and_then(|(mut log, extra)| {
         log.work_apart(settings.place.clone(), nudge(cell))?;
@@ -385,8 +433,8 @@ fn serve<L: Log + 'static, T>(
     });
     match begun {
         Ok((log, extra)) => {
-            publish.send_replace(log.position());
-            cell.put(Owner::new(Box::new(log), settings, clock, publish));
+            told.begin(log.position());
+            cell.put(Owner::new(Box::new(log), settings, clock, told));
             if opened.send(Ok(extra)).is_ok() {
                 cell.serve();
             }

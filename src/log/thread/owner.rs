@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::super::sync::{THREAD_LOOKS, thread};
 use super::inbox::{Inbox, Rest, Taken};
+use super::told::Told;
 use super::window::Window;
-use super::{Append, Command, Log, Position, ThreadSettings};
+use super::{Append, Command, Log, ThreadSettings};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::Event;
@@ -24,7 +25,7 @@ pub(super) struct Owner {
     log: Box<dyn Log>,
     settings: ThreadSettings,
     clock: Arc<dyn Clock>,
-    publish: watch::Sender<Position>,
+    told: Told,
     /// Appends that wait for room, oldest first, ahead of everything that comes in.
     waiting: VecDeque<Append>,
     /// When the oldest unsynced commit must be synced, on the monotonic clock.
@@ -42,13 +43,13 @@ impl Owner {
         log: Box<dyn Log>,
         settings: ThreadSettings,
         clock: Arc<dyn Clock>,
-        publish: watch::Sender<Position>,
+        told: Told,
     ) -> Self {
         Self {
             log,
             settings,
             clock,
-            publish,
+            told,
             waiting: VecDeque::new(),
             sync_at: None,
             more_to_tidy: true,
@@ -269,17 +270,7 @@ impl Owner {
 
     /// Makes the position public. True if it changed.
     fn publish(&self) -> bool {
-        let position = self.log.position();
-        let mut changed = false;
-        self.publish.send_if_modified(|old| {
-            changed = *old != position;
-            *old = position;
-            // If none but the handles follow it, which only look, there is no task to wake, and to
-            // search for one costs more than to publish. Asked under the lock, so a task that
-            // begins to follow is either counted here or finds this position there.
-            changed && self.publish.receiver_count() > 1
-        });
-        changed
+        self.told.tell(self.log.position())
     }
 
     fn close(mut self, reply: Option<oneshot::Sender<Result<(), Error>>>) {

@@ -26,6 +26,7 @@ const INCIDENTS: &str = "src/log/incidents.rs";
 const LETTERS: &str = "src/log/letters.rs";
 const LOOK: &str = "src/log/look.rs";
 const OPEN: &str = "src/log/spool/open.rs";
+const FATES: &str = "src/log/fates.rs";
 const VERDICT: &str = "src/flusher/machine/verdict.rs";
 
 const LIB: &[&str] = &["--lib"];
@@ -325,7 +326,7 @@ pub(crate) const BREAKS: &[Break] = &[
     Break {
         what: "does not wake the only one who follows the position",
         violates: "promise 1",
-        file: "src/log/thread/owner.rs",
+        file: "src/log/thread/told.rs",
         find: "self.publish.receiver_count() > 1",
         put: "self.publish.receiver_count() > 2",
         target: LIB,
@@ -632,8 +633,8 @@ pub(crate) const BREAKS: &[Break] = &[
         what: "names a journal file as begun before it is",
         violates: "I11",
         file: JOURNAL,
-        find: "        self.push_books(ledger);\n        self.write()?;\n        if sync {",
-        put: "        self.testify(ledger, None, true)?;\n        self.push_books(ledger);\n        self.write()?;\n        if sync {",
+        find: "        self.begin_file(ledger);\n        self.write()?;\n        if sync {",
+        put: "        self.testify(ledger, None, true)?;\n        self.begin_file(ledger);\n        self.write()?;\n        if sync {",
         target: LIB,
         first: &["log::journal", "log::forgetful", "log::spool"],
     },
@@ -699,6 +700,51 @@ pub(crate) const BREAKS: &[Break] = &[
         put: "            if took >= self.trial_max(trial).saturating_mul(9) {",
         target: LIB,
         first: MACHINE,
+    },
+    Break {
+        what: "says of events that left in several ways that all left in the first",
+        violates: "promise 4",
+        file: FATES,
+        find: "(Some((.., how)), None) => Some(how),",
+        put: "(Some((.., how)), _) => Some(how),",
+        target: LIB,
+        first: &["log::fates"],
+    },
+    Break {
+        what: "believes what a journal says of settled events beside other books",
+        violates: "I8",
+        file: FATES,
+        find: "        if self.at.is_some_and(|at| at.settled() == stated.cursor) {",
+        put: "        if self.at.is_some() {",
+        target: LIB,
+        first: &["log::fates"],
+    },
+    Break {
+        what: "says of events that were settled by books which were taken back how these had it",
+        violates: "promise 4",
+        file: FATES,
+        find: "            self.take_back(range.last);\n            return self.hold_against(to);",
+        put: "            return;",
+        target: LIB,
+        first: &["log::fates"],
+    },
+    Break {
+        what: "begins a journal file without what became of the events before it",
+        violates: "promise 4",
+        file: JOURNAL,
+        find: "        if !self.fates.is_empty() {",
+        put: "        if !self.fates.is_empty() && self.generation_max == 0 {",
+        target: LIB,
+        first: &["log::fate_tests"],
+    },
+    Break {
+        what: "wakes no caller that waits for its event to leave the queue",
+        violates: "promise 4",
+        file: "src/log/thread/told.rs",
+        find: "        if moved {",
+        put: "        if moved && cursor == 0 {",
+        target: &["--test", "fate"],
+        first: &[],
     },
 ];
 
