@@ -76,7 +76,7 @@ async fn a_day_without_a_receiver_costs_nothing_and_the_page_names_the_channel_w
         sandbox.go_away().await.unwrap();
         let queue = open(&dir.path().join(&name), sink.clone(), &clock).await;
         relay = relay.channel(Channel::new(&name, queue.clone()).upstream(sink.clone()));
-        admin = admin.channel(Shown::new(&name, queue.clone()).upstream(sink));
+        admin = admin.channel(Shown::new(&name, queue.clone()).upstream(sink.url()));
         names.push(name);
         sandboxes.push(sandbox);
         queues.push(queue);

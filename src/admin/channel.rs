@@ -3,14 +3,13 @@
 use std::fmt;
 
 use crate::queue::Queue;
-use crate::sink::botanalytics::Botanalytics;
 
 /// A queue that is shown on the page, and what there is to say about it.
 #[derive(Clone)]
 pub struct Shown {
     name: String,
     queue: Queue,
-    upstream: Option<Botanalytics>,
+    upstream: Option<String>,
     key_hint: Option<String>,
 }
 
@@ -26,10 +25,10 @@ impl Shown {
         }
     }
 
-    /// With the sink that the queue delivers by: the page names its address.
+    /// With the address that its events go to.
     #[must_use]
-    pub fn upstream(mut self, sink: Botanalytics) -> Self {
-        self.upstream = Some(sink);
+    pub fn upstream(mut self, url: impl Into<String>) -> Self {
+        self.upstream = Some(url.into());
         self
     }
 
@@ -54,7 +53,7 @@ impl Shown {
 
     /// Where its events go.
     pub(super) fn url(&self) -> Option<&str> {
-        self.upstream.as_ref().map(Botanalytics::url)
+        self.upstream.as_deref()
     }
 
     pub(super) fn how_to_set_a_key(&self) -> &str {

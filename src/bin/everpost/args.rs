@@ -309,6 +309,11 @@ pub(crate) struct Deadline {
     #[arg(long, value_name = "TIME", value_parser = crate::times::span)]
     pub(crate) deadline: Option<Duration>,
 
+    /// Delivers to the receiver that the settings in effect name, although the spool says that its
+    /// events are meant for another.
+    #[arg(long)]
+    pub(crate) redirect: bool,
+
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }

@@ -17,6 +17,7 @@ use crate::args::Cli;
 use crate::environment;
 use crate::fault::Fault;
 use crate::out::Out;
+use crate::settings::To;
 use crate::text::plain;
 
 /// How long each look may take: a disk, a name server or a host may never answer.
@@ -106,8 +107,16 @@ pub(crate) async fn doctor(cli: &Cli, out: Out) -> Result<(), Fault> {
     match environment::effective(cli, true) {
         Ok(effective) => {
             tell(in_time("spool", spool::look(cli, effective.settings())).await)?;
-            tell(in_time("key", way::key(&effective)).await)?;
-            tell(way::address(&effective, PATIENCE).await)?;
+            match &effective.service().receiver {
+                To::Botanalytics => {
+                    tell(in_time("key", way::key(&effective)).await)?;
+                    tell(way::address(&effective, PATIENCE).await)?;
+                }
+                To::Receiver(receiver) => {
+                    tell(in_time("secrets", way::secrets(receiver)).await)?;
+                    tell(way::receiver(receiver, PATIENCE).await)?;
+                }
+            }
         }
         Err(fault) => tell(vec![Finding::of("settings", fault)])?,
     }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use everpost::botanalytics::{Botanalytics, Builder, KeySource};
-use everpost::{Error, Settings};
+use everpost::http::Http;
+use everpost::{Error, Settings, exit};
 use toml::Value;
 
 use crate::args::{Cli, Command};
@@ -11,8 +12,9 @@ use crate::fault::Fault;
 use crate::out::remark;
 use crate::overrides::{self, Word};
 use crate::place::Place;
-use crate::settings::{self, Effective, Layer, Origin, Service};
+use crate::settings::{self, Effective, Layer, Origin, Service, To};
 use crate::text::plain;
+use crate::upstream::Upstream;
 
 /// The variable with the key.
 const KEY: &str = "BA_API_KEY";
@@ -133,15 +135,66 @@ fn unfollowed(typed: &[&str]) -> Option<String> {
     ))
 }
 
-/// The API, as the settings and the variables say.
-pub(crate) fn sink(cli: &Cli) -> Result<Botanalytics, Fault> {
+/// The receiver of the spool, as the settings and the variables say.
+///
+/// # Errors
+/// A fault if it is another one than the spool says itself, unless that `is_meant`.
+pub(crate) fn upstream(cli: &Cli, is_meant: bool) -> Result<Upstream, Fault> {
     let effective = effective(cli, true)?;
-    built(sink_builder(&effective), &effective)
+    if !is_meant {
+        check_receiver(&effective)?;
+    }
+    Ok(match &effective.service().receiver {
+        To::Botanalytics => Upstream::Api(built(sink_builder(&effective), &effective)?),
+        To::Receiver(receiver) => {
+            let built = receiver.as_ref().clone().build();
+            Upstream::Receiver(named_receiver(built, &effective)?)
+        }
+    })
 }
 
-/// As [`sink`], also where there is no key yet.
-pub(crate) fn sink_that_waits_for_its_key(effective: &Effective) -> Result<Botanalytics, Fault> {
-    built(sink_builder(effective).wait_for_key(), effective)
+/// As [`upstream`], also where there is no secret yet.
+pub(crate) fn upstream_that_waits(
+    effective: &Effective,
+    is_meant: bool,
+) -> Result<Upstream, Fault> {
+    if !is_meant {
+        check_receiver(effective)?;
+    }
+    Ok(match &effective.service().receiver {
+        To::Botanalytics => {
+            Upstream::Api(built(sink_builder(effective).wait_for_key(), effective)?)
+        }
+        To::Receiver(receiver) => {
+            let builder = receiver.as_ref().clone().builder().wait_for_secrets();
+            Upstream::Receiver(named_receiver(builder.build(), effective)?)
+        }
+    })
+}
+
+/// Refuses to deliver the events of one receiver to another.
+fn check_receiver(effective: &Effective) -> Result<(), Fault> {
+    let Some(meant) = effective.redirected() else {
+        return Ok(());
+    };
+    let now = &effective.service().receiver;
+    let by = effective.said("service.receiver");
+    let by = by.map_or_else(String::new, |said| format!(" ({})", said.by));
+    let text = format!("the events of this spool are meant for {meant}, and would go to {now}{by}");
+    Err(Fault::new(exit::USAGE, text).hint(
+        "`--redirect` delivers them there all the same; for good: `everpost init --force --to ...`",
+    ))
+}
+
+fn named_receiver(built: Result<Http, Error>, effective: &Effective) -> Result<Http, Fault> {
+    built.map_err(|error| {
+        let mut fault = Fault::from(error);
+        if let Some(said) = effective.said("service.receiver") {
+            fault.text = format!("{} ({})", fault.text, said.by);
+        }
+        fault.hint = Some("mend it, or write it anew: `everpost init --force --to ...`".into());
+        fault
+    })
 }
 
 pub(crate) fn built(builder: Builder, effective: &Effective) -> Result<Botanalytics, Fault> {

@@ -1,21 +1,23 @@
 //! A sink that waits for a word before it sends anything.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use everpost::botanalytics::Botanalytics;
 use everpost::{Batch, Bytes, Outcome, Request, Sink};
 use tokio::sync::Semaphore;
+
+use crate::upstream::Upstream;
 
 /// Sends nothing before this command has seen what was pending, so that it counts all that leaves.
 #[derive(Debug)]
 pub(crate) struct Gated {
-    sink: Botanalytics,
+    sink: Upstream,
     gate: Arc<Semaphore>,
 }
 
 impl Gated {
     /// This sink behind this gate, which the first permit opens.
-    pub(crate) fn new(sink: Botanalytics, gate: &Arc<Semaphore>) -> Self {
+    pub(crate) fn new(sink: Upstream, gate: &Arc<Semaphore>) -> Self {
         let gate = Arc::clone(gate);
         Self { sink, gate }
     }
@@ -38,5 +40,9 @@ impl Sink for Gated {
     /// As the sink itself.
     async fn changed(&self) {
         self.sink.changed().await;
+    }
+
+    fn batch_events_max(&self) -> Option<NonZeroUsize> {
+        self.sink.batch_events_max()
     }
 }

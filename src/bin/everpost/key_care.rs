@@ -4,10 +4,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use everpost::botanalytics::{Botanalytics, Key};
+use everpost::Sink as _;
+use everpost::botanalytics::Key;
 use everpost::clock::{Clock as _, SystemClock};
 
 use crate::text::{plain, time};
+use crate::upstream::Upstream;
 
 /// A key that ends sooner than this is worth a word.
 const SOON: Duration = Duration::from_secs(24 * 3600);
@@ -15,13 +17,13 @@ const SOON: Duration = Duration::from_secs(24 * 3600);
 /// Looks at the key of a sink, and at the file that holds it.
 #[derive(Debug)]
 pub(crate) struct KeyCare {
-    sink: Botanalytics,
+    sink: Upstream,
     /// If the key is in one.
     file: Option<PathBuf>,
 }
 
 impl KeyCare {
-    pub(crate) fn new(sink: Botanalytics, file: Option<PathBuf>) -> Self {
+    pub(crate) fn new(sink: Upstream, file: Option<PathBuf>) -> Self {
         Self { sink, file }
     }
 
@@ -30,13 +32,23 @@ impl KeyCare {
         self.sink.url()
     }
 
-    /// Warns of what is wrong with the key, or will be soon, and gives its channel.
-    pub(crate) async fn look(&self) -> String {
+    /// Warns of what is wrong with the key, or will be soon, and gives its channel if it has one.
+    pub(crate) async fn look(&self) -> Option<String> {
+        let sink = match &self.sink {
+            Upstream::Api(sink) => sink,
+            Upstream::Receiver(sink) => {
+                if let Some(hindrance) = sink.hindrance().await {
+                    let why = hindrance.answer.detail.unwrap_or_default();
+                    tracing::warn!("nothing can be delivered yet: {}", plain(&why));
+                }
+                return None;
+            }
+        };
         self.warn_of_readers();
-        match self.sink.key().await {
+        match sink.key().await {
             Ok(key) => {
                 warn_of_the_end(&key);
-                plain(key.channel())
+                Some(plain(key.channel()))
             }
             Err(error) => {
                 let taken = match self.file {
@@ -47,7 +59,7 @@ impl KeyCare {
                     }
                 };
                 tracing::warn!(%error, hint = error.hint(), "there is no key to deliver with; {taken}");
-                "unknown".to_owned()
+                Some("unknown".to_owned())
             }
         }
     }

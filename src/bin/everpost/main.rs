@@ -48,6 +48,7 @@ mod summary;
 mod target;
 mod text;
 mod times;
+mod upstream;
 mod usage;
 mod validate;
 mod view;

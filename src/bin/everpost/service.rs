@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everpost::admin::Shown;
-use everpost::botanalytics::Botanalytics;
 use everpost::{Closed, Error, FlusherState, OnFull, Queue, exit};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tracing::field::display;
 use tracing::level_filters::LevelFilter;
 
 use crate::append::{Feed, Form, Tally, open_lines};
@@ -32,6 +32,7 @@ use crate::signals::{Hangup, Hangups, Signals};
 use crate::summary;
 use crate::target::{Target, in_time, makes, tell_opened};
 use crate::text::count;
+use crate::upstream::Upstream;
 
 /// How long closing may take if nothing else was said: well within what systemd allows.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -56,7 +57,7 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     } else {
         Some(open_lines(&[], &settings)?)
     };
-    let sink = environment::sink_that_waits_for_its_key(&effective)?;
+    let sink = environment::upstream_that_waits(&effective, run.deadline.redirect)?;
     let is_new = makes(cli, &spool).await?;
     let open = async |spool: &Path| {
         let builder = Queue::builder(spool).settings(settings.clone());
@@ -71,7 +72,8 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
     let care = KeyCare::new(sink, environment::key_file(&effective));
     let channel = care.look().await;
     let pending = queue.status().pending;
-    tracing::info!(url = %care.url(), %channel, spool = %spool.display(), pending, "delivering");
+    let channel = channel.as_deref().map(display);
+    tracing::info!(url = %care.url(), channel, spool = %spool.display(), pending, "delivering");
     notify::say("READY=1");
     let keepers = Keepers::begin(std::slice::from_ref(queue));
     let reading = Reading {
@@ -95,11 +97,11 @@ pub(crate) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
 }
 
 /// The queue as the page shows it: by its channel, or else by the name of its spool.
-fn shown(effective: &Effective, queue: &Queue, sink: &Botanalytics) -> Shown {
+fn shown(effective: &Effective, queue: &Queue, sink: &Upstream) -> Shown {
     let spool = queue.spool().file_name();
     let spool = spool.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let name = effective.service().channel.clone().unwrap_or(spool);
-    let shown = Shown::new(name, queue.clone()).upstream(sink.clone());
+    let shown = Shown::new(name, queue.clone()).upstream(sink.url());
     match environment::key_file(effective) {
         Some(file) => shown.key_hint(format!(
             "Put a valid key into {}: it is read again by itself.",
@@ -191,7 +193,8 @@ impl Reading<'_> {
         // If delivery has ended instead, that is told elsewhere.
         drop(queue.wake().await);
         let pending = queue.status().pending;
-        tracing::info!(url = %self.care.url(), %channel, pending, "key and settings were read again");
+        let channel = channel.as_deref().map(display);
+        tracing::info!(url = %self.care.url(), channel, pending, "key and settings were read again");
     }
 }
 

@@ -4,9 +4,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use everpost::Error;
-use everpost::botanalytics::{BASE_URL, Key, KeyError, Proxy};
+use everpost::botanalytics::{BASE_URL, Key, KeyError, Proxy, Route};
 use everpost::clock::{Clock as _, SystemClock};
+use everpost::http::Receiver;
+use everpost::{Answer, Error, Sink as _};
 
 use super::Finding;
 use crate::environment;
@@ -116,19 +117,55 @@ fn exposed(_: &Path) -> Option<Finding> {
     None
 }
 
-/// Looks as far along the way as it goes.
+/// Whether the secrets of a receiver can be read.
+pub(super) async fn secrets(receiver: &Receiver) -> Vec<Finding> {
+    let built = receiver.clone().builder().wait_for_secrets().build();
+    let sink = match built {
+        Ok(sink) => sink,
+        Err(error) => return vec![unusable(error)],
+    };
+    vec![match sink.hindrance().await {
+        None => Finding::ok("secrets", "all are there that requests need"),
+        Some(hindrance) => Finding::fail(
+            "secrets",
+            hindrance.answer.detail.unwrap_or_default(),
+            "put it where the settings say; everything is kept meanwhile",
+        ),
+    }]
+}
+
+/// The way to the API.
 pub(super) async fn address(effective: &Effective, patience: Duration) -> Vec<Finding> {
     let base = effective.service().base_url.as_deref().unwrap_or(BASE_URL);
     let builder = environment::sink_builder(effective);
+    let route = Proxy::Environment.route(base);
+    along(base, builder.knock(), route, patience).await
+}
+
+/// The way to a receiver.
+pub(super) async fn receiver(receiver: &Receiver, patience: Duration) -> Vec<Finding> {
+    let address = receiver.address();
+    let builder = receiver.clone().builder();
+    let route = receiver.wire().route(address);
+    along(address, builder.knock(), route, patience).await
+}
+
+/// Looks as far along the way as it goes.
+async fn along(
+    base: &str,
+    knock: impl Future<Output = Result<Answer, Error>>,
+    route: Result<Route, Error>,
+    patience: Duration,
+) -> Vec<Finding> {
     // A knock is an attempt like every other: through the proxy if there is one, with TLS.
-    let knocked = tokio::time::timeout(patience * 2, builder.knock()).await;
+    let knocked = tokio::time::timeout(patience * 2, knock).await;
     let answer = match knocked {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => return vec![unusable(error)],
-        Err(_) => everpost::Answer::from_detail("no answer in time"),
+        Err(_) => Answer::from_detail("no answer in time"),
     };
     let mut findings = vec![Finding::ok("address", base)];
-    let route = match Proxy::Environment.route(base) {
+    let route = match route {
         Ok(route) => route,
         Err(error) => return vec![unusable(error)],
     };

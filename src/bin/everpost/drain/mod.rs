@@ -49,7 +49,7 @@ pub(crate) async fn drain(cli: &Cli, deadline: &Deadline, out: Out) -> Result<()
     let open = async |spool: &Path| {
         must_exist(spool).await?;
         with_settings(cli, async |settings| {
-            here(cli, spool, settings, &gate).await
+            here(cli, deadline, spool, settings, &gate).await
         })
         .await
     };
@@ -151,12 +151,13 @@ fn last_time(end: &Result<End, Fault>) -> Duration {
 /// Opens the spool to deliver from it; if another process owns it, says which.
 async fn here(
     cli: &Cli,
+    deadline: &Deadline,
     spool: &Path,
     settings: Settings,
     gate: &Arc<Semaphore>,
 ) -> Result<Opened, Fault> {
     // An owner that runs has a sink of its own, so that one of ours is not needed for it.
-    let sink = environment::sink(cli);
+    let sink = environment::upstream(cli, deadline.redirect);
     let builder = Queue::builder(spool).settings(settings);
     let (opened, sink) = match sink {
         Ok(sink) => {

@@ -2,6 +2,7 @@
 
 mod page;
 mod preset;
+mod receiver;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use serde::Serialize;
 use toml::Value;
 
 use self::preset::Preset;
+use self::receiver::To;
 use crate::args::Cli;
 use crate::environment;
 use crate::eyes::blocking;
@@ -48,7 +50,10 @@ pub(crate) struct Init {
     #[arg(long, value_name = "TIME")]
     max_age: Option<String>,
 
-    /// The address of the API, up to and including the version.
+    #[command(flatten)]
+    to: To,
+
+    /// The address of the Botanalytics API, up to and including the version.
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
 
@@ -112,6 +117,7 @@ impl Init {
             ("--on-full", "on_full", self.on_full.map(Rule::value)),
             ("--durability", "durability", self.durability.clone()),
             ("--max-age", "max_age", text(&self.max_age)),
+            ("--to", "service.receiver", self.to.value()?),
             ("--base-url", "service.base_url", text(&self.base_url)),
             ("--channel", "service.channel", text(&self.channel)),
             ("--key-file", "service.key_file", key_file),
@@ -282,8 +288,8 @@ impl Plan {
         };
         self.typed
             .iter()
+            .filter(|name| self.before.differs(&self.after, name))
             .map(|name| (*name, shown(&before, name), shown(&after, name)))
-            .filter(|(_, old, new)| old != new)
             .collect()
     }
 

@@ -80,6 +80,9 @@ mod tests {
                         }
                         crate::settings::Kind::Text(example) => Value::String(example.to_owned()),
                         crate::settings::Kind::Durability => Value::String("synced".to_owned()),
+                        crate::settings::Kind::Receiver => {
+                            Value::String("loki://localhost".to_owned())
+                        }
                     },
                 };
                 (name.path, value)

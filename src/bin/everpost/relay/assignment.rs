@@ -12,7 +12,7 @@ use crate::args::Cli;
 use crate::environment;
 use crate::fault::Fault;
 use crate::out::remark;
-use crate::settings::{Effective, Layer, Origin};
+use crate::settings::{Effective, Layer, Origin, To};
 use crate::text::plain;
 
 /// The channel of a sandbox if none is typed.
@@ -163,6 +163,16 @@ impl Assignment {
 
     /// The way to the API; a key that is not there yet is waited for.
     pub(super) fn sink(&self) -> Result<Botanalytics, Fault> {
+        if let To::Receiver(receiver) = &self.effective.service().receiver {
+            // The relay speaks for the API, which would never see what its clients were told it took.
+            let text = format!(
+                "the channel {} is meant for {}, and a relay delivers to botanalytics",
+                plain(&self.name),
+                plain(receiver.address())
+            );
+            return Err(Fault::usage(text)
+                .hint("`everpost run` delivers there; for the relay: `everpost init --force --to botanalytics`"));
+        }
         let source = match &self.key {
             KeyPlace::File(path) => KeySource::file(path),
             KeyPlace::Said | KeyPlace::Sandbox => environment::key(&self.effective),

@@ -119,7 +119,6 @@ fn unix(_: &Path) -> Result<Door, Fault> {
 impl Station {
     /// For the page.
     fn shown(&self) -> Shown {
-        let (name, sink) = (self.name(), self.sink().clone());
-        Shown::new(name, self.queue().clone()).upstream(sink)
+        Shown::new(self.name(), self.queue().clone()).upstream(self.sink().url())
     }
 }

@@ -15,6 +15,7 @@ use crate::owner::{Owned, Way, opened, own};
 use crate::service::{close, delivery_ended, tell_what_was_found};
 use crate::signals::Signals;
 use crate::target::in_time;
+use crate::upstream::Upstream;
 
 /// A channel that is served.
 pub(super) struct Station {
@@ -56,7 +57,7 @@ impl Station {
         let owned = in_time(own(&way, wait, open), signals, exit::PENDING, None).await?;
         tell_what_was_found(owned.queue());
         let repeats = Repeats::open(&assignment.repeats(), windows)?;
-        let care = KeyCare::new(sink.clone(), assignment.key_file());
+        let care = KeyCare::new(Upstream::Api(sink.clone()), assignment.key_file());
         Ok(Self {
             name,
             owned,

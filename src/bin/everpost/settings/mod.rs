@@ -25,7 +25,7 @@ pub(crate) use self::layer::{Layer, Origin, Spot};
 pub(crate) use self::names::Kind;
 pub(crate) use self::names::{NAMES, TABLES, find};
 pub(crate) use self::parts::Parts;
-pub(crate) use self::service::{LogFormat, Service};
+pub(crate) use self::service::{BOTANALYTICS, LogFormat, Service, To};
 pub(crate) use self::write::Pen;
 
 /// A value and who said so.
@@ -43,6 +43,8 @@ pub(crate) struct Effective {
     overridden: Vec<(&'static str, Said)>,
     settings: Settings,
     service: Service,
+    /// Where the spool itself says that its events go.
+    to: To,
 }
 
 impl Effective {
@@ -53,12 +55,16 @@ impl Effective {
     pub(crate) fn of(layers: Vec<Layer>) -> Result<Self, Fault> {
         let mut said: BTreeMap<&'static str, Said> = BTreeMap::new();
         let mut overridden = Vec::new();
+        let mut of_spool = BTreeMap::new();
         for (name, new) in layers.into_iter().flat_map(Layer::into_said) {
             if let Some(old) = said.get(name)
                 && matches!(old.by.origin, Origin::Spool(_))
                 && old.value != new.value
             {
                 overridden.push((name, old.clone()));
+            }
+            if name == RECEIVER && matches!(new.by.origin, Origin::Spool(_)) {
+                of_spool.insert(name, new.clone());
             }
             said.insert(name, new);
         }
@@ -67,7 +73,9 @@ impl Effective {
             return Err(placed(error, &said));
         }
         let service = typed::<Outer>(&said, |name| name.starts_with(SERVICE))?.service;
+        let to = typed::<Outer>(&of_spool, |_| true)?.service.receiver;
         Ok(Self {
+            to,
             said,
             overridden,
             settings: settings.in_effect(),
@@ -82,7 +90,22 @@ impl Effective {
             overridden: Vec::new(),
             settings: Settings::default(),
             service: Service::default(),
+            to: To::default(),
         }
+    }
+
+    /// Whether the value of a setting is another one there.
+    pub(crate) fn differs(&self, other: &Self, name: &str) -> bool {
+        if name == RECEIVER {
+            // What is shown of it may be the same.
+            return self.service.receiver != other.service.receiver;
+        }
+        self.values().get(name) != other.values().get(name)
+    }
+
+    /// Where the spool itself says that its events go, if that is elsewhere than they would go now.
+    pub(crate) fn redirected(&self) -> Option<&To> {
+        (!self.to.is_same_as(&self.service.receiver)).then_some(&self.to)
     }
 
     /// The settings of the queue, as it uses them.
@@ -151,6 +174,9 @@ impl Effective {
 
 /// What the names of the command's own settings begin with.
 pub(crate) const SERVICE: &str = "service.";
+
+/// The name of the setting that says where events go.
+const RECEIVER: &str = "service.receiver";
 
 /// The table of the command in a settings file.
 #[derive(serde::Deserialize)]

@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Word(&'static [&'static str]),
     /// A text, such as this one.
     Text(&'static str),
+    /// Where events go: an address, or a table.
+    Receiver,
 }
 
 impl Name {
@@ -50,6 +52,11 @@ impl Kind {
                 format!("write {}", words.join(" or "))
             }
             Self::Text(example) => format!("write a text in quotes, such as \"{example}\""),
+            Self::Receiver => {
+                "write an address in quotes, such as \"https://hooks.example/in\", or \
+                               let `everpost init --to` write it"
+                    .into()
+            }
         }
     }
 }
@@ -67,6 +74,18 @@ impl Kind {
                 let sync_every = written.get("written").and_then(|w| w.get("sync_every"));
                 let sync_every = sync_every.and_then(Value::as_str).unwrap_or_default();
                 format!("written, synced every {sync_every}")
+            }
+            (Value::Object(receiver), Self::Receiver) => {
+                let url = receiver
+                    .get("url")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
+                let form = match receiver.get("format") {
+                    Some(Value::String(word)) => word.as_str(),
+                    Some(Value::Object(form)) => form.keys().next().map_or("", String::as_str),
+                    _ => "array",
+                };
+                format!("{url} ({form})")
             }
             (value, _) => value.to_string(),
         }
@@ -103,6 +122,7 @@ pub(crate) const NAMES: &[Name] = &[
     name("delivery.breaker_refusals", Kind::Whole),
     name("delivery.probe_min", Kind::Time),
     name("delivery.probe_max", Kind::Time),
+    name("service.receiver", Kind::Receiver),
     name("service.base_url", Kind::Text("https://api.example.org/v2")),
     name("service.channel", Kind::Text("universal")),
     name("service.key_file", Kind::Text("/etc/everpost/key")),

@@ -1,16 +1,22 @@
 //! The settings of the command itself: the table `[service]` of a settings file.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use everpost::http::Receiver;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 /// What the command itself is told, beside the settings of the queue. Each is none if no layer says
 /// anything about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Service {
+    /// Where events go.
+    pub(crate) receiver: To,
     /// The address of the API, up to and including the version.
     pub(crate) base_url: Option<String>,
     /// The channel that the key must be of.
@@ -29,6 +35,67 @@ pub(crate) struct Service {
     /// How long `run` may go on delivering after the signal that ends it.
     #[serde(with = "humantime_serde")]
     pub(crate) deadline: Option<Duration>,
+}
+
+/// Where events go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum To {
+    /// The Botanalytics API, as the other settings of the command and the variables `BA_*` say.
+    #[default]
+    Botanalytics,
+    /// Elsewhere.
+    Receiver(Box<Receiver>),
+}
+
+/// The word for the API in the place of an address.
+pub(crate) const BOTANALYTICS: &str = "botanalytics";
+
+impl To {
+    /// Whether events that were meant for one of the two may go to the other.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Botanalytics, Self::Botanalytics) => true,
+            (Self::Receiver(one), Self::Receiver(other)) => one.is_same_as(other),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for To {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Botanalytics => f.write_str(BOTANALYTICS),
+            Self::Receiver(receiver) => f.write_str(receiver.address()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for To {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let receiver = match Value::deserialize(deserializer)? {
+            Value::String(word) if word.trim() == BOTANALYTICS => return Ok(Self::Botanalytics),
+            Value::String(address) => Receiver::parse(&address).map_err(|error| match error {
+                everpost::Error::Sink { reason } => D::Error::custom(reason),
+                error => D::Error::custom(error),
+            })?,
+            table => Receiver::deserialize(table).map_err(D::Error::custom)?,
+        };
+        Ok(Self::Receiver(Box::new(receiver)))
+    }
+}
+
+impl Serialize for To {
+    /// Without the query of the address, which may be secret.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self::Receiver(receiver) = self else {
+            return BOTANALYTICS.serialize(serializer);
+        };
+        let mut shown = serde_json::to_value(receiver).map_err(serde::ser::Error::custom)?;
+        if let Some(url) = shown.get_mut("url") {
+            *url = receiver.address().into();
+        }
+        shown.serialize(serializer)
+    }
 }
 
 /// How lines of the log are written.

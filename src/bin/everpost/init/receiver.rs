@@ -1,0 +1,250 @@
+//! `init --to`: the receiver of a spool, from words.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use everpost::Error;
+use everpost::http::{Auth, Compression, Format, Method, Proxy, Receiver, SecretRef};
+use toml::Value;
+
+use crate::fault::Fault;
+use crate::settings::BOTANALYTICS;
+
+/// Where the events of the spool go, and in which form.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Receiver")]
+pub(super) struct To {
+    /// Where events go: `https://...` for a webhook, `otlp://HOST` for logs of OpenTelemetry,
+    /// `loki://HOST`, or `botanalytics`, which is the default.
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["base_url", "channel", "key_file"])]
+    to: Option<String>,
+
+    /// The form of a request: `array`, `lines`, `single`, `wrapped`, `cloud_events`, `otlp` or
+    /// `loki`.
+    #[arg(long, value_name = "FORM", requires = "to")]
+    form: Option<String>,
+
+    /// What the form needs: a label of Loki, an attribute of the resource for OTLP, `source` and
+    /// `type` for CloudEvents, `list` and `item` for `wrapped`.
+    #[arg(long = "with", value_name = "NAME=VALUE", requires = "to", value_parser = pair)]
+    with: Vec<(String, String)>,
+
+    /// The method of a request.
+    #[arg(long, requires = "to")]
+    method: Option<Verb>,
+
+    /// A header of each request; for one that is secret there is `--header-file`.
+    #[arg(long, value_name = "NAME=VALUE", requires = "to", value_parser = pair)]
+    header: Vec<(String, String)>,
+
+    /// A header whose value is secret, and the file that holds it, read again before each request.
+    #[arg(long, value_name = "NAME=FILE", requires = "to", value_parser = pair)]
+    header_file: Vec<(String, String)>,
+
+    /// A header whose value is secret, and the variable that holds it.
+    #[arg(long, value_name = "NAME=VARIABLE", requires = "to", value_parser = pair)]
+    header_env: Vec<(String, String)>,
+
+    /// The file with the bearer token, read again before each request.
+    #[arg(long, value_name = "FILE", requires = "to", group = "auth")]
+    bearer_file: Option<PathBuf>,
+
+    /// The variable with the bearer token.
+    #[arg(long, value_name = "VARIABLE", requires = "to", group = "auth")]
+    bearer_env: Option<String>,
+
+    /// A user for basic authentication, and the file with the password.
+    #[arg(long, value_name = "USER=FILE", requires = "to", group = "auth", value_parser = pair)]
+    basic_file: Option<(String, String)>,
+
+    /// How the body of a request is compressed.
+    #[arg(long, requires = "to")]
+    compress: Option<Compress>,
+
+    /// The file with a secret that requests are signed with, as Standard Webhooks have it; twice
+    /// while secrets change.
+    #[arg(long, value_name = "FILE", requires = "to")]
+    sign_file: Vec<PathBuf>,
+
+    /// Allows plain HTTP to another machine: everybody on the way can then read and change keys and
+    /// events, and make up answers, for which events are removed that nothing has taken.
+    #[arg(long, requires = "to")]
+    allow_plain_http: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Verb {
+    Post,
+    Put,
+    Patch,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Compress {
+    Gzip,
+    Zstd,
+}
+
+/// `NAME=VALUE`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() && !value.is_empty() => {
+            Ok((name.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err("write a name, `=` and what belongs to it".to_owned()),
+    }
+}
+
+impl To {
+    /// The value of the setting; none if no receiver is named.
+    ///
+    /// # Errors
+    /// A fault that names what cannot be used.
+    pub(super) fn value(&self) -> Result<Option<Value>, Fault> {
+        let Some(address) = &self.to else {
+            return Ok(None);
+        };
+        if address.trim() == BOTANALYTICS {
+            let has_more = self.form.is_some() || !self.with.is_empty();
+            if has_more {
+                return Err(
+                    Fault::usage("the form of requests to botanalytics is its own")
+                        .hint("leave --form and --with out, or name an address with --to"),
+                );
+            }
+            return Ok(Some(Value::String(BOTANALYTICS.to_owned())));
+        }
+        let receiver = self.receiver(address)?;
+        check(&receiver)?;
+        let value = Value::try_from(receiver);
+        value
+            .map(Some)
+            .map_err(|error| Fault::usage(format!("--to cannot be kept: {error}")))
+    }
+
+    fn receiver(&self, address: &str) -> Result<Receiver, Fault> {
+        let mut receiver = Receiver::parse(address).map_err(|error| unusable("--to", error))?;
+        if let Some(form) = self.form(receiver.format())? {
+            receiver = receiver.with_format(form);
+        }
+        if let Some(verb) = self.method {
+            receiver = receiver.with_method(match verb {
+                Verb::Post => Method::Post,
+                Verb::Put => Method::Put,
+                Verb::Patch => Method::Patch,
+            });
+        }
+        if let Some(compress) = self.compress {
+            receiver = receiver.with_compression(match compress {
+                Compress::Gzip => Compression::Gzip,
+                Compress::Zstd => Compression::Zstd,
+            });
+        }
+        for (name, value) in &self.header {
+            receiver = receiver.with_header(name, value);
+        }
+        for (name, file) in &self.header_file {
+            receiver = receiver.with_secret_header(name, in_file(Path::new(file))?);
+        }
+        for (name, variable) in &self.header_env {
+            let variable = SecretRef::Variable(variable.clone());
+            receiver = receiver.with_secret_header(name, variable);
+        }
+        if let Some(auth) = self.auth()? {
+            receiver = receiver.with_auth(auth);
+        }
+        for file in &self.sign_file {
+            receiver = receiver.with_signing(in_file(file)?);
+        }
+        let wire = receiver.wire().clone();
+        Ok(receiver.with_wire(wire.allow_plain_http(self.allow_plain_http)))
+    }
+
+    fn auth(&self) -> Result<Option<Auth<SecretRef>>, Fault> {
+        Ok(if let Some(file) = &self.bearer_file {
+            Some(Auth::Bearer(in_file(file)?))
+        } else if let Some(variable) = &self.bearer_env {
+            Some(Auth::Bearer(SecretRef::Variable(variable.clone())))
+        } else if let Some((user, file)) = &self.basic_file {
+            Some(Auth::Basic {
+                user: user.clone(),
+                password: in_file(Path::new(file))?,
+            })
+        } else {
+            None
+        })
+    }
+
+    /// The form that is asked for, with what it needs; none if it is the one of the address.
+    fn form(&self, of_address: &Format) -> Result<Option<Format>, Fault> {
+        let form = match &self.form {
+            Some(word) => word
+                .replace('-', "_")
+                .parse()
+                .map_err(|error| unusable("--form", error))?,
+            None if self.with.is_empty() => return Ok(None),
+            None => of_address.clone(),
+        };
+        let given: BTreeMap<String, String> = self.with.iter().cloned().collect();
+        let only = |names: &[&str]| match given.keys().find(|name| !names.contains(&name.as_str()))
+        {
+            Some(name) => Err(Fault::usage(format!(
+                "--with {name}= is nothing that the form needs"
+            ))
+            .hint(match names {
+                [] => "leave it out".to_owned(),
+                names => format!("it needs {}", names.join(" and ")),
+            })),
+            None => Ok(()),
+        };
+        let value = |name: &str| given.get(name).cloned();
+        Ok(Some(match form {
+            Format::Loki { .. } => Format::Loki { labels: given },
+            Format::Otlp { .. } => Format::Otlp { resource: given },
+            Format::CloudEvents { source, kind } => {
+                only(&["source", "type"])?;
+                Format::CloudEvents {
+                    source: value("source").unwrap_or(source),
+                    kind: value("type").unwrap_or(kind),
+                }
+            }
+            Format::Wrapped { list, item } => {
+                only(&["list", "item"])?;
+                Format::Wrapped {
+                    list: value("list").unwrap_or(list),
+                    item: value("item").or(item.filter(|_| !given.contains_key("list"))),
+                }
+            }
+            other => {
+                only(&[])?;
+                other
+            }
+        }))
+    }
+}
+
+/// Refuses what no sink can be built from. Secrets, which may come later, are not looked for, and
+/// neither is a proxy: that is the machine's.
+fn check(receiver: &Receiver) -> Result<(), Fault> {
+    let wire = receiver.wire().clone().proxy(Proxy::None);
+    let built = receiver.clone().with_wire(wire).builder();
+    match built.wait_for_secrets().build() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(unusable("--to", error)),
+    }
+}
+
+fn unusable(word: &str, error: Error) -> Fault {
+    match error {
+        Error::Sink { reason } => Fault::usage(format!("{word} cannot be used: {reason}"))
+            .hint("see `everpost init --help` for how receivers are named"),
+        error => error.into(),
+    }
+}
+
+/// The service may run in another directory than this command.
+fn in_file(path: &Path) -> Result<SecretRef, Fault> {
+    let path = std::path::absolute(path).map_err(|source| Fault::io("find the file", &source))?;
+    Ok(SecretRef::File(path))
+}

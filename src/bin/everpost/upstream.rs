@@ -1,0 +1,69 @@
+//! The receiver of a spool, as `drain` and `run` deliver to it.
+
+use std::num::NonZeroUsize;
+
+use everpost::botanalytics::Botanalytics;
+use everpost::http::Http;
+use everpost::{Batch, Bytes, Hindrance, Outcome, Request, Sink};
+
+/// What the events of a spool are delivered to.
+#[derive(Clone, Debug)]
+pub(crate) enum Upstream {
+    /// The Botanalytics API, as `[service]` and the variables `BA_*` say.
+    Api(Botanalytics),
+    /// The receiver that `service.receiver` names.
+    Receiver(Http),
+}
+
+impl Upstream {
+    /// The address that requests go to, without its query.
+    pub(crate) fn url(&self) -> &str {
+        match self {
+            Self::Api(sink) => sink.url(),
+            Self::Receiver(sink) => sink.url(),
+        }
+    }
+}
+
+impl Sink for Upstream {
+    /// # Cancel safety
+    /// As the sink itself.
+    async fn deliver(&self, request: Request) -> Outcome {
+        match self {
+            Self::Api(sink) => sink.deliver(request).await,
+            Self::Receiver(sink) => sink.deliver(request).await,
+        }
+    }
+
+    fn prepare(&self, batch: &Batch) -> Option<Bytes> {
+        match self {
+            Self::Api(sink) => sink.prepare(batch),
+            Self::Receiver(sink) => sink.prepare(batch),
+        }
+    }
+
+    /// # Cancel safety
+    /// As the sink itself.
+    async fn hindrance(&self) -> Option<Hindrance> {
+        match self {
+            Self::Api(sink) => sink.hindrance().await,
+            Self::Receiver(sink) => sink.hindrance().await,
+        }
+    }
+
+    /// # Cancel safety
+    /// As the sink itself.
+    async fn changed(&self) {
+        match self {
+            Self::Api(sink) => sink.changed().await,
+            Self::Receiver(sink) => sink.changed().await,
+        }
+    }
+
+    fn batch_events_max(&self) -> Option<NonZeroUsize> {
+        match self {
+            Self::Api(sink) => sink.batch_events_max(),
+            Self::Receiver(sink) => sink.batch_events_max(),
+        }
+    }
+}
