@@ -20,6 +20,7 @@ mod opening;
 mod output;
 mod owners;
 mod page;
+mod receivers;
 mod relay;
 mod relay_channels;
 mod relay_doors;

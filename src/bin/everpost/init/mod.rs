@@ -191,7 +191,7 @@ pub(crate) async fn init(cli: &Cli, init: &Init, out: Out) -> Result<(), Fault> 
         file: plan.file.display().to_string(),
         has_owner: Client::new(spool).status().await.is_ok(),
         spool: spool.display().to_string(),
-        settings: plan.chosen,
+        settings: plan.chosen.into_iter().map(without_query).collect(),
     };
     out.show(&report, || report.for_people(&place))
 }
@@ -307,7 +307,10 @@ impl Plan {
         }
         let differs: Vec<String> = changes
             .iter()
-            .map(|(name, old, new)| format!("{name} is {old}, not {new}"))
+            .map(|(name, old, new)| match old == new {
+                true => format!("{name} is {old}, and differs in what is not shown here"),
+                false => format!("{name} is {old}, not {new}"),
+            })
             .collect();
         let spool = self.file.parent().unwrap_or(&self.file).display();
         let text = format!(
@@ -316,6 +319,14 @@ impl Plan {
         );
         Err(Fault::usage(text).hint("--force changes these settings; events and all else stay"))
     }
+}
+
+/// A setting as it is shown: the query of an address may be secret.
+fn without_query((name, mut value): (&'static str, Value)) -> (&'static str, Value) {
+    if let Some(Value::String(url)) = value.get_mut("url") {
+        url.truncate(url.find(['?', '#']).unwrap_or(url.len()));
+    }
+    (name, value)
 }
 
 /// Refuses an address that is none. The key, which may come later, is not looked for.

@@ -237,8 +237,13 @@ fn check(receiver: &Receiver) -> Result<(), Fault> {
 
 fn unusable(word: &str, error: Error) -> Fault {
     match error {
-        Error::Sink { reason } => Fault::usage(format!("{word} cannot be used: {reason}"))
-            .hint("see `everpost init --help` for how receivers are named"),
+        Error::Sink { reason } => {
+            let hint = match reason.starts_with("plain HTTP") {
+                true => "name it with https://, or add --allow-plain-http if that is meant",
+                false => "see `everpost init --help` for how receivers are named",
+            };
+            Fault::usage(format!("{word} cannot be used: {reason}")).hint(hint)
+        }
         error => error.into(),
     }
 }
