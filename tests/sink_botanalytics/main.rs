@@ -5,6 +5,8 @@ mod early;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod forms;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod presets;

@@ -210,6 +210,14 @@ fn what_a_receiver_says_is_kept_in_its_own_words() {
             &[],
             Some("entry too far behind"),
         ),
+        // A list condemned its events without a word of why.
+        (
+            Classifier::webhook(),
+            200,
+            r#"[{"id":1},{"error":"no id"},{"errors":["late","odd"]}]"#,
+            &["no id", "late", "odd"],
+            None,
+        ),
         (
             Classifier::default(),
             400,

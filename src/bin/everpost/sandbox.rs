@@ -159,6 +159,9 @@ fn builder(args: &args::Sandbox) -> Builder {
     if args.channel == "microsoft-bot-framework" {
         builder = builder.id_pointer("/activity/id");
     }
+    if args.any_receiver {
+        builder = builder.any_receiver();
+    }
     match &args.key {
         Some(key) => builder.key(key),
         None => builder.any_key(),

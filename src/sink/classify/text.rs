@@ -37,10 +37,7 @@ pub(super) fn answer(reply: &HttpReply<'_>, said: &Said<'_>, verdict: Verdict) -
     if let Some(Value::Object(fields)) = said.json {
         let list = |name| fields.get(name).map(|value| texts(value, reply.secret));
         answer.request_id = list("request_id").and_then(|ids| ids.into_iter().next());
-        let errors = ERRORS
-            .into_iter()
-            .filter(|name| fields.get(*name).is_some_and(says_something));
-        answer.errors = errors.filter_map(list).flatten().take(TEXTS_MAX).collect();
+        answer.errors = errors([fields], reply.secret);
         answer.warnings = list("warnings").unwrap_or_default();
         if said.table == Table::Otlp {
             partly(reply, said, &mut answer);
@@ -51,11 +48,27 @@ pub(super) fn answer(reply: &HttpReply<'_>, said: &Said<'_>, verdict: Verdict) -
             answer.errors = list("message").unwrap_or_default();
         }
     }
+    if let (Some(Value::Array(list)), Body::Errors) = (said.json, said.body) {
+        answer.errors = errors(list.iter().filter_map(Value::as_object), reply.secret);
+    }
     answer.detail = match (reply.status, reply.location) {
         (300..=399, Some(location)) => Some(not_followed(location, reply.secret)),
         _ => detail(reply, said, verdict),
     };
     answer
+}
+
+/// What these objects say was refused.
+fn errors<'a>(
+    objects: impl IntoIterator<Item = &'a serde_json::Map<String, Value>>,
+    secret: &str,
+) -> Vec<String> {
+    let said = objects
+        .into_iter()
+        .flat_map(|fields| ERRORS.into_iter().filter_map(|name| fields.get(name)));
+    let said = said.filter(|value| says_something(value));
+    let texts = said.flat_map(|value| texts(value, secret));
+    texts.take(TEXTS_MAX).collect()
 }
 
 /// What OTLP says beside a success: words about records that were rejected, else a warning.

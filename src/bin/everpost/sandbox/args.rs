@@ -26,6 +26,11 @@ pub(crate) struct Sandbox {
     #[arg(long, value_name = "CH", default_value = CHANNELS[0])]
     pub(crate) channel: String,
 
+    /// Takes what other receivers are sent as well, on every path but the API's: JSON in any form,
+    /// CloudEvents, OTLP logs and Loki. No key is asked for there.
+    #[arg(long)]
+    pub(crate) any_receiver: bool,
+
     /// The only key that is accepted. Without it, every key of the channel is: three parts with
     /// dots between them, the middle one with the claims.
     #[arg(long, value_name = "KEY", value_parser = key)]
