@@ -147,7 +147,8 @@ async fn devices_that_come_back_together_are_taken_in_order_and_do_not_swamp_the
     let refused = came[back..].len() - taken.len();
     println!("most={most} refused={refused}");
     assert!(most <= 3 * 10 * CAPACITY, "{most} in a second");
-    assert!(refused <= taken.len(), "{refused} of {}", came.len());
+    // Backoff alone leaves it to refuse a hundred.
+    assert!(refused * 8 <= taken.len(), "{refused} of {}", came.len());
 }
 
 /// The rate that a person sets on a running queue holds at the receiver.
