@@ -24,8 +24,8 @@ use everpost::control::{
 };
 use everpost::sandbox::{Fault, Sandbox};
 use everpost::{
-    Cause, Error, Event, EventId, FlusherState, OpenError, Pace, PaceStatus, PauseReason, Queue,
-    Settings, Status,
+    Cause, Error, Event, EventId, Fate, FlusherState, OpenError, Pace, PaceStatus, PauseReason,
+    Queue, Settings, Status,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -162,6 +162,51 @@ async fn the_directory_and_the_socket_are_for_their_owner_alone() {
     let kind = std::fs::metadata(control.path()).unwrap().file_type();
     assert!(kind.is_socket());
     queue.close(Duration::ZERO).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_an_event_is_told_and_holds_up_no_close() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let owner = Owner::delivering(&sandbox).await;
+    let client = owner.client();
+    owner.queue.append(message(1)).await.unwrap();
+    let settled = client.settled(1, LONG).await.unwrap();
+    let Fate::Delivered { request_id } = &settled.fate else {
+        panic!("{settled:?}");
+    };
+    assert!(request_id.is_some());
+    assert_eq!(client.fate(1).await.unwrap(), settled);
+    assert_eq!(client.fate(2).await.unwrap().fate, Fate::Unknown);
+    let unknown = client.fate_of_id(id(1)).await.unwrap();
+    assert_eq!((unknown.seq, unknown.fate), (None, Fate::Unknown));
+    owner.queue.pause().await.unwrap();
+    owner.queue.append(message(2)).await.unwrap();
+    let found = client.fate_of_id(id(2)).await.unwrap();
+    assert_eq!((found.seq, found.fate), (Some(2), Fate::Pending));
+    let waited = client.settled(2, Duration::from_millis(1)).await.unwrap();
+    assert_eq!(waited.fate, Fate::Pending);
+    let waits = tokio::spawn({
+        let client = client.clone();
+        async move { client.settled(2, LONG).await }
+    });
+    // The answer has begun once its first line is there; those that wait are cut off by a close.
+    let asked = request("GET", "/fate/2?wait_ms=60000", "");
+    let mut stream = owner.connect().await;
+    stream.write_all(asked.as_bytes()).await.unwrap();
+    let mut begun = String::new();
+    while !begun.contains("pending") {
+        let mut bytes = [0; 1024];
+        let read = stream.read(&mut bytes).await.unwrap();
+        begun.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+    }
+    let within = Duration::from_secs(20);
+    timeout(within, owner.close()).await.expect("it waits");
+    let ended = timeout(LONG, waits).await.unwrap().unwrap().unwrap_err();
+    let is_gone = matches!(
+        &ended,
+        ClientError::Broken { .. } | ClientError::NoOwner { .. }
+    ) || matches!(&ended, ClientError::Refused { kind, .. } if kind == "closed");
+    assert!(is_gone, "{ended:?}");
 }
 
 #[tokio::test]
@@ -407,6 +452,10 @@ async fn what_is_not_documented_is_refused_with_a_kind() {
         ("POST", "/events?id=7", 400, "bad_request"),
         ("POST", "/events?form=lines&time_ms=7", 400, "bad_request"),
         ("GET", "/dead/first", 400, "bad_request"),
+        ("GET", "/fate/first", 400, "bad_request"),
+        ("GET", "/fate/1?wait=1", 400, "bad_request"),
+        ("GET", "/fate/1?wait_ms=604800001", 400, "bad_request"),
+        ("POST", "/fate/1", 405, "method_not_allowed"),
         ("GET", "/dead/7", 404, "no_such_letter"),
         ("POST", "/dead/7/retry", 404, "no_such_letter"),
         ("DELETE", "/dead/7", 404, "no_such_letter"),

@@ -10,12 +10,15 @@ use tokio::task::JoinSet;
 
 use super::dial::{Address, Trust, exchange};
 use super::lines::{self, LINE_BYTES_MAX, Lines};
-use super::wire::{Acknowledged, DrainLine, Entry, ErrorBody, EventLine, LetterLine, Readiness};
-use super::{REQUEST_BYTES_MAX, SOCKET};
+use super::wire::{
+    Acknowledged, DrainLine, Entry, ErrorBody, EventLine, FateLine, LetterLine, Readiness,
+};
+use super::{FATE_WAIT_MAX, REQUEST_BYTES_MAX, SOCKET};
 use crate::control::error::ClientError;
 use crate::error::Error;
 use crate::event::{Event, Receipt};
-use crate::id::Seq;
+use crate::fate::Fate;
+use crate::id::{EventId, Seq};
 use crate::incident::Incident;
 use crate::status::{Pace, Recovery, Status};
 
@@ -212,6 +215,56 @@ impl Client {
     /// If the future is dropped, it was either done or not.
     pub async fn discard(&self, seq: Seq) -> Result<(), ClientError> {
         self.order(Method::DELETE, &format!("/dead/{seq}")).await
+    }
+
+    /// What became of the event with this number.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn fate(&self, seq: Seq) -> Result<FateLine, ClientError> {
+        self.one(Method::GET, &format!("/fate/{seq}")).await
+    }
+
+    /// What became of the event with this id, if it waits or is a dead letter. It takes as long as
+    /// the owner needs to read what waits; there is no time limit.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn fate_of_id(&self, id: EventId) -> Result<FateLine, ClientError> {
+        let path = format!("/fate/{id}");
+        let asked = self.ask(Method::GET, &path, Vec::new()).await?;
+        lines::read(&asked.body().await?)
+    }
+
+    /// Waits until the event with this number has left the queue, but not longer than `within`, nor
+    /// than [`FATE_WAIT_MAX`], and gives what it is then.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; the kind `closed` if the queue ended before.
+    ///
+    /// # Cancel safety
+    /// Only waits.
+    pub async fn settled(&self, seq: Seq, within: Duration) -> Result<FateLine, ClientError> {
+        let wait_ms = within.min(FATE_WAIT_MAX).as_millis();
+        let path = format!("/fate/{seq}?wait_ms={wait_ms}");
+        let asked = in_time(self.ask(Method::GET, &path, Vec::new())).await?;
+        let mut said: Vec<FateLine> = asked.all().await?;
+        let is_last = said.len() == 2 || wait_ms == 0;
+        match said.pop() {
+            Some(line) if is_last || line.fate != Fate::Pending => Ok(line),
+            _ => Err(ClientError::Refused {
+                status: 503,
+                kind: "closed".to_owned(),
+                text: "the owner of the spool closed before the event left the queue".to_owned(),
+                hint: "ask its next owner".to_owned(),
+            }),
+        }
     }
 
     /// All incidents on record, acknowledged or not, in order of their numbers.

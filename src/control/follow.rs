@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, Stream, StreamExt as _};
 use tokio::time::{Instant, timeout_at};
 
 use super::answer;
@@ -68,6 +68,15 @@ pub(super) fn watch(watch: StatusWatch) -> Body {
     }))
 }
 
+/// Two lines: one that is there, and one that comes, unless the queue ends before.
+pub(super) fn two(
+    first: Vec<u8>,
+    last: impl Future<Output = Option<Vec<u8>>> + Send + 'static,
+) -> Body {
+    let first = stream::once(std::future::ready(first));
+    body(first.chain(stream::once(last).filter_map(std::future::ready)))
+}
+
 /// Where a drain stands.
 struct Drain {
     follower: Follower,
@@ -117,6 +126,5 @@ fn has_ended(flusher: &FlusherState) -> bool {
 }
 
 fn body(lines: impl Stream<Item = Vec<u8>> + Send + 'static) -> Body {
-    use futures_util::StreamExt as _;
     Body::from_stream(lines.map(|line| Ok::<_, Infallible>(Bytes::from(line))))
 }

@@ -50,6 +50,7 @@
 //! | `GET /dead/{seq}` | one dead letter | 200, a `LetterLine` |
 //! | `POST /dead/{seq}/retry` | appends its event anew and removes the letter | 200, a `Receipt` |
 //! | `DELETE /dead/{seq}` | removes the letter and its event for ever | 204 |
+//! | `GET /fate/{seq}`, `GET /fate/{id}` | what became of an event; one that is named by its id is looked for in all that waits and in the dead letters. With `wait_ms`, also what it is once it has left the queue or that time is up | 200, *lines*: one [`FateLine`](wire::FateLine), and a second if it was pending and `wait_ms` is not 0; without it the queue has ended before |
 //! | `GET /incidents` | what was found wrong with the spool and is on record, in order of the numbers | 200, *lines*: [`Incident`](crate::Incident) |
 //! | `POST /incidents/{number}/acknowledge` | notes durably that a person has seen this one | 200, an [`Acknowledged`](wire::Acknowledged): `{"acknowledged":1}`, 0 if that was on record before |
 //! | `POST /incidents/acknowledge` | the same for all that are on record | 200, an `Acknowledged` |
@@ -122,6 +123,7 @@ mod dial;
 #[cfg(unix)]
 mod doors;
 mod error;
+mod fate;
 mod follow;
 mod group;
 pub(crate) mod health;
@@ -169,6 +171,9 @@ pub const DRAIN_DEFAULT: Duration = Duration::from_secs(60);
 
 /// How long a drain waits at the most: a week.
 pub const DRAIN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How long a question for what became of an event waits at the most: a week.
+pub const FATE_WAIT_MAX: Duration = DRAIN_MAX;
 
 /// How long the body of a request may take to arrive.
 pub const BODY_TIME: Duration = Duration::from_secs(10);

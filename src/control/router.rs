@@ -18,7 +18,7 @@ use super::answer::{Answer, Refusal, json, line, lines};
 use super::wire::{Acknowledged, Entry, EventLine, LetterLine};
 use super::{
     ANSWER_TIME, APPENDS_MAX, BODY_TIME, DRAIN_DEFAULT, DRAIN_MAX, EVENTS_MAX, LIST_DEFAULT,
-    LIST_MAX, PAGE_BYTES, REQUEST_BYTES_MAX, follow, health, wire,
+    LIST_MAX, PAGE_BYTES, REQUEST_BYTES_MAX, fate, follow, health, wire,
 };
 use crate::error::Error;
 use crate::event::Event;
@@ -52,6 +52,7 @@ type Named = Result<Path<Seq>, PathRejection>;
 /// [`serve`](super::serve) does.
 pub fn router(queue: Queue) -> Router {
     let health = health::routes(queue.clone());
+    let fates = fate::routes(queue.clone()).method_not_allowed_fallback(method_not_allowed);
     let desk = Desk {
         queue,
         appends: Semaphore::new(APPENDS_MAX),
@@ -78,6 +79,7 @@ pub fn router(queue: Queue) -> Router {
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .with_state(Arc::new(desk))
         .merge(health)
+        .merge(fates)
 }
 
 async fn status(State(desk): Shared) -> Answer {

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use crate::dead::{Cause, DeadLetter};
 use crate::error::Error;
 use crate::event::{Event, StoredEvent, json_fault};
+use crate::fate::Fate;
 use crate::id::{EventId, Seq};
 use crate::millis::unix_ms;
 use crate::observe::numbers::state_name;
@@ -201,6 +202,40 @@ impl LetterLine {
             last_attempt_ms: unix_ms(letter.last_attempt),
             event: EventJson::new(&letter.event)?,
         })
+    }
+}
+
+/// What became of an event, as `fate` gives it.
+///
+/// ```json
+/// {"seq":17,"id":null,"fate":"delivered","request_id":"req_1"}
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct FateLine {
+    /// Its number; none if it was asked for by an id that is neither pending nor a dead letter's.
+    pub seq: Option<Seq>,
+    /// Its id, if it was asked for by that.
+    pub id: Option<EventId>,
+    /// What became of it.
+    #[serde(flatten)]
+    pub fate: Fate,
+}
+
+impl FateLine {
+    /// Of the event with this number.
+    #[must_use]
+    pub fn new(seq: Seq, fate: Fate) -> Self {
+        let (seq, id) = (Some(seq), None);
+        Self { seq, id, fate }
+    }
+
+    /// Of the event with this id, if it was found.
+    #[must_use]
+    pub fn found(id: EventId, found: Option<(Seq, Fate)>) -> Self {
+        let (seq, fate) = found.unzip();
+        let (id, fate) = (Some(id), fate.unwrap_or(Fate::Unknown));
+        Self { seq, id, fate }
     }
 }
 

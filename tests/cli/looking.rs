@@ -16,7 +16,7 @@ use crate::incidents::{letter_files, with_letters};
 use crate::set_up::{Place, message};
 
 /// Everything that only looks.
-const LOOKING: [&[&str]; 15] = [
+const LOOKING: [&[&str]; 17] = [
     &["status"],
     &["status", "--json"],
     &["peek"],
@@ -30,6 +30,8 @@ const LOOKING: [&[&str]; 15] = [
     &["repair"],
     &["incidents"],
     &["incidents", "--json"],
+    &["fate", "1"],
+    &["fate", "--settled=0", "1", "--json"],
     &["wake"],
     &["pace"],
 ];

@@ -10,6 +10,7 @@ mod damage;
 mod dead;
 mod doctor;
 mod drain;
+mod fate;
 mod health;
 mod held;
 mod incidents;

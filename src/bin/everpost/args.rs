@@ -121,6 +121,12 @@ pub(crate) enum Command {
     /// Importing the same lines twice appends them twice, under the same ids.
     Import(Input),
 
+    /// Says what became of an event: pending, delivered, dead, expired, evicted or lost.
+    ///
+    /// What was delivered is known by its number, also after restarts; an id is looked for in what
+    /// waits and in the dead letters. What is not known any more is `settled`: it has left the queue.
+    Fate(Fate),
+
     /// Looks at the events that were set aside, sends them again or discards them.
     #[command(subcommand)]
     Dead(Dead),
@@ -336,6 +342,24 @@ pub(crate) struct Peek {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Fate {
+    /// Its sequence number or id.
+    #[arg(value_name = "SEQ|ID")]
+    pub(crate) event: Letter,
+
+    /// Waits until it has left the queue, also through restarts of the owner: not longer than TIME,
+    /// such as `--settled=60s`, if one is given. Ends with 6 if it is pending even then.
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        value_parser = crate::times::span
+    )]
+    pub(crate) settled: Option<Option<Duration>>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Export {
     /// The dead letters instead of the pending events.
     #[arg(long)]
@@ -395,7 +419,7 @@ pub(crate) struct Incidents {
     pub(crate) all: bool,
 }
 
-/// One dead letter, as it is named on the command line.
+/// One event or dead letter, as it is named on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Letter {
     Seq(u64),

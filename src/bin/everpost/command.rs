@@ -6,8 +6,8 @@ use crate::args::{Cli, Command};
 use crate::fault::Fault;
 use crate::out::Out;
 use crate::{
-    append, check, config, dead, doctor, drain, events, incidents, init, man, orders, pace, relay,
-    sandbox, scribe, service, shell, signals, status, usage, validate,
+    append, check, config, dead, doctor, drain, events, fate, incidents, init, man, orders, pace,
+    relay, sandbox, scribe, service, shell, signals, status, usage, validate,
 };
 
 /// Runs the command line of this process.
@@ -58,6 +58,7 @@ async fn dispatch(cli: &Cli) -> Result<(), Fault> {
         Command::Peek(args) => events::peek(cli, args, out).await,
         Command::Export(args) => events::export(cli, args, out).await,
         Command::Import(args) => append::import(cli, args, out).await,
+        Command::Fate(args) => fate::fate(cli, args, out).await,
         Command::Dead(command) => dead::dead(cli, command, out).await,
         Command::Pause => orders::pause(cli, out).await,
         Command::Resume => orders::resume(cli, out).await,

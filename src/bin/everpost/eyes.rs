@@ -4,14 +4,15 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use everpost::control::wire::{EventLine, LetterLine};
+use everpost::control::wire::{EventLine, FateLine, LetterLine};
 use everpost::control::{Client, ClientError};
 use everpost::inspect::{self, Look, Paused};
 use everpost::{Error, Incident, Seq, Status, exit};
 use tokio::sync::OnceCell;
 
-use crate::args::Cli;
+use crate::args::{Cli, Letter};
 use crate::fault::Fault;
 use crate::incidents;
 use crate::out::remark;
@@ -134,6 +135,36 @@ impl Eyes {
         }
         let letter = move |look: &mut Look| LetterLine::new(&look.letter(seq)?);
         self.look(letter).await
+    }
+
+    /// What became of an event.
+    pub(crate) async fn fate(&self, event: Letter) -> Result<FateLine, Fault> {
+        if let Some(client) = self.owner() {
+            let asked = match event {
+                Letter::Seq(seq) => client.fate(seq).await,
+                Letter::Id(id) => client.fate_of_id(id).await,
+            };
+            if let Some(line) = unless_gone(asked)? {
+                return Ok(line);
+            }
+        }
+        self.look(move |look| match event {
+            Letter::Seq(seq) => Ok(FateLine::new(seq, look.fate(seq)?)),
+            Letter::Id(id) => Ok(FateLine::found(id, look.fate_of_id(id)?)),
+        })
+        .await
+    }
+
+    /// What became of an event, once it has left the queue or the time is up; at once if there is no
+    /// owner, or no more.
+    pub(crate) async fn settled(&self, seq: Seq, within: Duration) -> Result<FateLine, Fault> {
+        if let Some(client) = self.owner()
+            && let Some(line) = unless_gone(client.settled(seq, within).await)?
+        {
+            return Ok(line);
+        }
+        let fate = move |look: &mut Look| Ok(FateLine::new(seq, look.fate(seq)?));
+        self.look(fate).await
     }
 
     /// All that is on record, and what is found and not on record yet, with the number 0.

@@ -52,6 +52,10 @@ const EXAMPLES: &[(&[&str], &[&str])] = &[
         &["everpost --spool /mnt/new import backlog.jsonl"],
     ),
     (
+        &["fate"],
+        &["everpost fate 17", "everpost fate --settled=60s 17 --json"],
+    ),
+    (
         &["dead"],
         &["everpost dead list", "everpost dead retry --all --yes"],
     ),

@@ -13,6 +13,7 @@ mod drain;
 mod environment;
 mod events;
 mod eyes;
+mod fate;
 mod fault;
 mod gate;
 mod group;
