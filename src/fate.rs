@@ -26,7 +26,7 @@ pub enum Fate {
     /// The receiver took it.
     Delivered {
         /// The receiver's name for the request, if it gave one. It is remembered for the last 256
-        /// requests that were named, and not across a restart.
+        /// requests that were named, in at most 1,024 bytes, and not across a restart.
         request_id: Option<String>,
     },
     /// It was refused, or was too large for the receiver, and set aside as a dead letter.

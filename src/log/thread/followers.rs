@@ -15,6 +15,9 @@ use crate::id::{Seq, SeqRange};
 /// Requests whose names are remembered.
 const REQUESTS_MAX: usize = 256;
 
+/// Bytes of a name that is remembered. The sinks here cut them much shorter.
+const NAME_BYTES_MAX: usize = 1 << 10;
+
 /// Its lock is held for a few steps at a time, in which nothing is waited for.
 #[derive(Default)]
 pub(crate) struct Followers {
@@ -59,8 +62,12 @@ impl Followers {
         left.into_values().for_each(Waker::wake);
     }
 
-    /// The receiver calls the request that delivered these so.
+    /// The receiver calls the request that delivered these so. A name that is too long is not
+    /// remembered.
     pub(crate) fn name(&self, range: SeqRange, request_id: String) {
+        if request_id.len() > NAME_BYTES_MAX {
+            return;
+        }
         let mut state = self.lock();
         state.requests.push_back((range, request_id));
         if state.requests.len() > REQUESTS_MAX {
@@ -198,6 +205,9 @@ mod tests {
             let (first, last) = (n * 10, n * 10 + 4);
             followers.name(SeqRange { first, last }, format!("r{n}"));
         }
+        // Of a sink that does not cut them.
+        let (first, last) = (3_010, 3_011);
+        followers.name(SeqRange { first, last }, "x".repeat(1025));
         assert_eq!(followers.request_of(440), (None, 449));
         assert_eq!(followers.request_of(450), (Some("r45".into()), 454));
         assert_eq!(followers.request_of(2_999), (None, 2_999));
