@@ -8,9 +8,9 @@
 //! | --- | --- | --- | --- |
 //! | key | none | `BA_API_KEY` | one key per channel, so one sink per channel |
 //! | base URL | [`BASE_URL`] | `BA_BASE_URL` | the documented host; HTTPS, or HTTP to this machine |
-//! | request timeout | 30 s | `BA_REQUEST_TIMEOUT`, in milliseconds | what the official SDKs say they use |
+//! | request timeout | 30 s | `BA_REQUEST_TIMEOUT`, in milliseconds | what the official SDKs say they use; here it is the longest silence |
 //! | connect timeout | 10 s | | a dead network is noticed before the request's time is over |
-//! | read timeout | the request timeout | | the longest silence on an open connection |
+//! | read timeout | the request timeout | | how long the answer may take once the request is out, where that is less |
 //! | proxy | [`Proxy::Environment`] | `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` | where a proxy is the only way out, nothing else works; TLS hides the key from it |
 //!
 //! # What an answer means
@@ -239,19 +239,19 @@ impl Builder {
         self
     }
 
-    /// How long a whole request may take, from connecting to the end of the answer.
+    /// The longest silence; see [`Wire::request_timeout`].
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.wire = self.wire.request_timeout(timeout);
         self
     }
 
-    /// How long connecting may take, TLS included.
+    /// How long connecting may take; see [`Wire::connect_timeout`].
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.wire = self.wire.connect_timeout(timeout);
         self
     }
 
-    /// How long the other side may be silent, whether before its answer or in the midst of it.
+    /// How long the answer may take; see [`Wire::read_timeout`].
     pub fn read_timeout(mut self, timeout: Duration) -> Self {
         self.wire = self.wire.read_timeout(timeout);
         self

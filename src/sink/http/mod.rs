@@ -39,6 +39,7 @@ mod proxy;
 mod receiver;
 mod sent;
 mod sign;
+mod silence;
 mod sink;
 #[cfg(all(feature = "rustls", not(feature = "native-tls")))]
 mod tls;
@@ -66,7 +67,11 @@ pub use super::key::{SecretError, SecretHandle, SecretSource};
 /// The time limits of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
+    /// Of silence: nothing of the request was taken, and no answer came.
     pub(super) request: Duration,
     pub(super) connect: Duration,
+    /// From a request that is out to the head of its answer, beside what buffers may hold.
     pub(super) read: Duration,
+    /// Of everything together.
+    pub(super) total: Option<Duration>,
 }

@@ -5,6 +5,9 @@
 //! that its sender cannot have seen. When it is read is noted at that moment, on the thread of the
 //! connection, and not when the task that waits for it comes to look.
 //!
+//! A piece that was let go is also the sign that the request goes on, by which silence is told from a
+//! slow link (see `silence`).
+//!
 //! The system buffers what is written, megabytes of it on a fast link, so that even a large request
 //! could be gone before an answer to its beginning is back. Of a body of more than
 //! [`HELD_FROM_BYTES`] the last piece therefore waits until everything else has been written, and a
@@ -19,9 +22,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-const PIECE_BYTES: usize = 64 * 1024;
+use super::silence::Progress;
+
+/// Small enough that a slow link is seen to take them.
+const PIECE_BYTES: usize = 16 * 1024;
 
 /// Bodies of more than this keep their last piece back.
 const HELD_FROM_BYTES: usize = 128 * 1024;
@@ -37,7 +43,9 @@ pub(super) struct Sent(Arc<Way>);
 impl Sent {
     /// This body, ready to be sent once, and the knowledge of how far it has come.
     pub(super) fn of(body: Bytes) -> (Self, Pieces) {
-        let way = Arc::new(Way::default());
+        let way = Arc::new(Way {
+            state: Mutex::new(State::begin(body.len())),
+        });
         let pieces = Pieces {
             is_held: body.len() > HELD_FROM_BYTES,
             rest: body,
@@ -57,23 +65,46 @@ impl Sent {
         self.0.state().is_whole()
     }
 
+    /// How far it has come.
+    pub(super) fn progress(&self) -> Progress {
+        self.0.state().progress
+    }
+
     /// Waits for the answer; says beside it whether all of the request had been written when the
-    /// answer was read.
+    /// answer was read. There is none once `due` is over, which is asked for again as the request
+    /// goes on.
     ///
     /// # Cancel safety
     /// As that of `answer`.
-    pub(super) async fn answered<T>(&self, answer: impl Future<Output = T>) -> (T, bool) {
+    pub(super) async fn answered<T>(
+        &self,
+        answer: impl Future<Output = T>,
+        due: impl Fn(&Progress) -> Instant,
+    ) -> Option<(T, bool)> {
         let bell = Arc::new(Bell {
             way: Arc::clone(&self.0),
             rung: Mutex::default(),
         });
         let waker = Waker::from(Arc::clone(&bell));
         let mut answer = pin!(answer);
+        let mut sleep = pin!(sleep_until(due(&self.progress())));
         poll_fn(|cx| {
             let before = bell.listen(cx.waker());
-            let answer = ready!(answer.as_mut().poll(&mut Context::from_waker(&waker)));
-            let was_whole = bell.listen(cx.waker()).or(before);
-            Poll::Ready((answer, was_whole.unwrap_or_else(|| self.is_whole())))
+            let polled = answer.as_mut().poll(&mut Context::from_waker(&waker));
+            if let Poll::Ready(answer) = polled {
+                let was_whole = bell.listen(cx.waker()).or(before);
+                let was_whole = was_whole.unwrap_or_else(|| self.is_whole());
+                return Poll::Ready(Some((answer, was_whole)));
+            }
+            let due = {
+                let mut state = self.0.state();
+                state.waiting = Some(cx.waker().clone());
+                due(&state.progress)
+            };
+            if due != sleep.deadline() {
+                sleep.as_mut().reset(due);
+            }
+            sleep.as_mut().poll(cx).map(|()| None)
         })
         .await
     }
@@ -93,13 +124,12 @@ impl Drop for Sent {
 }
 
 /// What the request, its pieces and its caller share.
-#[derive(Default)]
 struct Way {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
+    progress: Progress,
     has_begun: bool,
     /// The last piece was handed over.
     has_ended: bool,
@@ -109,9 +139,23 @@ struct State {
     is_left: bool,
     /// The connection, where it waits to be given the next piece.
     waker: Option<Waker>,
+    /// The task that waits for the answer: once the request is out, that has another time limit.
+    waiting: Option<Waker>,
 }
 
 impl State {
+    fn begin(bytes: usize) -> Self {
+        Self {
+            progress: Progress::begin(bytes, Instant::now()),
+            has_begun: false,
+            has_ended: false,
+            under_way: 0,
+            is_left: false,
+            waker: None,
+            waiting: None,
+        }
+    }
+
     fn is_whole(&self) -> bool {
         self.has_ended && self.under_way == 0
     }
@@ -230,6 +274,7 @@ impl Piece {
     fn new(bytes: Bytes, way: Arc<Way>, is_last: bool) -> Self {
         {
             let mut state = way.state();
+            state.progress.went_on(Instant::now());
             state.has_begun = true;
             state.has_ended = is_last;
             state.under_way += 1;
@@ -246,12 +291,19 @@ impl AsRef<[u8]> for Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        let waker = {
+        let (waker, waiting) = {
             let mut state = self.way.state();
             state.under_way = state.under_way.saturating_sub(1);
-            state.waker.take()
+            let waiting = if state.is_whole() {
+                state.progress.went_out(Instant::now());
+                state.waiting.take()
+            } else {
+                state.progress.went_on(Instant::now());
+                None
+            };
+            (state.waker.take(), waiting)
         };
-        if let Some(waker) = waker {
+        for waker in [waker, waiting].into_iter().flatten() {
             waker.wake();
         }
     }
@@ -259,6 +311,7 @@ impl Drop for Piece {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Limits;
     use super::*;
 
     /// The task was woken when its connection was ready. Before it came to look, the request had gone
@@ -278,7 +331,71 @@ mod tests {
             assert!(matches!(piece, Poll::Ready(Some(Ok(_)))));
             Poll::Ready(())
         });
-        let ((), is_after) = sent.answered(answer).await;
+        let ((), is_after) = sent.answered(answer, |_| far()).await.unwrap();
         assert!(is_after);
+    }
+
+    fn far() -> Instant {
+        Instant::now() + Duration::from_secs(3_600)
+    }
+
+    fn next(pieces: &mut Pieces) -> Option<Bytes> {
+        match Pin::new(pieces).poll_frame(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
+            _ => None,
+        }
+    }
+
+    /// A time limit of the whole request ended an upload that was slow and went on.
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_that_goes_on_is_waited_for_and_silence_is_not() {
+        let limits = Limits {
+            request: Duration::from_secs(30),
+            connect: Duration::from_secs(10),
+            read: Duration::from_secs(3),
+            total: None,
+        };
+        let begin = Instant::now();
+        let (sent, mut pieces) = Sent::of(Bytes::from(vec![b'x'; 5 * PIECE_BYTES]));
+        let connection = tokio::spawn(async move {
+            let mut count = 0;
+            while count < 4 {
+                // One piece every 20 seconds; the one after the fourth is never taken.
+                let piece = next(&mut pieces);
+                sleep(Duration::from_secs(20)).await;
+                drop(piece);
+                count += 1;
+            }
+            let _stuck = next(&mut pieces);
+            std::future::pending::<()>().await;
+        });
+        let never = std::future::pending::<()>();
+        let due = |progress: &Progress| progress.due(limits, None);
+        assert!(sent.answered(never, due).await.is_none());
+        assert_eq!(begin.elapsed(), Duration::from_secs(4 * 20 + 30));
+        connection.abort();
+    }
+
+    /// The time limit of the answer is shorter than that of silence, and begins when the request is
+    /// out, although nothing wakes the task that waits but that.
+    #[tokio::test(start_paused = true)]
+    async fn once_the_request_is_out_its_answer_has_a_time_limit_of_its_own() {
+        let limits = Limits {
+            request: Duration::from_secs(30),
+            connect: Duration::from_secs(10),
+            read: Duration::from_secs(3),
+            total: None,
+        };
+        let begin = Instant::now();
+        let (sent, mut pieces) = Sent::of(Bytes::from_static(b"{}"));
+        let connection = tokio::spawn(async move {
+            sleep(Duration::from_secs(9)).await;
+            drop(next(&mut pieces));
+        });
+        let never = std::future::pending::<()>();
+        let due = |progress: &Progress| progress.due(limits, None);
+        assert!(sent.answered(never, due).await.is_none());
+        assert_eq!(begin.elapsed(), Duration::from_secs(9 + 3));
+        connection.await.unwrap();
     }
 }

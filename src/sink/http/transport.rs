@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use std::{fmt, io};
 
@@ -12,11 +13,14 @@ use ::http::header::{
 use ::http::{HeaderValue, Method};
 use bytes::Bytes;
 use reqwest::{Client, ClientBuilder, Response};
+use tokio::time::Instant;
+use url::Url;
 
 use super::Limits;
 use super::address::{Address, unusable};
 use super::proxy::Route;
 use super::sent::Sent;
+use super::silence::{Pace, Progress};
 use crate::error::Error;
 use crate::outcome::{Answer, Outcome, PauseReason};
 use crate::sink::classify::{HttpReply, clean, retry_after};
@@ -24,7 +28,7 @@ use crate::sink::classify::{HttpReply, clean, retry_after};
 const USER_AGENT: &str = concat!("everpost/", env!("CARGO_PKG_VERSION"));
 
 /// How long the body of an answer is waited for once its status is known. The status has decided
-/// by then, so the body is worth little patience. The limits of the request hold beside this.
+/// by then, so the body is worth little patience. Shorter time limits hold beside this.
 const BODY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bytes of a body that are read; the rest is left unread.
@@ -49,6 +53,8 @@ pub(in crate::sink) struct Transport {
     address: Address,
     limits: Limits,
     route: Route,
+    /// What the last request that was large enough has shown of the link.
+    pace: Arc<Mutex<Option<Pace>>>,
 }
 
 impl Transport {
@@ -65,6 +71,7 @@ impl Transport {
             address,
             limits,
             route,
+            pace: Arc::default(),
         })
     }
 
@@ -85,7 +92,8 @@ impl Transport {
 
     /// Asks for any answer, without a key and without events.
     pub(in crate::sink) async fn knock(&self) -> Answer {
-        match self.client.get(self.address.url.clone()).send().await {
+        let request = self.client.get(self.address.url.clone());
+        match request.timeout(self.limits.request).send().await {
             Ok(response) => Answer::from_status(response.status().as_u16()),
             Err(error) => Answer::from_detail(fault(error, "")),
         }
@@ -94,16 +102,43 @@ impl Transport {
     /// Sends a request and reads the answer; or says what came of it where there was none.
     pub(in crate::sink) async fn send(&self, outgoing: Outgoing) -> Result<Received, Outcome> {
         let (sent, pieces) = Sent::of(outgoing.body);
-        let request = self
+        let mut request = self
             .client
             .request(outgoing.method, self.address.url.clone())
             .headers(outgoing.headers)
             .header(CONNECTION, "close")
             .body(reqwest::Body::wrap(pieces));
-        match sent.answered(request.send()).await {
-            (Ok(response), is_after) => Ok(read(response, is_after).await),
-            (Err(error), _) => Err(no_answer(error, &outgoing.secret, &sent)),
+        if let Some(total) = self.limits.total {
+            request = request.timeout(total);
         }
+        let pace = *self.pace();
+        let due = |progress: &Progress| progress.due(self.limits, pace);
+        match sent.answered(request.send(), due).await {
+            Some((Ok(response), is_after)) => {
+                if is_after && let Some(pace) = sent.progress().pace(Instant::now()) {
+                    *self.pace() = Some(pace);
+                }
+                Ok(read(response, is_after, self.limits).await)
+            }
+            Some((Err(error), _)) => {
+                let is_stalled = sent.has_begun() && (error.is_timeout() || !sent.is_whole());
+                Err(no_answer(fault(error, &outgoing.secret), is_stalled))
+            }
+            None => Err(no_answer(self.silence(&sent), sent.has_begun())),
+        }
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Option<Pace>> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is told of a request whose time was up.
+    fn silence(&self, sent: &Sent) -> String {
+        let what = match sent.has_begun() {
+            true => NO_ANSWER,
+            false => NO_CONNECTION,
+        };
+        format!("{what}{}", tried(&self.address.url))
     }
 }
 
@@ -134,11 +169,12 @@ impl Received {
     }
 }
 
-async fn read(mut response: Response, is_after: bool) -> Received {
+async fn read(mut response: Response, is_after: bool, limits: Limits) -> Received {
     let status = response.status().as_u16();
     let headers = response.headers().clone();
     let has_end = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
-    let (body, has_ended) = first_bytes(&mut response).await;
+    let patience = BODY_PATIENCE.min(limits.request).min(limits.read);
+    let (body, has_ended) = first_bytes(&mut response, patience).await;
     Received {
         status,
         headers,
@@ -162,9 +198,9 @@ fn client(address: &Address, limits: Limits, route: &Route) -> Result<ClientBuil
     let builder = Client::builder()
         .user_agent(USER_AGENT)
         .default_headers(headers())
-        .timeout(limits.request)
+        // The other time limits count silence, which the client's own do not: its limit of reading
+        // counts from the beginning of an upload.
         .connect_timeout(limits.connect)
-        .read_timeout(limits.read)
         // A redirect would take the key to an address that the program did not choose, and 301 and
         // 302 turn the POST into a GET without the events.
         .redirect(reqwest::redirect::Policy::none())
@@ -180,6 +216,9 @@ fn client(address: &Address, limits: Limits, route: &Route) -> Result<ClientBuil
         .https_only(address.url.scheme() == "https")
         // The route has been decided; nothing is read from the environment here.
         .no_proxy();
+    // Where the other side's system takes nothing any more, nothing is waited for.
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    let builder = builder.tcp_user_timeout(limits.request);
     let builder = match (address.is_loopback, address.url.host_str()) {
         // A line in the file of hosts could send the key to another machine in clear. An address
         // with the port 0 stands for whatever port the URL has.
@@ -214,7 +253,7 @@ fn headers() -> HeaderMap {
 }
 
 /// The first part of the body, as much of it as comes in time, and whether that is all of it.
-async fn first_bytes(response: &mut Response) -> (Vec<u8>, bool) {
+async fn first_bytes(response: &mut Response, patience: Duration) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
     let mut has_ended = false;
     let reading = async {
@@ -233,16 +272,14 @@ async fn first_bytes(response: &mut Response) -> (Vec<u8>, bool) {
         }
     };
     // Running out of patience leaves what has come so far.
-    let _ = tokio::time::timeout(BODY_PATIENCE, reading).await;
+    let _ = tokio::time::timeout(patience, reading).await;
     (body, has_ended)
 }
 
 /// No answer came. Whatever the reason, the events are not at fault, and they may even have
-/// arrived: the same batch is sent again.
-fn no_answer(error: reqwest::Error, secret: &str, sent: &Sent) -> Outcome {
-    // On a connection that stood: its time was up, or it was cut before all of it was out.
-    let is_stalled = sent.has_begun() && (error.is_timeout() || !sent.is_whole());
-    let detail = fault(error, secret);
+/// arrived: the same batch is sent again. It has stalled if a connection stood and its time was
+/// up, or it was cut before all of the request was out.
+fn no_answer(detail: String, is_stalled: bool) -> Outcome {
     // A proxy that wants a login refuses the tunnel before there is any answer of the API, so
     // its 407 arrives as this text (hyper-util 0.1.21 src/client/legacy/connect/proxy/tunnel.rs).
     let outcome = if detail.contains("proxy authorization required") {
@@ -255,23 +292,29 @@ fn no_answer(error: reqwest::Error, secret: &str, sent: &Sent) -> Outcome {
     outcome.because(detail)
 }
 
+const NO_ANSWER: &str = "no answer in time";
+const NO_CONNECTION: &str = "connecting took too long";
+
 /// What went wrong on the way, and to which host and port, in one short line. Nothing else of the
 /// URL is told.
 fn fault(error: reqwest::Error, secret: &str) -> String {
-    let tried = error.url().and_then(|url| {
-        let port = url.port_or_known_default()?;
-        Some(format!(" ({}:{port})", url.host_str()?))
-    });
-    cause(error, secret) + &tried.unwrap_or_default()
+    let tried = error.url().map(tried).unwrap_or_default();
+    cause(error, secret) + &tried
+}
+
+fn tried(url: &Url) -> String {
+    let (host, port) = (url.host_str(), url.port_or_known_default());
+    let tried = host.zip(port);
+    tried.map_or_else(String::new, |(host, port)| format!(" ({host}:{port})"))
 }
 
 fn cause(error: reqwest::Error, secret: &str) -> String {
     let error = error.without_url();
     if error.is_timeout() {
         let what = if error.is_connect() {
-            "connecting took too long"
+            NO_CONNECTION
         } else {
-            "no answer in time"
+            NO_ANSWER
         };
         return what.to_owned();
     }
@@ -339,6 +382,7 @@ mod tests {
             request: second,
             connect: second,
             read: second,
+            total: None,
         };
         for host in ["localhost", "LOCALHOST", "api.localhost", "localhost."] {
             let address = Address::from_base(&format!("http://{host}:{port}"), false).unwrap();

@@ -18,6 +18,7 @@ use crate::error::Error;
 /// | `request_timeout` | 30 s | see [`Wire::request_timeout`] |
 /// | `connect_timeout` | 10 s | see [`Wire::connect_timeout`] |
 /// | `read_timeout` | the request timeout | see [`Wire::read_timeout`] |
+/// | `total_timeout` | none | see [`Wire::total_timeout`] |
 /// | `proxy` | `environment` | `environment`, `none` or a URL: see [`Proxy`] |
 /// | `allow_plain_http` | no | see [`Wire::allow_plain_http`] |
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ pub struct Wire {
     connect_timeout: Duration,
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     read_timeout: Option<Duration>,
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    total_timeout: Option<Duration>,
     proxy: Proxy,
     allow_plain_http: bool,
 }
@@ -40,6 +43,7 @@ impl Default for Wire {
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             read_timeout: None,
+            total_timeout: None,
             proxy: Proxy::Environment,
             allow_plain_http: false,
         }
@@ -47,21 +51,34 @@ impl Default for Wire {
 }
 
 impl Wire {
-    /// How long a whole request may take, from connecting to the end of the answer.
-    pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.request_timeout = timeout;
+    /// The longest silence: the time since the connection took anything of a request. An upload that goes on may take as long as it needs, since a link that is slow is no fault
+    /// of the events. One that comes to a stop is left, and the flusher sends fewer events at a time.
+    /// For the answer see [`Wire::read_timeout`].
+    pub fn request_timeout(mut self, silence: Duration) -> Self {
+        self.request_timeout = silence;
         self
     }
 
-    /// How long connecting may take, TLS included.
+    /// How long connecting may take: the name lookup, the proxy and TLS included.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How long the other side may be silent, whether before its answer or in the midst of it.
+    /// How long the answer may take once the whole request is out, to the end of its headers, where
+    /// that is less than the request timeout. A system takes a request before the other side has it, so on a link that was seen to be slow it
+    /// may take longer by what is then still under way, ten minutes at the most. The body of the answer
+    /// is waited for no longer than 5 seconds, since the status has decided by then.
     pub fn read_timeout(mut self, timeout: Duration) -> Self {
         self.read_timeout = Some(timeout);
+        self
+    }
+
+    /// How long a request may take altogether, from connecting to the end of the answer, whether it
+    /// goes on or not. By default there is no such limit: what needs longer than it is delivered in
+    /// smaller batches, or never where one event needs longer.
+    pub fn total_timeout(mut self, timeout: Duration) -> Self {
+        self.total_timeout = Some(timeout);
         self
     }
 
@@ -136,11 +153,13 @@ impl Wire {
             request: self.request_timeout,
             connect: self.connect_timeout,
             read: self.read_timeout.unwrap_or(self.request_timeout),
+            total: self.total_timeout,
         };
         for (name, limit) in [
             ("request_timeout", limits.request),
             ("connect_timeout", limits.connect),
             ("read_timeout", limits.read),
+            ("total_timeout", limits.total.unwrap_or(Duration::MAX)),
         ] {
             if limit.is_zero() {
                 return Err(unusable(format!("time limit is zero. setting=`{name}`")));
