@@ -216,9 +216,10 @@ fn client(address: &Address, limits: Limits, route: &Route) -> Result<ClientBuil
         .https_only(address.url.scheme() == "https")
         // The route has been decided; nothing is read from the environment here.
         .no_proxy();
-    // Where the other side's system takes nothing any more, nothing is waited for.
+    // The client's own is 30 seconds. Linux counts it on while a window is small and moves on, so that
+    // it would end an upload that a slow receiver takes.
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    let builder = builder.tcp_user_timeout(limits.request);
+    let builder = builder.tcp_user_timeout(None::<Duration>);
     let builder = match (address.is_loopback, address.url.host_str()) {
         // A line in the file of hosts could send the key to another machine in clear. An address
         // with the port 0 stands for whatever port the URL has.
