@@ -2,6 +2,7 @@
 //! has 64 KB there; with the segments of a real network it takes some 90 KB ahead, and the rest as
 //! fast as the link is.
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
