@@ -234,3 +234,34 @@ fn doctor_looks_along_the_way_to_the_receiver_of_the_spool() {
         "{text}"
     );
 }
+
+/// The relay speaks for the API: its clients were told that it had taken what went elsewhere.
+#[test]
+fn a_relay_refuses_a_spool_that_is_meant_for_another_receiver() {
+    let place = Place::new();
+    let dir = place.path("channels");
+    let spool = dir.join("universal");
+    let to = [
+        "init",
+        "--to",
+        "https://x.example/in",
+        "--spool",
+        spool.to_str().unwrap(),
+    ];
+    place.run(&to).expect(exit::DONE);
+    let dir = dir.to_str().unwrap();
+    let relay = [
+        "relay",
+        "--dir",
+        dir,
+        "--listen",
+        "127.0.0.1:0",
+        "--channel",
+        "universal",
+    ];
+    let refused = place.run(&relay).expect(exit::USAGE);
+    assert!(
+        refused.err.contains("x.example") && refused.err.contains("--to botanalytics"),
+        "{refused:?}"
+    );
+}
