@@ -153,9 +153,6 @@ fn builder(args: &args::Sandbox) -> Builder {
         .bind(args.bind)
         .port(args.port.unwrap_or(PORT))
         .channel(&args.channel);
-    if args.any {
-        builder = builder.any_receiver();
-    }
     if args.channel == "microsoft-bot-framework" {
         builder = builder.id_pointer("/activity/id");
     }

@@ -36,11 +36,6 @@ pub(crate) struct Sandbox {
     #[arg(long, value_name = "KEY", value_parser = key)]
     pub(crate) key: Option<String>,
 
-    /// Stands in for other receivers too, on every path but the API's: takes what is sent as JSON in
-    /// the forms of `everpost init --to`.
-    #[arg(long)]
-    pub(crate) any: bool,
-
     /// A file with faults, one a line, each met by one request; see below.
     #[arg(long, value_name = "FILE")]
     pub(crate) script: Option<PathBuf>,
