@@ -103,7 +103,7 @@ pub(super) fn is_loopback(host: &str) -> bool {
     if let Ok(ip) = bare.parse::<IpAddr>() {
         return ip.to_canonical().is_loopback();
     }
-    let name = bare.strip_suffix('.').unwrap_or(bare);
+    let name = bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")
 }
 

@@ -41,7 +41,6 @@ mod sent;
 mod sign;
 mod silence;
 mod sink;
-#[cfg(all(feature = "rustls", not(feature = "native-tls")))]
 mod tls;
 mod transport;
 mod wire;

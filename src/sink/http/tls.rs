@@ -1,32 +1,29 @@
-//! TLS by rustls: the only file that names it.
+//! How a connection is made secure, as far as that is decided here.
 
-use std::sync::Arc;
+mod files;
+#[cfg(all(feature = "rustls", not(feature = "native-tls")))]
+mod rustls;
 
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::{ClientConfig, Error, RootCertStore};
-use rustls_platform_verifier::BuilderVerifierExt;
+pub(super) use self::files::{Files, Renewed};
+#[cfg(all(feature = "rustls", not(feature = "native-tls")))]
+pub(super) use self::rustls::{advice, config};
 
-/// How a connection is made secure: with the cryptography that the program has installed for
-/// rustls, else ring's, and the root certificates of the operating system.
-///
-/// Where every request is plain HTTP (`is_used` is false), no certificate is read and none is
-/// trusted, so that a machine without root certificates can reach its own loopback.
-///
+/// What to do is not known here.
+#[cfg(any(feature = "native-tls", not(feature = "rustls")))]
+pub(super) fn advice(_: &(dyn std::error::Error + 'static)) -> Option<String> {
+    None
+}
+
 /// # Errors
-/// If there are no root certificates, or the installed cryptography knows no version of TLS.
-pub(super) fn config(is_used: bool) -> Result<ClientConfig, Error> {
-    // Nothing is installed here: that is the program's to decide, once for the whole process.
-    let provider = CryptoProvider::get_default()
-        .cloned()
-        .unwrap_or_else(|| Arc::new(ring::default_provider()));
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let builder = if is_used {
-        builder.with_platform_verifier()?
-    } else {
-        builder.with_root_certificates(RootCertStore::empty())
-    };
-    let mut config = builder.with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+/// If any file is named: this build does not read them.
+#[cfg(any(feature = "native-tls", not(feature = "rustls")))]
+pub(super) fn no_files(files: &Files) -> Result<(), String> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    Err(
+        "a CA file and client certificates need TLS by rustls: build everpost with the feature \
+         `rustls` and without `native-tls`, or put them where the operating system keeps its own"
+            .to_owned(),
+    )
 }

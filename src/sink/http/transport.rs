@@ -21,6 +21,7 @@ use super::address::{Address, unusable};
 use super::proxy::Route;
 use super::sent::Sent;
 use super::silence::{Pace, Progress};
+use super::tls::{self, Files, Renewed};
 use crate::error::Error;
 use crate::outcome::{Answer, Outcome, PauseReason};
 use crate::sink::classify::{HttpReply, clean, retry_after};
@@ -49,7 +50,7 @@ pub(in crate::sink) struct Outgoing {
 /// The client with everything that is the same for each request.
 #[derive(Clone)]
 pub(in crate::sink) struct Transport {
-    client: Client,
+    client: Arc<Renewed<Client>>,
     address: Address,
     limits: Limits,
     route: Route,
@@ -58,16 +59,20 @@ pub(in crate::sink) struct Transport {
 }
 
 impl Transport {
-    pub(in crate::sink) fn new(
+    pub(super) fn new(
         address: Address,
         limits: Limits,
         route: Route,
+        files: Files,
     ) -> Result<Self, Error> {
-        let client = client(&address, limits, &route)?.build().map_err(|error| {
-            unusable(format!("HTTP client cannot be built: {}", fault(error, "")))
-        })?;
+        let (to, by) = (address.clone(), route.clone());
+        let make = move |files: &Files| {
+            let client = client(&to, limits, &by, files)?.build();
+            client.map_err(|error| format!("HTTP client cannot be built: {}", cause(error, "")))
+        };
+        let client = Renewed::new(files, make).map_err(unusable)?;
         Ok(Self {
-            client,
+            client: Arc::new(client),
             address,
             limits,
             route,
@@ -92,18 +97,19 @@ impl Transport {
 
     /// Asks for any answer, without a key and without events.
     pub(in crate::sink) async fn knock(&self) -> Answer {
-        let request = self.client.get(self.address.url.clone());
+        let (client, complaint) = self.client.now().await;
+        let request = client.get(self.address.url.clone());
         match request.timeout(self.limits.request).send().await {
             Ok(response) => Answer::from_status(response.status().as_u16()),
-            Err(error) => Answer::from_detail(fault(error, "")),
+            Err(error) => Answer::from_detail(fault(error, complaint, "")),
         }
     }
 
     /// Sends a request and reads the answer; or says what came of it where there was none.
     pub(in crate::sink) async fn send(&self, outgoing: Outgoing) -> Result<Received, Outcome> {
+        let (client, complaint) = self.client.now().await;
         let (sent, pieces) = Sent::of(outgoing.body);
-        let mut request = self
-            .client
+        let mut request = client
             .request(outgoing.method, self.address.url.clone())
             .headers(outgoing.headers)
             .header(CONNECTION, "close")
@@ -122,7 +128,10 @@ impl Transport {
             }
             Some((Err(error), _)) => {
                 let is_stalled = sent.has_begun() && (error.is_timeout() || !sent.is_whole());
-                Err(no_answer(fault(error, &outgoing.secret), is_stalled))
+                Err(no_answer(
+                    fault(error, complaint, &outgoing.secret),
+                    is_stalled,
+                ))
             }
             None => Err(no_answer(self.silence(&sent), sent.has_begun())),
         }
@@ -194,7 +203,12 @@ impl fmt::Debug for Transport {
 }
 
 /// The client, not built yet.
-fn client(address: &Address, limits: Limits, route: &Route) -> Result<ClientBuilder, Error> {
+fn client(
+    address: &Address,
+    limits: Limits,
+    route: &Route,
+    files: &Files,
+) -> Result<ClientBuilder, String> {
     let builder = Client::builder()
         .user_agent(USER_AGENT)
         .default_headers(headers())
@@ -234,14 +248,14 @@ fn client(address: &Address, limits: Limits, route: &Route) -> Result<ClientBuil
     let builder = {
         // A proxy may be reached by TLS where the address is not.
         let is_used = address.url.scheme() == "https" || proxy.is_some();
-        let tls = super::tls::config(is_used)
-            .map_err(|error| unusable(format!("TLS cannot be set up: {error}")))?;
-        builder.tls_backend_preconfigured(tls)
+        builder.tls_backend_preconfigured(super::tls::config(files, is_used)?)
     };
+    #[cfg(any(feature = "native-tls", not(feature = "rustls")))]
+    super::tls::no_files(files)?;
     Ok(match proxy {
         Some(url) => builder.proxy(
             reqwest::Proxy::all(url)
-                .map_err(|_| unusable("address of the proxy cannot be used"))?,
+                .map_err(|_| "address of the proxy cannot be used".to_owned())?,
         ),
         None => builder,
     })
@@ -298,9 +312,13 @@ const NO_CONNECTION: &str = "connecting took too long";
 
 /// What went wrong on the way, and to which host and port, in one short line. Nothing else of the
 /// URL is told.
-fn fault(error: reqwest::Error, secret: &str) -> String {
+fn fault(error: reqwest::Error, complaint: Option<String>, secret: &str) -> String {
     let tried = error.url().map(tried).unwrap_or_default();
-    cause(error, secret) + &tried
+    let advice = tls::advice(&error);
+    let what = std::iter::once(cause(error, secret))
+        .chain(advice)
+        .chain(complaint);
+    what.collect::<Vec<_>>().join("; ") + &tried
 }
 
 fn tried(url: &Url) -> String {
@@ -388,7 +406,7 @@ mod tests {
         for host in ["localhost", "LOCALHOST", "api.localhost", "localhost."] {
             let address = Address::from_base(&format!("http://{host}:{port}"), false).unwrap();
             let route = Proxy::None.decide(&address).unwrap();
-            let client = client(&address, limits, &route).unwrap();
+            let client = client(&address, limits, &route, &Files::default()).unwrap();
             let client = client.dns_resolver(std::sync::Arc::new(Poisoned));
             let request = client.build().unwrap().post(address.url).send();
             tokio::select! {

@@ -1,5 +1,6 @@
 //! How a receiver is reached: what can be said about the way to it, as plain data.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Limits;
 use super::address::{Address, unusable};
 use super::proxy::{Proxy, Route};
+use super::tls::Files;
 use super::transport::Transport;
 use crate::error::Error;
 
@@ -20,6 +22,8 @@ use crate::error::Error;
 /// | `read_timeout` | the request timeout | see [`Wire::read_timeout`] |
 /// | `total_timeout` | none | see [`Wire::total_timeout`] |
 /// | `proxy` | `environment` | `environment`, `none` or a URL: see [`Proxy`] |
+/// | `ca_file` | none | see [`Wire::ca_file`] |
+/// | `client_certificate_file`, `client_key_file` | none | see [`Wire::client_certificate`] |
 /// | `allow_plain_http` | no | see [`Wire::allow_plain_http`] |
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,6 +38,12 @@ pub struct Wire {
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     total_timeout: Option<Duration>,
     proxy: Proxy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_certificate_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_key_file: Option<PathBuf>,
     allow_plain_http: bool,
 }
 
@@ -45,6 +55,9 @@ impl Default for Wire {
             read_timeout: None,
             total_timeout: None,
             proxy: Proxy::Environment,
+            ca_file: None,
+            client_certificate_file: None,
+            client_key_file: None,
             allow_plain_http: false,
         }
     }
@@ -85,6 +98,32 @@ impl Wire {
     /// Whether requests go through a proxy.
     pub fn proxy(mut self, proxy: Proxy) -> Self {
         self.proxy = proxy;
+        self
+    }
+
+    /// A PEM file with the certificates of authorities that are trusted beside those of the operating
+    /// system, such as a private one. It is read when the sink is built and again when it has changed:
+    /// connections that are made from then on trust what it holds now. If it cannot be used then, what
+    /// was read before stays in use, and the log says so.
+    ///
+    /// The roots of the operating system are files on most Unix systems, and `SSL_CERT_FILE` and
+    /// `SSL_CERT_DIR` name others in their place; a name that leads nowhere is refused. It needs TLS by
+    /// the feature `rustls`, not by `native-tls`.
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca_file = Some(path.into());
+        self
+    }
+
+    /// The PEM files of a certificate, with those that lead to its root after it, and of its private
+    /// key without a passphrase. They are shown to a receiver, or a proxy, that asks for them, and read
+    /// again when they have changed, as [`Wire::ca_file`] is.
+    pub fn client_certificate(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.client_certificate_file = Some(certificate.into());
+        self.client_key_file = Some(key.into());
         self
     }
 
@@ -141,11 +180,29 @@ impl Wire {
     /// The way to this address, checked. Nothing is sent.
     ///
     /// # Errors
-    /// [`Error::Sink`] if the proxy that applies to it is none, or a time limit is zero.
+    /// [`Error::Sink`] if the proxy that applies to it is none, a time limit is zero, or a file for TLS
+    /// is of no use.
     pub(in crate::sink) fn transport_to(&self, address: Address) -> Result<Transport, Error> {
         let limits = self.limits()?;
         let route = self.proxy.decide(&address)?;
-        Transport::new(address, limits, route)
+        Transport::new(address, limits, route, self.files()?)
+    }
+
+    fn files(&self) -> Result<Files, Error> {
+        let client = match (&self.client_certificate_file, &self.client_key_file) {
+            (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+            (None, None) => None,
+            _ => {
+                return Err(unusable(
+                    "a client certificate and its key go together: set both \
+                     `client_certificate_file` and `client_key_file`",
+                ));
+            }
+        };
+        Ok(Files {
+            ca: self.ca_file.clone(),
+            client,
+        })
     }
 
     fn limits(&self) -> Result<Limits, Error> {
@@ -187,6 +244,18 @@ mod tests {
             assert_eq!(serde_json::to_string(&again).unwrap(), text);
         }
         assert!(serde_json::from_str::<Wire>(r#"{"request_timout":"5s"}"#).is_err());
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused_by_the_names_of_both() {
+        for name in ["client_certificate_file", "client_key_file"] {
+            let text = format!(r#"{{"{name}":"/etc/client.pem"}}"#);
+            let wire: Wire = serde_json::from_str(&text).unwrap();
+            let error = wire.files().unwrap_err().to_string();
+            assert!(error.contains("set both"), "{error}");
+        }
+        let wire = Wire::default().client_certificate("a.pem", "a.key");
+        assert!(wire.files().unwrap().client.is_some());
     }
 
     /// Settings are files that others may read.
