@@ -14,7 +14,6 @@ mod place;
 pub(crate) mod recorder;
 #[cfg(feature = "relay")]
 mod relay;
-mod way;
 
 use std::io;
 use std::path::Path;
@@ -36,7 +35,6 @@ pub(crate) use meter::{Meter, Times};
 pub(crate) use place::Place;
 #[cfg(feature = "relay")]
 pub(crate) use relay::*;
-pub(crate) use way::*;
 
 /// Whether this build counts anything: for the page of the control socket, or for the recorder of
 /// the program.

@@ -104,7 +104,7 @@ impl Wire {
     /// A PEM file with the certificates of authorities that are trusted beside those of the operating
     /// system, such as a private one. It is read when the sink is built and again when it has changed:
     /// connections that are made from then on trust what it holds now. If it cannot be used then, what
-    /// was read before stays in use, and the log says so.
+    /// was read before stays in use, and what is told of a failure says so.
     ///
     /// The roots of the operating system are files on most Unix systems, and `SSL_CERT_FILE` and
     /// `SSL_CERT_DIR` name others in their place; a name that leads nowhere is refused. It needs TLS by

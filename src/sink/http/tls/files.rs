@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::observe;
-
 /// The places of the files that TLS is set up from beside what the system has.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sink::http) struct Files {
@@ -55,7 +53,7 @@ fn inode(_: &fs::Metadata) -> u64 {
 /// What is made of files, and made again when one of them has changed.
 ///
 /// If they cannot be used then, as between the replacement of a certificate and of its key, what was
-/// made before stays in use, and the log says so once.
+/// made before stays in use, and what is told of a failure says so.
 pub(in crate::sink::http) struct Renewed<T> {
     files: Files,
     make: Make<T>,
@@ -118,16 +116,14 @@ impl<T: Clone + Send + 'static> Renewed<T> {
         }
         let made = (self.make)(&self.files);
         let mut state = self.state();
-        // Told once, also if they are of no use.
+        // Read once, also if they are of no use.
         state.stamps = stamps;
         match made {
             Ok(made) => {
                 state.made = made;
                 state.complaint = None;
-                observe::way_renewed();
             }
             Err(what) => {
-                observe::way_not_renewed(&what);
                 state.complaint = Some(format!("what was read before is in use, since {what}"));
             }
         }
