@@ -133,7 +133,7 @@ async fn events_that_are_meant_for_one_receiver_go_to_no_other_unless_that_is_sa
 #[test]
 fn init_says_what_is_wrong_with_a_receiver_before_anything_is_made() {
     let place = Place::new();
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["--to", "ftp://x"], "address is not known"),
         (&["--to", "http://192.0.2.1/in"], "--allow-plain-http"),
         (&["--to", "https://u:p@x.example/in"], "credentials"),
@@ -163,6 +163,19 @@ fn init_says_what_is_wrong_with_a_receiver_before_anything_is_made() {
         (
             &["--to", "botanalytics", "--form", "lines"],
             "form of requests to botanalytics",
+        ),
+        (
+            &["--to", "https://x.example/in", "--ca-file", "/no/such.pem"],
+            "/no/such.pem",
+        ),
+        (
+            &[
+                "--to",
+                "https://x.example/in",
+                "--client-cert",
+                "/no/such.pem",
+            ],
+            "--client-key",
         ),
         (&["--form", "lines"], "--to"),
     ];

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use everpost::Error;
-use everpost::http::{Auth, Compression, Format, Method, Proxy, Receiver, SecretRef};
+use everpost::http::{Auth, Compression, Format, Method, Proxy, Receiver, SecretRef, Wire};
 use toml::Value;
 
 use crate::fault::Fault;
@@ -66,6 +66,19 @@ pub(super) struct To {
     /// while secrets change.
     #[arg(long, value_name = "FILE", requires = "to")]
     sign_file: Vec<PathBuf>,
+
+    /// Authorities to trust beside those of the system, as certificates in PEM; read again when the
+    /// file changes.
+    #[arg(long, value_name = "FILE", requires = "to")]
+    ca_file: Option<PathBuf>,
+
+    /// The certificate to show to the receiver, in PEM; its key is in --client-key.
+    #[arg(long, value_name = "FILE", requires_all = ["to", "client_key"])]
+    client_cert: Option<PathBuf>,
+
+    /// The key of --client-cert, in PEM.
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
 
     /// Allows plain HTTP to another machine: everybody on the way can then read and change keys and
     /// events, and make up answers, for which events are removed that nothing has taken.
@@ -157,8 +170,19 @@ impl To {
         for file in &self.sign_file {
             receiver = receiver.with_signing(in_file(file)?);
         }
-        let wire = receiver.wire().clone();
-        Ok(receiver.with_wire(wire.allow_plain_http(self.allow_plain_http)))
+        let wire = self.wire(receiver.wire().clone())?;
+        Ok(receiver.with_wire(wire))
+    }
+
+    fn wire(&self, wire: Wire) -> Result<Wire, Fault> {
+        let mut wire = wire.allow_plain_http(self.allow_plain_http);
+        if let Some(file) = &self.ca_file {
+            wire = wire.ca_file(whole(file)?);
+        }
+        if let (Some(certificate), Some(key)) = (&self.client_cert, &self.client_key) {
+            wire = wire.client_certificate(whole(certificate)?, whole(key)?);
+        }
+        Ok(wire)
     }
 
     fn auth(&self) -> Result<Option<Auth<SecretRef>>, Fault> {
@@ -249,7 +273,10 @@ fn unusable(word: &str, error: Error) -> Fault {
 }
 
 /// The service may run in another directory than this command.
+fn whole(path: &Path) -> Result<PathBuf, Fault> {
+    std::path::absolute(path).map_err(|source| Fault::io("find the file", &source))
+}
+
 fn in_file(path: &Path) -> Result<SecretRef, Fault> {
-    let path = std::path::absolute(path).map_err(|source| Fault::io("find the file", &source))?;
-    Ok(SecretRef::File(path))
+    Ok(SecretRef::File(whole(path)?))
 }
