@@ -82,7 +82,11 @@ impl Identity {
 /// [`Error::NotASpool`], [`Error::FutureFormat`], [`Error::Damaged`], [`Error::Storage`].
 pub(crate) fn identify(dir: &Path) -> Result<Option<Identity>, Error> {
     if !is_marked(dir) {
-        return refuse_unmarked(dir).map(|()| None);
+        return match refuse_unmarked(dir) {
+            // The markers are there before the first frame is: another process has made it since.
+            Err(_) if is_marked(dir) => identify(dir),
+            refused => refused.map(|()| None),
+        };
     }
     let both = [MARKER, COPY].map(|name| (name, read_marker(&dir.join(name))));
     let mut format = FORMAT;

@@ -201,3 +201,36 @@ fn a_future_format_is_refused_untouched() {
         text
     );
 }
+
+/// Of eight `init` at once one found a spool damaged that another was just making: it had seen no
+/// marker yet, and then the first frame, which is written after the markers.
+#[test]
+fn a_spool_that_is_made_during_a_look_is_no_damaged_one() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    const SPOOLS: usize = 500;
+    let home = tempfile::tempdir().unwrap();
+    let dir = |n: usize| home.path().join(n.to_string());
+    let made = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let looker = scope.spawn(|| {
+            while made.load(Ordering::Acquire) < SPOOLS {
+                let seen = marker::identify(&dir(made.load(Ordering::Acquire)));
+                assert!(seen.is_ok(), "{seen:?}");
+            }
+        });
+        for n in 0..SPOOLS {
+            std::fs::create_dir_all(dir(n).join("journal")).unwrap();
+            let identity = format!(
+                "{{\"everpost_format\":{FORMAT},\"queue_id\":\"{}\"}}",
+                Uuid::nil()
+            );
+            std::fs::write(dir(n).join("spool.json.new"), identity).unwrap();
+            std::fs::rename(dir(n).join("spool.json.new"), dir(n).join(MARKER)).unwrap();
+            std::fs::write(dir(n).join("journal/00000001.journal"), [1]).unwrap();
+            made.store(n + 1, Ordering::Release);
+            if looker.is_finished() {
+                break;
+            }
+        }
+    });
+}
