@@ -105,7 +105,7 @@ async fn it_is_waited_for_through_a_restart_of_the_owner() {
         "{}",
         short.err
     );
-    let waits = place.start(&["fate", "--settled", "1", "--json"]);
+    let waits = place.start(&["fate", "--json", "1", "--wait"]);
     let bounded = place.start(&["fate", "--settled=60s", "1"]);
     // A waiting command does not hold up the end of its owner.
     service.stop();

@@ -348,7 +348,8 @@ pub(crate) struct Fate {
     pub(crate) event: Letter,
 
     /// Waits until it has left the queue, also through restarts of the owner: not longer than TIME,
-    /// such as `--settled=60s`, if one is given. Ends with 6 if it is pending even then.
+    /// such as `--settled=60s`, if one is given. Ends with 6 if it is pending even then. `--wait`
+    /// without a time, behind the event, says the same.
     #[arg(
         long,
         value_name = "TIME",

@@ -21,14 +21,17 @@ const REST_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) async fn fate(cli: &Cli, args: &args::Fate, out: Out) -> Result<(), Fault> {
     let mut line = Eyes::open_and_tell(cli).await?.fate(args.event).await?;
-    if let (Some(limit), Some(seq), Fate::Pending) = (args.settled, line.seq, &line.fate) {
+    // Who waits for the owner without an end means the event.
+    let is_awaited = cli.owners.wait >= FATE_WAIT_MAX;
+    let settled_by = args.settled.or(is_awaited.then_some(None));
+    if let (Some(limit), Some(seq), Fate::Pending) = (settled_by, line.seq, &line.fate) {
         line.fate = settled(Way::of(cli)?, seq, limit).await?;
     }
     if line.fate == Fate::Unknown {
         return Err(unknown(args.event));
     }
     out.show(&line, || for_people(&line))?;
-    if args.settled.is_some() && line.fate == Fate::Pending {
+    if settled_by.is_some() && line.fate == Fate::Pending {
         let text = "the event was still pending when the time was up";
         return Err(Fault::new(exit::PENDING, text).hint("see `everpost status` for why"));
     }

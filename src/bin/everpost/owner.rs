@@ -34,14 +34,16 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Args)]
 pub(crate) struct Owners {
     /// How long to wait for a process that uses the spool and cannot be asked to do what is
-    /// wanted: `10s`, or `0` to not wait at all. If another one takes its place, the time begins
-    /// anew.
+    /// wanted: `10s`, or `0` to not wait at all; without a time, a week. If another one takes its
+    /// place, the time begins anew.
     #[arg(
         long,
         global = true,
         env = "EVERPOST_WAIT",
         value_name = "TIME",
+        num_args = 0..=1,
         default_value = "10s",
+        default_missing_value = "7days",
         value_parser = span,
         hide_env_values = true
     )]
