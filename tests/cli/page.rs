@@ -25,6 +25,11 @@ const NOT_RUN: &[(&str, &str)] = &[
         "it makes users; tests/owners has its own",
     ),
     (
+        "everpost init --to https://hooks.example/readings --form lines --header-file \
+         X-Api-Key=/etc/door/key",
+        "they make four spools in one place; tests/cli/receivers.rs has their like",
+    ),
+    (
         "$ everpost sandbox --script script",
         "it takes two terminals; tests/cli/sandbox.rs has each of its lines",
     ),
