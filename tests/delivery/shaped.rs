@@ -131,6 +131,15 @@ async fn devices_that_come_back_together_are_taken_in_order_and_do_not_swamp_the
         queues.push((world, queue));
     }
     for (_, queue) in &queues {
+        let mut watch = queue.watch();
+        let eased = watch.wait_for(|now| now.pace.request_gap.is_some() || now.pending == 0);
+        let eased = eased.await.unwrap();
+        assert!(
+            eased.pace.request_gap.is_some(),
+            "a device did not ease off"
+        );
+    }
+    for (_, queue) in &queues {
         assert_eq!(drained(queue).await.ledger.delivered, EVENTS);
     }
     let came = receiver.came.lock().unwrap();
