@@ -284,6 +284,10 @@ async fn files_that_change_are_read_again_and_those_of_no_use_change_nothing() {
 }
 
 /// What a process with other variables says of its roots.
+#[expect(
+    clippy::print_stdout,
+    reason = "the test that started this process reads it"
+)]
 fn tell_of_roots() {
     match sink(([127, 0, 0, 1], 1).into(), Wire::default()) {
         Ok(_) => println!("told: nothing"),
