@@ -48,6 +48,7 @@
 //! - `relay`: the API's own door in front of queues, for programs in any language.
 //! - `sandbox`: a local stand-in for the API, for integration tests.
 //! - `layer`: a tracing layer whose events go into a queue, without waiting.
+//! - `nats`: a sink that delivers a spool into a stream of NATS JetStream, which many devices share.
 //! - `metrics`: the numbers of a queue, for the recorder of the `metrics` crate.
 
 #[cfg(feature = "relay")]
@@ -122,6 +123,8 @@ pub use pages::Pages;
 pub use queue::{Pending, Queue, QueueBuilder, blocking};
 pub use settings::{Delivery, Durability, OnFull, Settings};
 pub use settlements::Settlements;
+#[cfg(feature = "nats")]
+pub use sink::nats;
 pub use sink::{Batch, BoxSink, Request, Sink};
 pub use sink::{botanalytics, http};
 pub use status::{Closed, FlusherState, Pace, PaceStatus, Recovery, Status};

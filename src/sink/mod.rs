@@ -10,6 +10,8 @@ pub(crate) mod format;
 pub mod http;
 pub(crate) mod key;
 pub mod message;
+#[cfg(feature = "nats")]
+pub mod nats;
 
 use std::fmt;
 use std::future::Future;
