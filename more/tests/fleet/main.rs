@@ -1,0 +1,9 @@
+//! Streams of NATS JetStream on real servers: three nodes on loopback that die, freeze and come back.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says what it did"
+)]
+
+mod cluster;
