@@ -104,7 +104,7 @@ struct Wish {
 pub(crate) fn prove(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         println!("{USAGE}\n\nsuites:");
-        for suite in SUITES {
+        for suite in &SUITES {
             println!("  {:12}{}", suite.name, suite.what);
         }
         return ExitCode::SUCCESS;

@@ -13,11 +13,12 @@ use serde::Deserialize;
 
 use super::check::{PROVEN, commit};
 use super::report::table;
+use super::suites::Suite;
 use super::{Failure, Report, root};
 
 const PAGE: &str = "docs/evidence.md";
 const RESULT: &str = "## Result\n\n";
-const SUITES: &str = "\n## What each suite does\n";
+const LIST: &str = "\n## What each suite does\n";
 
 /// A suite that was run by itself, as `--json` prints it.
 #[derive(Deserialize)]
@@ -80,7 +81,7 @@ fn added(page: &str, mut parts: Vec<Part>) -> Result<(String, String), Failure> 
         Ok::<_, Failure>((before.to_owned(), after.to_owned()))
     };
     let (head, rest) = cut(page, RESULT)?;
-    let (result, rest) = cut(&rest, SUITES)?;
+    let (result, rest) = cut(&rest, LIST)?;
     let (intro, result) = cut(&result, "\n\n")?;
     let mut result = Summary::parse(&result);
     let mut sections: Vec<String> = rest.split("\n## ").map(str::to_owned).collect();
@@ -91,7 +92,17 @@ fn added(page: &str, mut parts: Vec<Part>) -> Result<(String, String), Failure> 
                 format!("the page is not about a {length} run with the seed {seed}").into(),
             );
         }
-        result.replace(&part.suite, &part.report)?;
+        result.put(&part.suite, &part.report);
+        if let (Some(list), Some(suite)) = (sections.first_mut(), suite(&part.suite))
+            && !list.contains(&format!("- **{}**", suite.name))
+        {
+            *list = format!(
+                "{}\n- **{}**: {}\n",
+                list.trim_end(),
+                suite.name,
+                suite.what
+            );
+        }
         let own = part.report.table();
         let own = own.trim_start_matches("## ");
         let title = own.lines().next().unwrap_or_default();
@@ -103,8 +114,12 @@ fn added(page: &str, mut parts: Vec<Part>) -> Result<(String, String), Failure> 
     let (head, verdict) = with_verdict(&head, result.verdict(), &parts, &again)?;
     let result = result.text();
     let rest = sections.join("\n## ");
-    let page = format!("{head}{RESULT}{intro}\n\n{result}{SUITES}{rest}");
+    let page = format!("{head}{RESULT}{intro}\n\n{result}{LIST}{rest}");
     Ok((page, verdict))
+}
+
+fn suite(name: &str) -> Option<&'static Suite> {
+    super::SUITES.iter().find(|suite| suite.name == name)
 }
 
 /// The head of the page with this verdict, and with what was added.
@@ -172,18 +187,20 @@ impl Summary {
         }
     }
 
-    fn replace(&mut self, suite: &str, report: &Report) -> Result<(), Failure> {
-        let row = self
-            .rows
-            .iter_mut()
-            .find(|row| row.first().is_some_and(|name| name == suite));
-        *row.ok_or(format!("the page has no suite {suite}"))? = report.cells(suite);
+    /// In the place of the row of this suite, or at the end: there may be suites that are younger than
+    /// the page.
+    fn put(&mut self, suite: &str, report: &Report) {
+        let cells = report.cells(suite);
+        let is_it = |row: &&mut Vec<String>| row.first().is_some_and(|name| name == suite);
+        match self.rows.iter_mut().find(is_it) {
+            Some(row) => *row = cells,
+            None => self.rows.push(cells),
+        }
         self.remarks
             .retain(|remark| !remark.starts_with(&format!("{suite}: ")));
         let remarks = report.remarks().into_iter();
         self.remarks
             .extend(remarks.map(|remark| format!("{suite}: {remark}")));
-        Ok(())
     }
 
     fn verdict(&self) -> &'static str {
@@ -256,6 +273,17 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("| kills     | 3 kills"), "{page}");
+    }
+
+    #[test]
+    fn a_suite_that_is_younger_than_the_page_gets_a_row() {
+        let young = Part {
+            suite: "fleet".into(),
+            ..part("7", false)
+        };
+        let (page, _) = added(OLD, vec![part("7", false), young]).unwrap();
+        assert!(page.contains("| fleet     | 2 breaks"), "{page}");
+        assert!(page.contains("\n- **fleet**: Spools"), "{page}");
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Run {
 pub(super) const ONLY_LONG: [&str; 2] = ["fuzzing", "mutations"];
 
 /// The longest come first, so that none is left alone at the end.
-pub(crate) const SUITES: [Suite; 13] = [
+pub(crate) static SUITES: [Suite; 14] = [
     Suite {
         name: "power",
         what: "Workloads run on ext4 over a disk that records every write. The disk is put back to \
@@ -156,6 +156,14 @@ pub(crate) const SUITES: [Suite; 13] = [
         how: How::Tests(|_| vec![Run::of("delivery").on_disk()]),
     },
     Suite {
+        name: "fleet",
+        what: "Spools deliver into a stream on three real servers of NATS while the leaders are killed and \
+               connections cut; workers carry the events on to a receiver while servers and workers are \
+               killed, frozen and continued. Every acknowledged event is in the stream once and in \
+               order, and reaches the receiver in order; only batches under way come twice.",
+        how: How::Tests(fleet),
+    },
+    Suite {
         name: "disk",
         what: "A disk that is full to the last byte, before and after a restart. Delivery goes on, \
                and makes room.",
@@ -173,6 +181,21 @@ pub(crate) const SUITES: [Suite; 13] = [
         how: How::Function(fuzz::missing, fuzz::run),
     },
 ];
+
+/// The servers have their files in memory: what a power cut leaves is theirs to say.
+fn fleet(plan: &Plan) -> Vec<Run> {
+    let storm = Run::of("fleet")
+        .only("storm::")
+        .with("FLEET_EVENTS", plan.either(4_000, 80_000))
+        .with("FLEET_KILLS", plan.either(6, 60))
+        .with("FLEET_CUTS", plan.either(10, 100))
+        .with("FLEET_SEED", plan.seed);
+    let workers = Run::of("fleet")
+        .only("workers::")
+        .with("FLEET_SECONDS", plan.either(20, 180))
+        .with("FLEET_SEED", plan.seed);
+    vec![storm, workers]
+}
 
 /// Half of the random kills meet the program waiting for a disk, half at work in memory.
 fn kills(plan: &Plan) -> Vec<Run> {
