@@ -6,8 +6,10 @@
 
 mod list;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use list::{BREAKS, Break};
@@ -18,6 +20,9 @@ use crate::tree::Tree;
 /// A test that hangs has noticed, too. Seconds.
 const PATIENCE_S: u32 = 240;
 const BUILD_PATIENCE_S: u32 = 1_200;
+
+/// Stands in a line between the number of red tests and what was broken.
+const RED_WHEN: &str = " red when it ";
 
 /// How `timeout` says that it was one.
 const TIMED_OUT: i32 = 124;
@@ -32,7 +37,7 @@ enum Fate {
 
 /// Runs all breaks whose description or file contains one of the words; all if there are none.
 pub(crate) fn mutate(words: &[String]) -> ExitCode {
-    let done = suite(words);
+    let done = suite(words, None);
     match done {
         Ok(report) => {
             println!("{}", report.table());
@@ -45,8 +50,24 @@ pub(crate) fn mutate(words: &[String]) -> ExitCode {
     }
 }
 
-/// The breaks as a suite of `prove`.
-pub(crate) fn suite(words: &[String]) -> Result<Report, Failure> {
+/// What a run that was ended before its time has written about each break.
+fn earlier(log: Option<&Path>) -> Result<BTreeMap<String, (String, String)>, Failure> {
+    let Some(log) = log else {
+        return Ok(BTreeMap::new());
+    };
+    let text = fs::read_to_string(log)?;
+    let line = |line: &str| {
+        let (red, rest) = line.split_once(RED_WHEN)?;
+        let (what, names) = rest.split_once(": ")?;
+        // A break that no test noticed is tried again.
+        (red != "0").then(|| (what.to_owned(), (red.to_owned(), names.to_owned())))
+    };
+    Ok(text.lines().filter_map(line).collect())
+}
+
+/// The breaks as a suite of `prove`; those that are in the log of a run of the same code, which was
+/// ended before its time, are not tried again.
+pub(crate) fn suite(words: &[String], since: Option<&Path>) -> Result<Report, Failure> {
     let chosen: Vec<&Break> = BREAKS
         .iter()
         .filter(|b| {
@@ -55,6 +76,7 @@ pub(crate) fn suite(words: &[String]) -> Result<Report, Failure> {
             words.is_empty() || words.iter().any(hit)
         })
         .collect();
+    let earlier = earlier(since)?;
     let bench = Bench::set_up()?;
     for b in &chosen {
         bench.check(b)?;
@@ -65,6 +87,13 @@ pub(crate) fn suite(words: &[String]) -> Result<Report, Failure> {
     );
     let mut progress = Progress::new("mutations", chosen.len());
     for b in &chosen {
+        if let Some((red, names)) = earlier.get(b.what) {
+            let cells = [b.what, b.violates, red, names];
+            report.row(cells.map(str::to_owned));
+            report.count("breaks", 1);
+            progress.step();
+            continue;
+        }
         let (red, names) = match bench.run(b)? {
             Fate::Noticed(tests) => (tests.len().to_string(), shown(&tests)),
             Fate::Hung => (
@@ -77,12 +106,18 @@ pub(crate) fn suite(words: &[String]) -> Result<Report, Failure> {
             }
         };
         // A run that is ended early has told what it knows.
-        eprintln!("{red} red when it {}: {names}", b.what);
+        eprintln!("{red}{RED_WHEN}{}: {names}", b.what);
         report.row([b.what.to_owned(), b.violates.to_owned(), red, names]);
         report.count("breaks", 1);
         progress.step();
     }
     progress.end();
+    if !earlier.is_empty() {
+        report.note(format!(
+            "{} of them were tried in a run of the same code that was ended before its time.",
+            earlier.len()
+        ));
+    }
     Ok(report)
 }
 

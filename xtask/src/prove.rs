@@ -34,6 +34,8 @@ cargo xtask prove --check
   --points    power: so many power cuts for each model instead
   --workload  power: only this workload, and what follows from it
   --break     mutations: only those with these words in what they do
+  --since     mutations: goes on from this log, target/prove/mutations.log, of a run of the
+              same code that was ended before its time
   --add       puts suites that were run by themselves, with --suite and --json, into
               docs/evidence.md; of the same seed and code
   --check     says whether docs/evidence.md is about the code as it is; exit 0 or 1";
@@ -55,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) workload: Option<String>,
     /// Only the breaks with this in what they do.
     pub(crate) breaks: Option<String>,
+    /// The log of a run of the same breaks that was ended before its time.
+    pub(crate) since: Option<PathBuf>,
 }
 
 impl Plan {
@@ -67,6 +71,7 @@ impl Plan {
             takes: 1,
             workload: None,
             breaks: None,
+            since: None,
         }
     }
 
@@ -79,6 +84,7 @@ impl Plan {
             takes: 4,
             workload: None,
             breaks: None,
+            since: None,
         }
     }
 
@@ -195,10 +201,10 @@ fn parse(args: &[String]) -> Result<Wish, Failure> {
     let mut long = None;
     let (mut only, mut json, mut write) = (Vec::new(), false, false);
     let mut points = None;
-    let (mut workload, mut breaks) = (None, None);
+    let (mut workload, mut breaks, mut since) = (None, None, None);
     // Not secret and not the same each time: the time of day will do.
-    let since = SystemClock.wall().duration_since(std::time::UNIX_EPOCH)?;
-    let mut seed = since.as_secs();
+    let day = SystemClock.wall().duration_since(std::time::UNIX_EPOCH)?;
+    let mut seed = day.as_secs();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -212,6 +218,8 @@ fn parse(args: &[String]) -> Result<Wish, Failure> {
             "--points" => points = Some(value()?.parse()?),
             "--workload" => workload = Some(value()?.clone()),
             "--break" => breaks = Some(value()?.clone()),
+            // Another process opens it, from the directory of the project.
+            "--since" => since = Some(std::path::absolute(value()?)?),
             other => return Err(format!("unknown argument `{other}`").into()),
         }
     }
@@ -221,7 +229,13 @@ fn parse(args: &[String]) -> Result<Wish, Failure> {
     {
         return Err(format!("no suite `{unknown}`").into());
     }
-    if write && !(only.is_empty() && points.is_none() && workload.is_none() && breaks.is_none()) {
+    if write
+        && !(only.is_empty()
+            && points.is_none()
+            && workload.is_none()
+            && breaks.is_none()
+            && since.is_none())
+    {
         return Err("--write needs a whole run".into());
     }
     let mut plan = match long {
@@ -232,6 +246,7 @@ fn parse(args: &[String]) -> Result<Wish, Failure> {
     plan.points = points.unwrap_or(plan.points);
     plan.workload = workload;
     plan.breaks = breaks;
+    plan.since = since;
     Ok(Wish {
         plan,
         only,

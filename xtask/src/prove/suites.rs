@@ -75,7 +75,10 @@ pub(crate) static SUITES: [Suite; 14] = [
         what: "The code is broken on purpose, in one place at a time, and a test must notice.",
         how: How::Function(
             || None,
-            |plan| mutate::suite(&plan.breaks.iter().cloned().collect::<Vec<_>>()),
+            |plan| {
+                let breaks: Vec<String> = plan.breaks.iter().cloned().collect();
+                mutate::suite(&breaks, plan.since.as_deref())
+            },
         ),
     },
     Suite {
