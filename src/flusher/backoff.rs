@@ -69,7 +69,7 @@ impl Backoff {
 }
 
 /// A random wait, none being longer than this, and each as likely as the other.
-pub(super) fn random_up_to(longest: Duration) -> Duration {
+pub(crate) fn random_up_to(longest: Duration) -> Duration {
     // Jitter of all of it makes anything from nothing to twice the wait.
     let wait = Backoff::new(longest / 2, longest / 2, 1.0, 1.0).fail(None);
     wait.min(longest)

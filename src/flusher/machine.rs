@@ -163,6 +163,7 @@ impl Machine {
             Input::Recalled(result) => self.recalled(result, now),
             Input::Found(result) => self.found(result, now),
             Input::Ready(request) => self.ready(request),
+            Input::Unfit(letter) => self.unfit(letter),
             Input::Checked(hindrance) => self.checked(hindrance, now),
             Input::Answered(outcome) => self.answered(outcome, now),
             Input::Stored(result) => self.stored(result, now),

@@ -331,6 +331,19 @@ fn a_missing_range_is_passed_as_lost() {
 }
 
 #[test]
+fn what_is_no_event_is_set_aside_in_its_turn_without_being_sent() {
+    let mut rig = rig(5);
+    rig.unfit = Some(3);
+    assert_eq!(rig.start(), Send(vec![1, 2]));
+    assert_eq!(rig.answer(DELIVERED), Send(vec![4, 5]));
+    assert_eq!(rig.answer(DELIVERED), Wait(None));
+    let letter = rig.letters().remove(0);
+    assert_eq!((letter.seq, letter.attempts), (3, 0));
+    let ledger = rig.log.position().ledger;
+    assert_eq!((ledger.delivered, ledger.dead), (4, 1));
+}
+
+#[test]
 fn a_disk_that_refuses_to_settle_or_bury_costs_no_second_request() {
     let mut rig = rig(1);
     rig.log.faults.settles.store(3, Ordering::SeqCst);

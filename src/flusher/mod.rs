@@ -1,4 +1,4 @@
-//! Drains the log into the sink: in order, one request at a time, for as long as it takes.
+//! Drains a log, or another source, into the sink: in order, one request at a time, for as long as it takes.
 //!
 //! - `machine.rs` decides; it takes in the receiver's answers in `machine/verdict.rs`, the log's in
 //!   `machine/storage.rs` and people's wishes in `machine/orders.rs`; its inputs and actions are in
@@ -10,7 +10,7 @@
 //!   (`growth.rs` how many more where the way is long), `age.rs` which are too old, and `shape.rs` how close requests follow each other (`rate.rs` by
 //!   what is set, `ease.rs` by what the receiver asks for).
 //! - `task.rs` carries out what was decided: the one task and its one `select!`. `reader.rs` reads
-//!   before the machine asks.
+//!   before the machine asks. `source.rs` says what both need of the place that events come from.
 //! - `askers.rs` holds those who have given an order and wait for its answer.
 //! - `thread.rs` gives it a runtime where the program has none.
 //! - This file is the handle.
@@ -32,6 +32,7 @@ mod rate;
 mod reader;
 mod remembered;
 mod shape;
+mod source;
 mod step;
 mod task;
 pub(crate) mod thread;
@@ -66,11 +67,13 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::askers::{Askers, Wish};
+#[cfg(feature = "fleet")]
+pub(crate) use self::backoff::random_up_to;
 use crate::clock::Clock;
 use crate::ending::TaskEnd;
 use crate::error::Error;
 use crate::id::Seq;
-use crate::log::thread::{LogHandle, ThreadEnd};
+use crate::log::thread::ThreadEnd;
 use crate::outcome::Answer;
 use crate::settings::Delivery;
 use crate::sink::Sink;
@@ -309,10 +312,10 @@ impl FlusherHandle {
 ///
 /// The join handle is only for waiting: it ends when the flusher has, and never with an error
 /// unless the runtime itself ends. Dropping it changes nothing.
-pub(crate) fn spawn<S: Sink>(
+pub(crate) fn spawn<S: Sink, E: source::Source>(
     runtime: &Handle,
     sink: Arc<S>,
-    log: LogHandle,
+    source: E,
     settings: Delivery,
     max_age: Option<Duration>,
     clock: Arc<dyn Clock>,
@@ -332,7 +335,7 @@ pub(crate) fn spawn<S: Sink>(
     });
     let askers = Arc::<Askers>::default();
     let inbox = task::Inbox::new(inbox, Arc::clone(&askers));
-    let task = task::Task::new(sink, log, clock, machine, inbox, publish);
+    let task = task::Task::new(sink, source, clock, machine, inbox, publish);
     let handle = FlusherHandle {
         orders,
         askers,

@@ -4,32 +4,25 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use tokio::sync::oneshot;
-
+use super::source::{Found, Source, Told};
 use super::step::{Done, Input, Job, Reading};
-use crate::error::Error;
 use crate::id::Seq;
-use crate::log::thread::LogHandle;
-use crate::log::{Log, Read};
+use crate::log::Read;
 use crate::sink::{Batch, Request, Sink};
 
 /// Batches that are kept ready beyond the one that is under way.
 const AHEAD_MAX: usize = 2;
 
-/// Done on the log's thread.
-pub(super) type Work = Box<dyn FnOnce(&mut dyn Log) + Send>;
-
 /// Keeps up to two batches ready behind the one that is under way, so that the receiver waits
-/// neither for the disk nor for a request to be made. Where the log has the events is all one.
+/// neither for the source nor for a request to be made. Where the log has the events is all one.
 ///
 /// Only whole batches are read ahead: fewer events may be more by the time they are asked for. The
-/// next read goes to the log's thread together with a settle, which wakes that thread once for
-/// both; a read of its own is begun only while a request is under way and fewer batches are ready.
+/// next read goes to the source together with a settle, which wakes a log's thread once for both; a read of its own is begun only while a request is under way and fewer batches are ready.
 /// What is ready is good for as long as its events are pending, whatever became of batch sizes:
 /// the plan narrows a batch and skips what was evicted. A range that is missing, or a fault, is not
 /// kept: the machine meets it when it asks.
-pub(super) struct Reader {
-    log: LogHandle,
+pub(super) struct Reader<E> {
+    source: E,
     /// Each follows the one before.
     ready: VecDeque<Request>,
     /// How many of them the sink has prepared, from the front.
@@ -48,10 +41,10 @@ struct UnderWay {
     is_ordered: bool,
 }
 
-impl Reader {
-    pub(super) fn new(log: LogHandle) -> Self {
+impl<E: Source> Reader<E> {
+    pub(super) fn new(source: E) -> Self {
         Self {
-            log,
+            source,
             ready: VecDeque::new(),
             prepared: 0,
             under_way: None,
@@ -76,7 +69,7 @@ impl Reader {
         self.let_go();
         match under_way {
             Some(read) if read.reading == reading => read.job,
-            _ => read(self.log.clone(), reading),
+            _ => self.read(reading),
         }
     }
 
@@ -94,33 +87,41 @@ impl Reader {
         if let Some(reading) = self.behind(reading, last_seq, AHEAD_MAX) {
             self.under_way = Some(UnderWay {
                 reading,
-                job: read(self.log.clone(), reading),
+                job: self.read(reading),
                 is_ordered: false,
             });
         }
     }
 
-    /// As [`read_on`](Self::read_on), together with the settle after which `reading` is asked for.
-    /// Gives what the log's thread has to do behind the settle.
-    pub(super) fn order(&mut self, reading: Reading, last_seq: Seq) -> Work {
+    /// As [`read_on`](Self::read_on), together with the settle after which `reading` is asked for: says
+    /// what is to be read then, which is to be handed to [`ordered`](Self::ordered).
+    pub(super) fn order(&mut self, reading: Reading, last_seq: Seq) -> Option<Reading> {
         self.collect();
-        let behind = if self.ready.is_empty() && self.under_way.is_none() {
+        if self.ready.is_empty() && self.under_way.is_none() {
             // Asked for at once, however few there are.
             Some(reading).filter(|reading| reading.from <= last_seq)
         } else {
             // One of those that are ready is taken next.
             self.behind(reading, last_seq, AHEAD_MAX + 1)
-        };
-        let Some(reading) = behind else {
-            return Box::new(|_| ());
-        };
-        let (job, work) = ordered(self.log.clone(), reading);
+        }
+    }
+
+    /// What was ordered is on its way with a settle.
+    pub(super) fn ordered(
+        &mut self,
+        reading: Reading,
+        read: impl Future<Output = Told<Found>> + Send + 'static,
+    ) {
         self.under_way = Some(UnderWay {
             reading,
-            job,
+            job: found(read),
             is_ordered: true,
         });
-        work
+    }
+
+    /// Reads when it is polled.
+    fn read(&self, reading: Reading) -> Job {
+        found(self.source.read(reading))
     }
 
     /// What is read next, if that fills a batch and fewer than `max` are ready.
@@ -202,41 +203,13 @@ fn last_seq(request: &Request) -> Option<Seq> {
     request.events().last().map(|stored| stored.seq)
 }
 
-/// Reads when it is polled.
-fn read(log: LogHandle, reading: Reading) -> Job {
+/// What the machine makes of what was found.
+fn found(read: impl Future<Output = Told<Found>> + Send + 'static) -> Job {
     Box::pin(async move {
-        let read = log.read(reading.from, reading.events_max, reading.bytes_max);
         match read.await {
-            Ok((read, at)) => (Input::Found(Ok(read)), Some(at)),
+            Ok((Found::Read(read), at)) => (Input::Found(Ok(read)), Some(at)),
+            Ok((Found::Unfit(letter), at)) => (Input::Unfit(letter), Some(at)),
             Err(error) => (Input::Found(Err(error)), None),
         }
     })
-}
-
-/// Reads when the log's thread does this work.
-fn ordered(log: LogHandle, reading: Reading) -> (Job, Work) {
-    let (reply, answer) = oneshot::channel();
-    let job = async move {
-        match answer.await {
-            Ok(done) => done,
-            // The settle that it was to go with failed, and nothing was read.
-            Err(_) => read(log, reading).await,
-        }
-    };
-    let work = move |log: &mut dyn Log| {
-        let position = log.position();
-        let at = (position.cursor, position.last_seq);
-        // The reader may have let go of it.
-        let tell = move |read: Result<Read, Error>| {
-            let at = read.is_ok().then_some(at);
-            drop(reply.send((Input::Found(read), at)));
-        };
-        let Reading {
-            from,
-            events_max,
-            bytes_max,
-        } = reading;
-        log.read_later(from, events_max, bytes_max, Box::new(tell));
-    };
-    (Box::pin(job), Box::new(work))
 }

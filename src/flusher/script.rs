@@ -13,9 +13,9 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::machine::Machine;
-use super::step::{Action, Entry, Input, Now};
+use super::step::{Action, Entry, Input, Now, Reading};
 use crate::clock::Clock;
-use crate::dead::DeadLetter;
+use crate::dead::{Cause, DeadLetter};
 use crate::error::Error;
 use crate::event::{Event, Receipt};
 use crate::id::Seq;
@@ -206,6 +206,8 @@ pub(super) struct Rig {
     pub(super) sent: Vec<Vec<Seq>>,
     /// What the sink says when it is asked whether it could deliver.
     pub(super) hindrance: Option<Hindrance>,
+    /// Where there is no event but something else.
+    pub(super) unfit: Option<Seq>,
 }
 
 impl Rig {
@@ -219,6 +221,7 @@ impl Rig {
             now: at(0),
             sent: Vec::new(),
             hindrance: None,
+            unfit: None,
         }
     }
 
@@ -239,9 +242,7 @@ impl Rig {
                 }
                 Some(Action::Check) => Input::Checked(self.hindrance.clone()),
                 Some(Action::Recall) => Input::Recalled(self.log.memo()),
-                Some(Action::Read(r)) => {
-                    Input::Found(self.log.read(r.from, r.events_max, r.bytes_max))
-                }
+                Some(Action::Read(r)) => self.read(r),
                 Some(Action::Store(Entry::Settle { last, how, .. })) => {
                     Input::Stored(self.log.settle(last, how))
                 }
@@ -252,6 +253,22 @@ impl Rig {
             };
         }
         panic!("the machine asks the log without end");
+    }
+
+    fn read(&mut self, reading: Reading) -> Input {
+        let Reading {
+            from,
+            mut events_max,
+            bytes_max,
+        } = reading;
+        match self.unfit {
+            Some(place) if place == from => Input::Unfit(Box::new(unfit(place))),
+            Some(place) if place > from => {
+                events_max = events_max.min(usize::try_from(place - from).unwrap());
+                Input::Found(self.log.read(from, events_max, bytes_max))
+            }
+            _ => Input::Found(self.log.read(from, events_max, bytes_max)),
+        }
     }
 
     pub(super) fn start(&mut self) -> Next {
@@ -429,6 +446,19 @@ impl Clock for PausedClock {
 
     fn monotonic(&self) -> Duration {
         self.0.elapsed()
+    }
+}
+
+/// What is set aside without being sent.
+fn unfit(seq: Seq) -> DeadLetter {
+    DeadLetter {
+        seq,
+        event: events(1).remove(0),
+        cause: Cause::Refused,
+        answer: Answer::from_detail("it is no event"),
+        attempts: 0,
+        first_attempt: at(0).wall,
+        last_attempt: at(0).wall,
     }
 }
 

@@ -12,8 +12,10 @@ use crate::outcome::{Hindrance, Outcome};
 use crate::sink::Request;
 use crate::status::Pace;
 
-/// What an action came to, and where the log stood then, if it was asked.
-pub(super) type Done = (Input, Option<(Seq, Seq)>);
+/// The cursor and the last sequence number, as they were when the source was asked.
+pub(crate) type At = (Seq, Seq);
+/// What an action came to, and where the source stood then, if it was asked.
+pub(super) type Done = (Input, Option<At>);
 /// An action under way.
 pub(super) type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
 
@@ -55,6 +57,8 @@ pub(crate) enum Input {
     Recalled(Result<Memo, Error>),
     /// [`Action::Read`] is done.
     Found(Result<Read, Error>),
+    /// [`Action::Read`] is done, and at the number asked for stands what is no event.
+    Unfit(Box<DeadLetter>),
     /// [`Action::Read`] is done, and this was found, which the sink has prepared.
     Ready(Request),
     /// [`Action::Check`] is done.

@@ -12,15 +12,15 @@ use tokio::time::{Instant, sleep_until};
 use super::askers::{Askers, Wish};
 use super::machine::Machine;
 use super::reader::Reader;
-use super::step::{Action, Done, Entry, Input, Job, Now};
+use super::source::{Leaving, Source, Told};
+use super::step::{Action, At, Done, Entry, Input, Job, Now};
 use super::{FlusherView, Orders};
 use crate::clock::Clock;
 use crate::ending::panic_text;
 use crate::error::Error;
-use crate::id::{Seq, SeqRange};
+use crate::id::SeqRange;
 use crate::ledger::Settled;
-use crate::log::thread::LogHandle;
-use crate::log::{Log, Position};
+use crate::log::Position;
 use crate::observe;
 use crate::sink::Sink;
 use crate::status::FlusherState;
@@ -99,35 +99,35 @@ impl Inbox {
 }
 
 /// The flusher's task.
-pub(super) struct Task<S> {
+pub(super) struct Task<S, E> {
     sink: Arc<S>,
-    log: LogHandle,
+    source: E,
     clock: Arc<dyn Clock>,
     started: Instant,
     machine: Machine,
     inbox: Inbox,
     changes: watch::Receiver<Position>,
-    /// Cursor and last sequence number, as far as they are known here. What the log's thread
-    /// answers may be ahead of what it has published.
-    at: (Seq, Seq),
+    /// Cursor and last sequence number, as far as they are known here. What the source answers may be
+    /// ahead of what it has published.
+    at: At,
     publish: watch::Sender<FlusherView>,
-    reader: Reader,
+    reader: Reader<E>,
 }
 
-impl<S: Sink> Task<S> {
+impl<S: Sink, E: Source> Task<S, E> {
     pub(super) fn new(
         sink: Arc<S>,
-        log: LogHandle,
+        source: E,
         clock: Arc<dyn Clock>,
         machine: Machine,
         inbox: Inbox,
         publish: watch::Sender<FlusherView>,
     ) -> Self {
-        let changes = log.changes();
-        let reader = Reader::new(log.clone());
+        let changes = source.changes();
+        let reader = Reader::new(source.clone());
         Self {
             sink,
-            log,
+            source,
             clock,
             started: Instant::now(),
             machine,
@@ -143,7 +143,7 @@ impl<S: Sink> Task<S> {
     pub(super) fn guarded(self) -> impl Future<Output = ()> + Send {
         // Made before the first poll, so that even a task that is never polled says that it ended.
         let last_word = LastWord(self.publish.clone(), Arc::clone(&self.inbox.askers));
-        let place = self.log.place().clone();
+        let place = self.source.place().clone();
         async move {
             let mut run = pin!(self.run());
             let ended = poll_fn(|cx| {
@@ -227,41 +227,24 @@ impl<S: Sink> Task<S> {
                 // Everything was delivered and something new may be there.
                 moved = self.changes.changed(), if self.machine.is_dry() => return match moved {
                     Ok(()) => Input::Tick,
-                    // The log has ended; the answer to any question says how.
-                    Err(_) => Input::Stored(self.log.run(|_| Ok(())).await),
+                    // The source has ended, and says how.
+                    Err(_) => Input::Stored(self.source.answers().await),
                 },
             }
         }
     }
 
     fn start(&mut self, action: Action) -> Job {
-        let log = self.log.clone();
         match action {
-            Action::Recall => ask(log, Input::Recalled, |log| log.memo()),
+            Action::Recall => told(self.source.recall(), Input::Recalled),
             Action::Read(reading) => self.reader.next(reading),
             Action::Store(Entry::Settle { first, last, how }) => {
-                let followers = Arc::clone(self.log.followers());
-                // What is owed is stored before anything else is sent: its answer is the last one.
-                let answer = self.machine.last_answer();
-                let name = answer.and_then(|answer| answer.request_id.clone());
-                let name = name.filter(|_| how == Settled::Delivered);
-                let read_on = match self.machine.read_ahead() {
-                    Some(reading) => self.reader.order(reading, self.at.1),
-                    None => Box::new(|_: &mut dyn Log| ()),
-                };
-                ask(log, Input::Stored, move |log| {
-                    log.settle(last, how)?;
-                    if let Some(name) = name {
-                        followers.name(SeqRange { first, last }, name);
-                    }
-                    read_on(log);
-                    Ok(())
-                })
+                self.settle(SeqRange { first, last }, how)
             }
             Action::Store(Entry::Bury(letter, how)) => {
-                ask(log, Input::Stored, move |log| log.bury(&letter, how))
+                told(self.source.bury(letter, how), Input::Stored)
             }
-            Action::Remember(memo) => ask(log, Input::Remembered, move |log| log.remember(&memo)),
+            Action::Remember(memo) => told(self.source.remember(memo), Input::Remembered),
             Action::Check => {
                 let sink = Arc::clone(&self.sink);
                 Box::pin(async move { (Input::Checked(sink.hindrance().await), None) })
@@ -277,6 +260,24 @@ impl<S: Sink> Task<S> {
             // The caller has returned on it already.
             Action::End => Box::pin(std::future::pending()),
         }
+    }
+
+    fn settle(&mut self, range: SeqRange, how: Settled) -> Job {
+        // What is owed is stored before anything else is sent: its answer is the last one.
+        let answer = self.machine.last_answer();
+        let name = answer.and_then(|answer| answer.request_id.clone());
+        let leaving = Leaving {
+            range,
+            how,
+            request_id: name.filter(|_| how == Settled::Delivered),
+        };
+        let ahead = self.machine.read_ahead();
+        let then = ahead.and_then(|reading| self.reader.order(reading, self.at.1));
+        let (settled, read) = self.source.settle(leaving, then);
+        if let (Some(reading), Some(read)) = (then, read) {
+            self.reader.ordered(reading, read);
+        }
+        told(settled, Input::Stored)
     }
 
     fn publish_view(&self) {
@@ -318,7 +319,7 @@ impl<S: Sink> Task<S> {
         }
     }
 
-    fn see(&mut self, at: Option<(Seq, Seq)>) {
+    fn see(&mut self, at: Option<At>) {
         if let Some((cursor, last_seq)) = at {
             self.at = (self.at.0.max(cursor), self.at.1.max(last_seq));
         }
@@ -332,19 +333,13 @@ async fn finish(job: &mut Option<Job>) -> Done {
     }
 }
 
-/// Asks the log, and where it stands afterwards.
-fn ask<T: Send + 'static>(
-    log: LogHandle,
+/// What the machine makes of what the source says.
+fn told<T: Send + 'static>(
+    said: impl Future<Output = Told<T>> + Send + 'static,
     input: impl FnOnce(Result<T, Error>) -> Input + Send + 'static,
-    work: impl FnOnce(&mut dyn Log) -> Result<T, Error> + Send + 'static,
 ) -> Job {
     Box::pin(async move {
-        let done = log.run(move |log| {
-            let value = work(log)?;
-            let position = log.position();
-            Ok((value, (position.cursor, position.last_seq)))
-        });
-        match done.await {
+        match said.await {
             Ok((value, at)) => (input(Ok(value)), Some(at)),
             Err(error) => (input(Err(error)), None),
         }

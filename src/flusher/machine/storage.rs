@@ -3,6 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Machine, Pause, State};
+use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::flusher::bisect::Plan;
 use crate::flusher::step::{Entry, Now};
@@ -35,6 +36,13 @@ impl Machine {
     pub(super) fn ready(&mut self, request: Request) {
         self.job = None;
         self.plan = Plan::of(request);
+        self.storage_works();
+    }
+
+    /// What was found is no event: it was never sent, and says nothing of the receiver.
+    pub(super) fn unfit(&mut self, letter: Box<DeadLetter>) {
+        self.job = None;
+        self.entry = Some(Entry::Bury(letter, Settled::Dead));
         self.storage_works();
     }
 
