@@ -49,6 +49,7 @@
 //! - `sandbox`: a local stand-in for the API, for integration tests.
 //! - `layer`: a tracing layer whose events go into a queue, without waiting.
 //! - `nats`: a sink that delivers a spool into a stream of NATS JetStream, which many devices share.
+//! - `fleet`: workers that carry the events of such a stream to a receiver.
 //! - `metrics`: the numbers of a queue, for the recorder of the `metrics` crate.
 
 #[cfg(feature = "relay")]
@@ -63,6 +64,8 @@ mod event;
 #[cfg(feature = "cli")]
 pub mod exit;
 mod fate;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 mod flusher;
 #[cfg(any(feature = "control", feature = "relay"))]
 mod hosts;

@@ -110,6 +110,7 @@ fn sort(error: &Error) -> (StatusCode, &'static str) {
         | Error::Settings { .. }
         | Error::Key(_)
         | Error::Sink { .. }
+        | Error::Fleet { .. }
         | Error::Control { .. }
         | Error::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "unexpected"),
     }

@@ -49,6 +49,7 @@ impl Error {
             | Self::NoSpool { .. }
             | Self::FutureFormat { .. }
             | Self::Damaged { .. }
+            | Self::Fleet { .. }
             | Self::Control { .. }
             | Self::Storage { .. }
             | Self::NoThread { .. } => ErrorKind::AskPerson,

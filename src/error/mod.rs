@@ -188,6 +188,14 @@ pub enum Error {
         reason: String,
     },
 
+    /// The servers of a fleet cannot be used: they are not reached, they refuse, or what they hold is
+    /// not as it must be. Nothing was lost by it. Do what the reason says; the same may work later.
+    #[error("fleet cannot be used: {reason}")]
+    Fleet {
+        /// What stands in the way, without credentials.
+        reason: String,
+    },
+
     /// The control socket cannot be served. The queue itself is not affected. Mend what the
     /// reason says, or go on without it.
     #[error("control socket cannot be served: {reason}. path=`{}`", path.display())]
@@ -289,6 +297,9 @@ impl Error {
             Self::Sink { .. } => {
                 "mend what is named: the base URL, the proxy, a time limit, or a TLS feature of the build"
             }
+            Self::Fleet { .. } => {
+                "see that the servers run, are reached from here and take these credentials; then try again"
+            }
             Self::Control { .. } => "mend what the reason says; the queue works without the socket",
             Self::NoSuchLetter { .. } => "list the dead letters to see which there are",
             Self::Storage { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -352,6 +363,7 @@ impl Error {
             Damaged { what, path },
             Settings { problems },
             Sink { reason },
+            Fleet { reason },
             Control { reason, path },
             NoSuchLetter { seq },
             Storage { action, path, source },

@@ -59,6 +59,7 @@ fn one_of_each() -> Vec<Error> {
         },
         Error::Key(KeyError::Parts { found: 2 }),
         Error::Sink { reason: text() },
+        Error::Fleet { reason: text() },
         Error::Control { reason, path },
         Error::NoSuchLetter { seq: 5 },
         storage(io::Error::from_raw_os_error(28)),

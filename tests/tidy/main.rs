@@ -68,6 +68,9 @@ fn each_third_party_crate_with_a_heavy_api_is_named_in_one_place() {
     assert_eq!(naming("zstd::"), ["src/zip.rs"]);
     assert_eq!(naming("pollster::"), ["src/log/sync.rs"]);
     assert_eq!(naming("reqwest::"), ["src/sink/http/transport.rs"]);
+    for name in naming("async_nats::") {
+        assert!(name.starts_with("src/fleet/"), "{name}");
+    }
     for name in naming("axum::").iter().chain(&naming("hyper::")) {
         let homes = [
             "admin/",

@@ -1,0 +1,360 @@
+//! Where the servers are, who we are, and what it means if they do not let us in.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event};
+use url::Url;
+
+use super::text::clean;
+use crate::error::Error;
+
+/// Where clients of NATS connect to unless a port is named.
+const PORT: u16 = 4222;
+/// More servers than any cluster has.
+const SERVERS_MAX: usize = 32;
+/// The first pause between two tries to connect, and the longest.
+const RECONNECT_MIN: Duration = Duration::from_millis(100);
+const RECONNECT_MAX: Duration = Duration::from_secs(5);
+/// Commands that may wait for the connection; a request behind them has a time limit all the same.
+const COMMANDS_MAX: usize = 4096;
+
+/// Where the servers of a fleet are and who we are to them.
+///
+/// ```no_run
+/// # async fn connect() -> Result<(), everpost::Error> {
+/// use everpost::fleet::Access;
+///
+/// let access = Access::new("nats://a.example,b.example,c.example")?
+///     .credentials_file("/etc/everpost/worker.creds")
+///     .ca_file("/etc/everpost/ca.pem");
+/// access.connect().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Access {
+    servers: Vec<Url>,
+    credentials: Option<PathBuf>,
+    ca: Option<PathBuf>,
+    inbox: Option<String>,
+    name: String,
+    patience: Duration,
+}
+
+/// Shows the servers and the names of files.
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access")
+            .field("servers", &self.to_string())
+            .field("credentials", &self.credentials)
+            .field("ca", &self.ca)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The servers, as they can be given to [`Access::new`] again.
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers: Vec<&str> = self.servers.iter().map(Url::as_str).collect();
+        f.write_str(&servers.join(","))
+    }
+}
+
+impl Access {
+    /// The servers of a cluster: `nats://HOST[:PORT][,HOST[:PORT]...]`. With `tls://` a connection is
+    /// encrypted or not made; with `nats://` that is so where the server asks for it.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] if it is no such list, or has a user, a password or a token in it: a list of
+    /// processes shows those. They belong into a [credentials file](Self::credentials_file).
+    pub fn new(servers: &str) -> Result<Self, Error> {
+        let list = servers.split(',').map(str::trim);
+        let list: Vec<&str> = list.filter(|server| !server.is_empty()).collect();
+        if list.is_empty() || list.len() > SERVERS_MAX {
+            return Err(wrong(
+                "name the servers: nats://HOST[:PORT][,HOST[:PORT]...]",
+            ));
+        }
+        let scheme = match list[0].split_once("://") {
+            Some((scheme, _)) => scheme,
+            None => "nats",
+        };
+        let servers = list.iter().map(|server| address(server, scheme));
+        Ok(Self {
+            servers: servers.collect::<Result<_, _>>()?,
+            credentials: None,
+            ca: None,
+            inbox: None,
+            name: "everpost".to_owned(),
+            patience: Duration::from_secs(10),
+        })
+    }
+
+    /// The file with the JWT and the seed of a user, as `nsc generate creds` writes it. It is read at
+    /// each [`connect`](Self::connect).
+    pub fn credentials_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.credentials = Some(path.into());
+        self
+    }
+
+    /// The authority that signed the certificates of the servers, as a PEM file; it is believed beside
+    /// those of the system.
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca = Some(path.into());
+        self
+    }
+
+    /// Where answers go: subjects that begin so, `_INBOX` unless this is called. Credentials with few
+    /// rights may only allow one of their own; under a wrong one every request ends without an answer.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] if it is not of letters, digits, `-`, `_` and dots between them.
+    pub fn inbox_prefix(mut self, prefix: &str) -> Result<Self, Error> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        let mut parts = prefix.split('.');
+        if prefix.len() > 128 || !parts.all(|part| !part.is_empty() && part.bytes().all(is_plain)) {
+            return Err(wrong(
+                "an inbox prefix is of letters, digits, `-`, `_` and dots between them, such as _INBOX_worker",
+            ));
+        }
+        self.inbox = Some(prefix.to_owned());
+        Ok(self)
+    }
+
+    /// What the servers show this connection as; `everpost` unless this is called.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = clean(name);
+        self
+    }
+
+    /// How long a [`connect`](Self::connect) may take, 10 seconds unless this is called.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Connects. The client goes on by itself when a server dies: it goes to the next one.
+    ///
+    /// # Errors
+    /// [`Error::Fleet`] with what stands in the way and what to do about it, within the
+    /// [patience](Self::patience).
+    ///
+    /// # Cancel safety
+    /// Dropped, no connection is left.
+    pub async fn connect(&self) -> Result<Client, Error> {
+        self.connect_and_tell(|_| ()).await
+    }
+
+    /// As [`connect`](Self::connect); `tell` learns what happens to the connection later.
+    pub(super) async fn connect_and_tell(
+        &self,
+        tell: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Result<Client, Error> {
+        let options = self.options().await?;
+        let options = options.event_callback(move |event| {
+            tell(event);
+            std::future::ready(())
+        });
+        let servers: Vec<async_nats::ServerAddr> = self
+            .servers
+            .iter()
+            .map(|url| async_nats::ServerAddr::from_url(url.clone()))
+            .collect::<Result<_, _>>()
+            .map_err(|error| wrong(&clean(&error.to_string())))?;
+        match tokio::time::timeout(self.patience, options.connect(servers)).await {
+            Ok(Ok(client)) => Ok(client),
+            Ok(Err(error)) => Err(fleet(self.told(&error))),
+            Err(_) => Err(fleet(format!(
+                "no server answers within {:?} ({self}); see that the address is right and a server runs there",
+                self.patience
+            ))),
+        }
+    }
+
+    async fn options(&self) -> Result<ConnectOptions, Error> {
+        let mut options = ConnectOptions::new()
+            .name(&self.name)
+            .connection_timeout(self.patience.min(Duration::from_secs(5)))
+            .ping_interval(Duration::from_secs(5))
+            .client_capacity(COMMANDS_MAX)
+            .reconnect_delay_callback(reconnect_delay);
+        if let Some(inbox) = &self.inbox {
+            options = options.custom_inbox_prefix(inbox);
+        }
+        if self.servers.iter().any(|url| url.scheme() == "tls") {
+            options = options.require_tls(true);
+        }
+        if let Some(path) = &self.ca {
+            tokio::fs::metadata(path)
+                .await
+                .map_err(|error| unreadable("the file of the authority", path, &error))?;
+            options = options.add_root_certificates(path.clone());
+        }
+        if let Some(path) = &self.credentials {
+            options = options
+                .credentials_file(path)
+                .await
+                .map_err(|error| unreadable("the credentials file", path, &error))?;
+        }
+        Ok(options)
+    }
+
+    fn told(&self, error: &ConnectError) -> String {
+        let said = clean(&sources(error));
+        let who = match &self.credentials {
+            Some(path) => format!("the credentials of {}", path.display()),
+            None => "a user without credentials; give a credentials file".to_owned(),
+        };
+        match error.kind() {
+            ConnectErrorKind::AuthorizationViolation => {
+                format!("the server does not take {who} ({self})")
+            }
+            ConnectErrorKind::Authentication => {
+                format!("the server's challenge cannot be signed with {who}: {said}")
+            }
+            ConnectErrorKind::Dns => format!("no such host ({self}): {said}"),
+            _ if said.contains("UnknownIssuer") => format!(
+                "the certificate of the server is signed by an authority that is not known here ({self}); \
+                 name its PEM file"
+            ),
+            _ if said.contains("InvalidCertificate") => {
+                format!("the certificate of the server does not hold ({self}): {said}")
+            }
+            ConnectErrorKind::Tls => format!("TLS cannot be set up ({self}): {said}"),
+            _ => format!(
+                "no server can be reached ({self}): {said}; see that the address is right and a server runs there"
+            ),
+        }
+    }
+}
+
+/// Between two tries to connect. The library's own has none at first, so that a server which refuses
+/// expired credentials is asked hundreds of times a second.
+fn reconnect_delay(attempts: usize) -> Duration {
+    let steps = u32::try_from(attempts.min(6)).unwrap_or(6);
+    let longest = (RECONNECT_MIN * 2_u32.pow(steps)).min(RECONNECT_MAX);
+    RECONNECT_MIN + crate::flusher::random_up_to(longest)
+}
+
+/// One server of a list; `scheme` is that of the first one.
+fn address(server: &str, scheme: &str) -> Result<Url, Error> {
+    let text = if server.contains("://") {
+        server.to_owned()
+    } else {
+        format!("{scheme}://{server}")
+    };
+    // Never repeated in an error as it is: there may be a password in it.
+    let url = Url::parse(&text)
+        .map_err(|error| wrong(&format!("a server is not nats://HOST[:PORT]: {error}")))?;
+    if !["nats", "tls"].contains(&url.scheme()) {
+        return Err(wrong(&format!(
+            "a server begins with nats:// or tls://, not with {}://",
+            clean(url.scheme())
+        )));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong(
+            "a user, a password or a token does not belong into the address, where every list of processes \
+             shows it: put a .creds file on this machine and name that",
+        ));
+    }
+    let host = url.host_str().filter(|host| !host.is_empty());
+    let is_bare =
+        ["", "/"].contains(&url.path()) && url.query().is_none() && url.fragment().is_none();
+    let Some(host) = host.filter(|_| is_bare) else {
+        return Err(wrong("a server is nats://HOST[:PORT] and nothing else"));
+    };
+    let port = url.port().unwrap_or(PORT);
+    let plain = format!("{}://{host}:{port}", url.scheme());
+    Url::parse(&plain).map_err(|error| wrong(&error.to_string()))
+}
+
+/// What an error says, and what it says that caused it.
+fn sources(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        // The whole of what rustls says is only in its debug form.
+        if source.source().is_none() {
+            text = format!("{text} ({source:?})");
+        }
+        next = source.source();
+    }
+    text
+}
+
+fn unreadable(what: &str, path: &Path, error: &io::Error) -> Error {
+    fleet(format!(
+        "{what} cannot be used: {error}. path=`{}`",
+        path.display()
+    ))
+}
+
+fn wrong(reason: &str) -> Error {
+    Error::Sink {
+        reason: reason.to_owned(),
+    }
+}
+
+pub(super) fn fleet(reason: impl Into<String>) -> Error {
+    Error::Fleet {
+        reason: reason.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_listed_with_or_without_ports() {
+        let shown = |list: &str| Access::new(list).unwrap().to_string();
+        assert_eq!(shown("a"), "nats://a:4222");
+        assert_eq!(
+            shown("tls://a.example,b:7, [::1]:8"),
+            "tls://a.example:4222,tls://b:7,tls://[::1]:8"
+        );
+        for bad in [
+            "",
+            " , ",
+            "http://a",
+            "nats://a/x",
+            "nats://",
+            "nats://a?b",
+            "a b",
+        ] {
+            assert!(Access::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_secret_does_not_stand_in_an_address_nor_in_the_error() {
+        for bad in ["nats://hunter2@a", "nats://u:hunter2@a:4222", "u:hunter2@a"] {
+            let error = Access::new(bad).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+            assert!(error.contains(".creds"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_inbox_is_a_subject() {
+        let access = || Access::new("a").unwrap();
+        assert!(access().inbox_prefix("_INBOX_w.1").is_ok());
+        for bad in ["", "a.", "a..b", "a>", "*", "a b"] {
+            assert!(access().inbox_prefix(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn no_server_is_asked_again_at_once() {
+        for attempts in [0, 1, 5, 1000] {
+            let delay = reconnect_delay(attempts);
+            assert!(delay >= RECONNECT_MIN && delay <= RECONNECT_MIN + RECONNECT_MAX);
+        }
+    }
+}
