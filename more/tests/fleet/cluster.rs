@@ -266,7 +266,7 @@ fn wait_until<T>(what: impl Fn() -> String, mut look: impl FnMut() -> Option<T>)
             return found;
         }
         assert!(began.elapsed() < READY_MAX, "{}", what());
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::park_timeout(Duration::from_millis(50));
     }
 }
 
