@@ -27,6 +27,12 @@ pub enum SecretError {
     /// A signing secret is not `whsec_` and base64 of 16 to 128 bytes.
     #[error("signing secret is not `whsec_` followed by base64 of 16 to 128 bytes")]
     NotForSigning,
+    /// It is not what such credentials of NATS consist of.
+    #[error("secret is not {wanted}")]
+    NotForNats {
+        /// What it would have to be.
+        wanted: &'static str,
+    },
     /// What should be the file with the secret is something that may never answer.
     #[error("file with the secret is {found}. path=`{}`", path.display())]
     NotAFile {
@@ -63,6 +69,7 @@ impl SecretError {
             Self::NotForSigning => {
                 "copy the whole secret, from `whsec_` on; several with blanks between"
             }
+            Self::NotForNats { .. } => "name the file with it, and put nothing else there",
             Self::Unreadable { .. } => "see that the file is there and may be read",
             Self::NotAFile { .. } => "write the secret into a regular file, and name that",
             Self::NoSupply { .. } => "mend the function, or put a secret in place by hand",
@@ -76,7 +83,9 @@ impl From<SecretError> for KeyError {
         match error {
             SecretError::Empty => Self::Empty,
             SecretError::NotSet { variable } => Self::NotSet { variable },
-            SecretError::Characters | SecretError::NotForSigning => Self::Characters,
+            SecretError::Characters
+            | SecretError::NotForSigning
+            | SecretError::NotForNats { .. } => Self::Characters,
             SecretError::NotAFile { path, found } => Self::NotAFile { path, found },
             SecretError::Unreadable { path, kind } => Self::Unreadable { path, kind },
             SecretError::NoSupply { what } => Self::NoSupply { what },

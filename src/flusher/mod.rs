@@ -25,6 +25,7 @@ pub(crate) mod bisect;
 mod breaker;
 mod ease;
 mod growth;
+mod ids;
 mod limit;
 mod machine;
 mod pacing;

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::askers::{Askers, Wish};
+use super::ids::LogIds;
 use super::machine::Machine;
 use super::reader::Reader;
 use super::source::{Leaving, Source, Told};
@@ -251,6 +252,7 @@ impl<S: Sink, E: Source> Task<S, E> {
             }
             Action::Send(mut request) => {
                 request.prepare(&*self.sink);
+                let request = request.with_ids(Arc::new(LogIds::new(self.log.clone())));
                 let (sink, clock) = (Arc::clone(&self.sink), Arc::clone(&self.clock));
                 Box::pin(async move {
                     let outcome = observe::request(&*clock, sink.deliver(request)).await;

@@ -16,12 +16,15 @@ pub mod nats;
 use std::fmt;
 use std::future::Future;
 use std::num::NonZeroUsize;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::error::Error;
 use crate::event::StoredEvent;
+use crate::id::{EventId, Seq};
 use crate::outcome::{Hindrance, Outcome};
 
 pub use boxed::BoxSink;
@@ -87,11 +90,22 @@ impl fmt::Debug for Batch {
     }
 }
 
+/// The id of an event that is being looked for.
+pub(crate) type FoundId<'a> =
+    Pin<Box<dyn Future<Output = Result<Option<EventId>, Error>> + Send + 'a>>;
+
+/// What a spool says of the events that it holds.
+pub(crate) trait Ids: Send + Sync {
+    /// The id of the pending event at this place.
+    fn id_at(&self, seq: Seq) -> FoundId<'_>;
+}
+
 /// What a [`Sink`] is given to deliver: a batch, and what [`Sink::prepare`] made of it.
 #[derive(Clone)]
 pub struct Request {
     batch: Batch,
     prepared: Option<Bytes>,
+    ids: Option<Arc<dyn Ids>>,
 }
 
 impl Request {
@@ -101,7 +115,14 @@ impl Request {
         Self {
             batch,
             prepared: None,
+            ids: None,
         }
+    }
+
+    /// The same request from a spool that can be asked.
+    pub(crate) fn with_ids(mut self, ids: Arc<dyn Ids>) -> Self {
+        self.ids = Some(ids);
+        self
     }
 
     /// The same request with this prepared for it instead.
@@ -128,6 +149,26 @@ impl Request {
     #[must_use]
     pub fn events(&self) -> &[StoredEvent] {
         self.batch.events()
+    }
+
+    /// The id of the event at a place of the spool, such as one that the receiver says it has: it may
+    /// be in this batch or behind it. None if the spool holds no event there that is pending, and
+    /// for what is outside the batch also if the request is of no spool.
+    ///
+    /// # Errors
+    /// Those of the disk: nothing follows from them.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn id_at(&self, seq: Seq) -> Result<Option<EventId>, Error> {
+        let events = self.events();
+        if let Ok(at) = events.binary_search_by_key(&seq, |stored| stored.seq) {
+            return Ok(events.get(at).map(|stored| stored.event.id()));
+        }
+        match &self.ids {
+            Some(ids) => ids.id_at(seq).await,
+            None => Ok(None),
+        }
     }
 
     /// What was prepared, once: so that a sink can let go of it while it waits for the answer,

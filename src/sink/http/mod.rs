@@ -58,6 +58,8 @@ pub(super) use self::receiver::BOTANALYTICS;
 pub use self::receiver::Receiver;
 pub use self::sink::Http;
 pub(super) use self::sink::Shared;
+#[cfg(feature = "nats")]
+pub(super) use self::tls::{Files, Renewed, tls_advice, tls_config};
 pub(super) use self::transport::Transport;
 pub use self::wire::Wire;
 pub use super::format::Format;

@@ -1,10 +1,12 @@
 //! How a connection is made secure, as far as that is decided here.
 
 mod files;
-#[cfg(all(feature = "rustls", not(feature = "native-tls")))]
+#[cfg(any(feature = "nats", all(feature = "rustls", not(feature = "native-tls"))))]
 mod rustls;
 
-pub(super) use self::files::{Files, Renewed};
+pub(in crate::sink) use self::files::{Files, Renewed};
+#[cfg(feature = "nats")]
+pub(in crate::sink) use self::rustls::{advice as tls_advice, config as tls_config};
 #[cfg(all(feature = "rustls", not(feature = "native-tls")))]
 pub(super) use self::rustls::{advice, config};
 

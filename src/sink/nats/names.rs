@@ -117,6 +117,17 @@ impl From<Names> for Raw {
     }
 }
 
+/// The stream that `fleet setup` makes unless it is told otherwise.
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            stream: Self::STREAM.to_owned(),
+            prefix: Self::STREAM.to_ascii_lowercase(),
+            partitions: NonZeroU16::new(Self::PARTITIONS).unwrap_or(NonZeroU16::MIN),
+        }
+    }
+}
+
 impl Names {
     /// The stream that `fleet setup` makes unless another is named.
     pub const STREAM: &str = "EVENTS";
@@ -267,6 +278,14 @@ mod tests {
             let partition = names.partition(&name.parse().unwrap());
             assert_eq!(u32::from(partition), hash % 512);
         }
+    }
+
+    #[test]
+    fn the_default_is_what_is_written() {
+        assert_eq!(
+            Names::default(),
+            Names::new(Names::STREAM, Names::PARTITIONS).unwrap()
+        );
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::time::SystemTime;
 
 /// The places of the files that TLS is set up from beside what the system has.
 #[derive(Clone, Debug, Default)]
-pub(in crate::sink::http) struct Files {
-    pub(in crate::sink::http) ca: Option<PathBuf>,
+pub(in crate::sink) struct Files {
+    pub(in crate::sink) ca: Option<PathBuf>,
     /// The certificate and its key.
-    pub(in crate::sink::http) client: Option<(PathBuf, PathBuf)>,
+    pub(in crate::sink) client: Option<(PathBuf, PathBuf)>,
 }
 
 impl Files {
@@ -54,7 +54,7 @@ fn inode(_: &fs::Metadata) -> u64 {
 ///
 /// If they cannot be used then, as between the replacement of a certificate and of its key, what was
 /// made before stays in use, and what is told of a failure says so.
-pub(in crate::sink::http) struct Renewed<T> {
+pub(in crate::sink) struct Renewed<T> {
     files: Files,
     make: Make<T>,
     state: Mutex<State<T>>,
@@ -72,7 +72,7 @@ struct State<T> {
 impl<T: Clone + Send + 'static> Renewed<T> {
     /// # Errors
     /// What `make` says.
-    pub(in crate::sink::http) fn new(
+    pub(in crate::sink) fn new(
         files: Files,
         make: impl Fn(&Files) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, String> {
@@ -94,7 +94,7 @@ impl<T: Clone + Send + 'static> Renewed<T> {
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing: the files are read to the end all the same.
-    pub(in crate::sink::http) async fn now(self: &Arc<Self>) -> (T, Option<String>) {
+    pub(in crate::sink) async fn now(self: &Arc<Self>) -> (T, Option<String>) {
         if !self.files.is_empty() {
             let this = Arc::clone(self);
             // That it panics is told by what every panic is told by.

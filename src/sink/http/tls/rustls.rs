@@ -1,4 +1,4 @@
-//! TLS by rustls: the only file that names it.
+//! How TLS by rustls is set up.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -27,7 +27,7 @@ const PEM_BYTES_MAX: u64 = 1 << 20;
 /// # Errors
 /// If there are no root certificates, a file is of no use, or the installed cryptography knows no
 /// version of TLS.
-pub(in crate::sink::http) fn config(files: &Files, is_used: bool) -> Result<ClientConfig, String> {
+pub(in crate::sink) fn config(files: &Files, is_used: bool) -> Result<ClientConfig, String> {
     let failed = |error: rustls::Error| format!("TLS cannot be set up: {error}");
     // Nothing is installed here: that is the program's to decide, once for the whole process.
     let provider = CryptoProvider::get_default()
@@ -162,7 +162,7 @@ fn named_roots() -> Result<(), String> {
 }
 
 /// What the other side dislikes, or what is disliked about it, for a person to act upon.
-pub(in crate::sink::http) fn advice(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+pub(in crate::sink) fn advice(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut cause = error;
     loop {
         if let Some(error) = cause.downcast_ref::<rustls::Error>() {
