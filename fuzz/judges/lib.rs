@@ -11,6 +11,7 @@ mod crafted;
 mod event_json;
 mod journal;
 mod letter;
+mod nats;
 mod spool;
 
 pub use answer::answer;
@@ -19,4 +20,5 @@ pub use crafted::crafted;
 pub use event_json::event_json;
 pub use journal::journal;
 pub use letter::letter;
+pub use nats::nats;
 pub use spool::spool;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::prove::{Failure, Plan, Progress, Report};
 
-const TARGETS: [&str; 7] = [
+const TARGETS: [&str; 8] = [
     "journal",
     "chunk",
     "spool",
@@ -13,6 +13,7 @@ const TARGETS: [&str; 7] = [
     "letter",
     "event_json",
     "answer",
+    "nats",
 ];
 
 /// Seconds for each target.
