@@ -7,3 +7,7 @@
 )]
 
 mod cluster;
+mod device;
+mod ground;
+mod login;
+mod storm;

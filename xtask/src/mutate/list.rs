@@ -33,6 +33,7 @@ const LIB: &[&str] = &["--lib"];
 const FAULTS: &[&str] = &["log::f", "log::spool::", "log::contract"];
 const DAMAGE: &[&str] = &["--test", "damage"];
 const MACHINE: &[&str] = &["flusher::"];
+const NATS_BATCH: &str = "src/sink/nats/batch.rs";
 
 pub(crate) const BREAKS: &[Break] = &[
     Break {
@@ -781,6 +782,51 @@ pub(crate) const BREAKS: &[Break] = &[
         put: "        if moved && cursor == 0 {",
         target: &["--test", "fate"],
         first: &[],
+    },
+    Break {
+        what: "sends a batch into a stream without its guard",
+        violates: "each event once",
+        file: NATS_BATCH,
+        find: "        if number == 1 {",
+        put: "        if number == 0 {",
+        target: LIB,
+        first: &["sink::nats::batch"],
+    },
+    Break {
+        what: "gives the guard of a batch a name that no server knows",
+        violates: "each event once",
+        file: NATS_BATCH,
+        find: "\"Nats-Expected-Last-Subject-Sequence: {last}\\r\\n\"",
+        put: "\"Everpost-Nothing: {last}\\r\\n\"",
+        target: &["--test", "fleet"],
+        first: &["device::without_a_majority", "device::what_is_in"],
+    },
+    Break {
+        what: "takes the error of a stream for a delivery, since it has a number too",
+        violates: "promise 4",
+        file: NATS_BATCH,
+        find: "if let Some(refusal) = ack.error {",
+        put: "if let Some(refusal) = ack.error.filter(|_| ack.batch.is_none() && ack.seq.is_none()) {",
+        target: LIB,
+        first: &["sink::nats::batch"],
+    },
+    Break {
+        what: "takes an answer about another batch for its own",
+        violates: "promise 4",
+        file: NATS_BATCH,
+        find: "let is_ours = ack.batch.as_deref() == Some(id);",
+        put: "let is_ours = ack.batch.is_some() || id.is_empty();",
+        target: LIB,
+        first: &["sink::nats::batch"],
+    },
+    Break {
+        what: "believes that events are in by their place alone",
+        violates: "promise 4",
+        file: "src/sink/nats/standing.rs",
+        find: "Some((place, id)) if ours == Some(id) =>",
+        put: "Some((place, id)) if ours.is_none() || ours != Some(id) || ours == Some(id) =>",
+        target: &["--test", "fleet"],
+        first: &["device::a_device_restored"],
     },
 ];
 
