@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::askers::{Askers, Wish};
-use super::ids::LogIds;
+use super::ids::SourceIds;
 use super::machine::Machine;
 use super::reader::Reader;
 use super::source::{Leaving, Source, Told};
@@ -252,7 +252,7 @@ impl<S: Sink, E: Source> Task<S, E> {
             }
             Action::Send(mut request) => {
                 request.prepare(&*self.sink);
-                let request = request.with_ids(Arc::new(LogIds::new(self.log.clone())));
+                let request = request.with_ids(Arc::new(SourceIds::new(self.source.clone())));
                 let (sink, clock) = (Arc::clone(&self.sink), Arc::clone(&self.clock));
                 Box::pin(async move {
                     let outcome = observe::request(&*clock, sink.deliver(request)).await;
