@@ -5,6 +5,8 @@
 
 #[cfg(any(feature = "control", feature = "relay"))]
 mod doors;
+#[cfg(feature = "fleet")]
+mod fleet;
 #[cfg(feature = "control")]
 mod meter;
 #[cfg(any(feature = "control", feature = "metrics"))]
@@ -30,6 +32,8 @@ use crate::sink::Batch;
 
 #[cfg(any(feature = "control", feature = "relay"))]
 pub(crate) use doors::*;
+#[cfg(feature = "fleet")]
+pub(crate) use fleet::*;
 #[cfg(feature = "control")]
 pub(crate) use meter::{Meter, Times};
 pub(crate) use place::Place;

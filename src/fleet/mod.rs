@@ -1,8 +1,52 @@
 //! Workers that carry the events of many spools from a stream of NATS JetStream to a receiver.
 //!
-//! - `connect.rs` says where the servers are and who we are.
+//! A [`Worker`] takes its share of the stream's partitions and delivers each as a queue delivers its
+//! spool: with the same flusher, over another source. A [`Fleet`] is for people: it shows the
+//! [`Books`] and lets them decide on dead letters.
+//!
+//! - `connect.rs` says where the servers are and who we are; `line.rs` keeps a connection, `wire.rs` makes
+//!   requests, `api.rs` reads the answers, `text.rs` their texts.
+//! - `record.rs` is the record of a partition, and `hold.rs` the one place that writes it; `lease.rs`
+//!   decides who may have which. What a write that names the record it replaces proves, and what time
+//!   alone can, stands there.
+//! - `partition.rs` is a partition as a source of the flusher, `places.rs` its numbers, `hints.rs` when it
+//!   looks for more, `fenced.rs` the receiver's sink as it may use it.
+//! - `station.rs` is a partition that is delivered, `worker.rs` a worker, `builder.rs` what it is made of,
+//!   `status.rs` what it shows.
+//! - `letter.rs` is a dead letter as a message, `letters.rs` what people do with them; `books.rs` are the
+//!   books, `fleet.rs` the way there.
+//! - `removal.rs` removes what every cursor has passed.
 
+mod api;
+mod books;
+mod builder;
 mod connect;
+mod fenced;
+#[expect(clippy::module_inception, reason = "a fleet as people see it")]
+mod fleet;
+mod hints;
+mod hold;
+mod lease;
+#[cfg(test)]
+mod lease_tests;
+mod letter;
+mod letters;
+mod line;
+mod partition;
+mod places;
+mod record;
+mod removal;
+mod station;
+mod status;
 mod text;
+mod wire;
+mod worker;
 
+pub use books::{Books, PartitionBooks};
+pub use builder::WorkerBuilder;
 pub use connect::Access;
+pub use fleet::Fleet;
+pub use letter::Letter;
+pub use letters::{LetterPages, Letters};
+pub use status::{Held, WorkerStatus};
+pub use worker::Worker;

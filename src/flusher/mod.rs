@@ -33,8 +33,8 @@ mod rate;
 mod reader;
 mod remembered;
 mod shape;
-mod source;
-mod step;
+pub(crate) mod source;
+pub(crate) mod step;
 mod task;
 pub(crate) mod thread;
 mod trouble;
@@ -69,7 +69,7 @@ use tokio::time::Instant;
 
 use self::askers::{Askers, Wish};
 #[cfg(feature = "fleet")]
-pub(crate) use self::backoff::random_up_to;
+pub(crate) use self::backoff::{Backoff, random_up_to};
 use crate::clock::Clock;
 use crate::ending::TaskEnd;
 use crate::error::Error;
@@ -119,7 +119,7 @@ impl FlusherView {
         }
     }
 
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         matches!(
             self.state,
             FlusherState::Closed | FlusherState::Failed { .. }

@@ -27,7 +27,10 @@ pub(crate) enum Found {
     Read(Read),
     /// At the number asked for stands what is no event and never was one. It is set aside in its turn,
     /// as this letter, without being sent.
-    #[expect(dead_code, reason = "a log holds nothing else")]
+    #[cfg_attr(
+        not(feature = "fleet"),
+        expect(dead_code, reason = "a log holds nothing else")
+    )]
     Unfit(Box<DeadLetter>),
 }
 

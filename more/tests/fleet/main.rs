@@ -8,6 +8,9 @@
 
 mod cluster;
 mod device;
+mod field;
 mod ground;
+mod letters;
 mod login;
 mod storm;
+mod workers;

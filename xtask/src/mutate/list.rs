@@ -32,6 +32,7 @@ const VERDICT: &str = "src/flusher/machine/verdict.rs";
 const LIB: &[&str] = &["--lib"];
 const FAULTS: &[&str] = &["log::f", "log::spool::", "log::contract"];
 const DAMAGE: &[&str] = &["--test", "damage"];
+const FLEET: &[&str] = &["--test", "fleet"];
 const MACHINE: &[&str] = &["flusher::"];
 const NATS_BATCH: &str = "src/sink/nats/batch.rs";
 
@@ -827,6 +828,42 @@ pub(crate) const BREAKS: &[Break] = &[
         put: "Some((place, id)) if ours.is_none() || ours != Some(id) || ours == Some(id) =>",
         target: &["--test", "fleet"],
         first: &["device::a_device_restored"],
+    },
+    Break {
+        what: "writes the record of a partition over whatever is there",
+        violates: "I17",
+        file: "src/fleet/wire.rs",
+        find: "        headers.insert(\"Nats-Expected-Last-Subject-Sequence\", last.to_string());",
+        put: "        let _ = (last, &mut headers);",
+        target: FLEET,
+        first: &["workers::i17", "letters::"],
+    },
+    Break {
+        what: "moves the cursor of a partition before its events are delivered",
+        violates: "promise 4",
+        file: "src/fleet/fenced.rs",
+        find: "            outcome = self.sink.deliver(request) => outcome,",
+        put: "            outcome = async {\n                let sink = Arc::clone(&self.sink);\n                tokio::spawn(async move { sink.deliver(request).await });\n                Outcome::delivered()\n            } => outcome,",
+        target: FLEET,
+        first: &["workers::workers_and_nodes"],
+    },
+    Break {
+        what: "moves the cursor of a partition past an event whose letter is not stored",
+        violates: "I5",
+        file: "src/fleet/partition.rs",
+        find: "            letter::put(this.0.hold.claim(), place, &letter).await?;",
+        put: "            let _ = letter::put(this.0.hold.claim(), place, &letter).await;",
+        target: FLEET,
+        first: &["letters::a_letter_that_cannot"],
+    },
+    Break {
+        what: "removes what is old though a partition has not passed it",
+        violates: "I16",
+        file: "src/fleet/removal.rs",
+        find: "            passed = passed.min(next.seq.saturating_sub(1));",
+        put: "            let _ = next.seq;",
+        target: FLEET,
+        first: &["workers::i16"],
     },
 ];
 

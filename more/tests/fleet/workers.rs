@@ -1,0 +1,498 @@
+//! Workers on real servers: they share partitions, die, freeze and come back, and so do the nodes.
+//!
+//! `FLEET_SECONDS` says how long the storm lasts (25 otherwise), `FLEET_SEED` from which seed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_nats::HeaderMap;
+use everpost::EventId;
+use everpost::clock::{Clock, SystemClock};
+use everpost::fleet::{Access, Worker};
+use everpost::sandbox::{Fault, Sandbox};
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::field::{BATCH, Device, Field, Process, Receiver, check_order, id, is_poison, work};
+
+const LEASE: Duration = Duration::from_secs(2);
+
+/// Does its work where [`Process`] starts it; nothing otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_worker() {
+    work().await;
+}
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    let text = std::env::var(name).ok();
+    text.map_or(otherwise, |text| text.parse().unwrap())
+}
+
+/// xorshift64*: what happens follows from one printed seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % n
+    }
+}
+
+/// Publishes until it is told to stop, with pauses so that the storm has something to hit all the time.
+async fn publish(mut device: Device, stop: watch::Receiver<bool>) -> Device {
+    let mut every = tokio::time::interval(Duration::from_millis(15));
+    while !*stop.borrow() {
+        every.tick().await;
+        device.publish().await;
+    }
+    device
+}
+
+/// What the storm did.
+#[derive(Debug, Default)]
+struct Blows {
+    workers: u64,
+    freezes: u64,
+    nodes: u64,
+}
+
+struct Storm {
+    field: Field,
+    sandbox: Sandbox,
+    workers: Vec<Process>,
+    dice: Dice,
+    blows: Blows,
+}
+
+impl Storm {
+    fn start_worker(&mut self) {
+        let (url, key) = (
+            self.sandbox.base_url().to_owned(),
+            self.sandbox.key().to_owned(),
+        );
+        let worker = Process::start(&self.field, &url, &key, LEASE);
+        self.workers.push(worker);
+    }
+
+    /// One blow, and a while in which it takes effect.
+    async fn blow(&mut self) {
+        let at = usize::try_from(self.dice.below(self.workers.len() as u64)).unwrap();
+        match self.dice.below(5) {
+            0 | 1 => {
+                self.workers.remove(at).kill();
+                self.blows.workers += 1;
+                self.wait(200, 1500).await;
+                self.start_worker();
+            }
+            2 | 3 => {
+                self.workers[at].freeze();
+                self.blows.freezes += 1;
+                // Long enough for another worker to take over.
+                self.wait(3000, 3500).await;
+                self.workers[at].thaw();
+            }
+            _ => {
+                let streams = [
+                    self.field.names.stream().to_owned(),
+                    self.field.names.cursor_stream(),
+                ];
+                let stream = &streams[usize::try_from(self.dice.below(2)).unwrap()];
+                let node = self.field.cluster.wait_leader(stream);
+                self.field.cluster.node(node).kill();
+                self.blows.nodes += 1;
+                self.wait(1000, 3000).await;
+                self.field.cluster.node(node).start();
+                self.field.cluster.wait_ready();
+            }
+        }
+        self.wait(300, 1500).await;
+    }
+
+    async fn wait(&mut self, least_ms: u64, most_ms: u64) {
+        let wait = Duration::from_millis(least_ms + self.dice.below(most_ms - least_ms));
+        // A time that passes is what this is about.
+        let _ = tokio::time::timeout(wait, std::future::pending::<()>()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn workers_and_nodes_that_die_and_freeze_lose_nothing_and_keep_the_order_of_each_spool() {
+    let (seconds, seed) = (
+        number("FLEET_SECONDS", 25),
+        number("FLEET_SEED", 20_261_127),
+    );
+    println!("\nFLEET_SEED={seed} FLEET_SECONDS={seconds}");
+    let Some(field) = Field::new(3, 4).await else {
+        return;
+    };
+    let sandbox = Sandbox::start().await.unwrap();
+    sandbox.reject_when(|message| {
+        let text = message.to_string();
+        text.contains("poison").then(|| "it is poison".to_owned())
+    });
+    let (stop, stopped) = watch::channel(false);
+    let devices =
+        (0..4).map(|number| tokio::spawn(publish(Device::new(&field, number), stopped.clone())));
+    let devices: Vec<_> = devices.collect();
+    let mut storm = Storm {
+        field,
+        sandbox,
+        workers: Vec::new(),
+        dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+        blows: Blows::default(),
+    };
+    for _ in 0..3 {
+        storm.start_worker();
+    }
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(seconds) {
+        // None of these takes a batch that it does not answer for.
+        let slow = Duration::from_millis(100 + storm.dice.below(400));
+        storm.sandbox.script([
+            Fault::status(503),
+            Fault::None,
+            Fault::Delay(slow),
+            Fault::ResetAfter,
+        ]);
+        storm.blow().await;
+        println!("PROGRESS {:?} {:?}", began.elapsed(), storm.blows);
+    }
+    stop.send_replace(true);
+    let mut done = Vec::new();
+    for device in devices {
+        done.push(device.await.unwrap());
+    }
+    check(storm, &done).await;
+}
+
+async fn check(mut storm: Storm, devices: &[Device]) {
+    let published: u64 = devices.iter().map(|device| device.published).sum();
+    let books = storm.field.until_drained(published).await;
+    let taken = storm.sandbox.accepted();
+    let taken: Vec<EventId> = taken
+        .iter()
+        .map(|taken| taken.id().unwrap().parse().unwrap())
+        .collect();
+    let repeats = check_order(&taken, devices);
+    // A blow ends what is under way in each partition, and that may come twice.
+    let Blows {
+        workers,
+        freezes,
+        nodes,
+    } = storm.blows;
+    let most =
+        (workers + freezes + nodes) * u64::from(storm.field.names.partitions()) * u64::from(BATCH);
+    assert!(
+        repeats <= most,
+        "{repeats} came again after {:?}",
+        storm.blows
+    );
+    let mut poison = BTreeSet::new();
+    for (number, device) in (0..).zip(devices) {
+        poison.extend(
+            (1..=device.published)
+                .filter(|seq| is_poison(number, *seq))
+                .map(|seq| id(number, seq)),
+        );
+    }
+    let mut letters = storm.field.fleet.letters().list(..);
+    let mut dead = Vec::new();
+    while let Some(letter) = letters.next().await.unwrap() {
+        assert!(
+            letter.spool.is_some() && letter.letter.attempts > 0,
+            "{letter:?}"
+        );
+        dead.push(letter.letter.event.id());
+    }
+    assert_eq!(dead.len(), poison.len(), "each once");
+    assert_eq!(dead.into_iter().collect::<BTreeSet<_>>(), poison);
+    assert_eq!(
+        (books.lost, books.expired, books.dead),
+        (0, 0, poison.len() as u64)
+    );
+    for worker in &mut storm.workers {
+        worker.close();
+    }
+    println!(
+        "\nPROVED kills={} freezes={freezes} nodes={nodes} events={published} dead={} lost=0 reordered=0 \
+         duplicates={repeats}",
+        workers, books.dead
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_share_what_there_is_and_what_one_leaves_another_takes_at_once() {
+    let Some(field) = Field::new(1, 6).await else {
+        return;
+    };
+    let receiver = Receiver::default();
+    let start = || field.worker(receiver.clone()).start();
+    let owners = |books: &everpost::fleet::Books| {
+        let owners = books
+            .partitions
+            .iter()
+            .filter_map(|partition| partition.owner.clone());
+        let mut counts = std::collections::BTreeMap::new();
+        owners.for_each(|owner| *counts.entry(owner).or_insert(0_u64) += 1);
+        counts.into_values().collect::<Vec<_>>()
+    };
+    let first = start().await.unwrap();
+    field
+        .until("not all are taken", |books| owners(books) == [6])
+        .await;
+    let second = start().await.unwrap();
+    let third = start().await.unwrap();
+    field
+        .until("they are not shared", |books| owners(books) == [2, 2, 2])
+        .await;
+    let mut devices: Vec<Device> = (0..6).map(|number| Device::new(&field, number)).collect();
+    for device in &mut devices {
+        for _ in 0..8 {
+            device.publish().await;
+        }
+    }
+    field.until_drained(48).await;
+    assert_eq!(
+        check_order(&receiver.taken(), &devices),
+        0,
+        "none dies, none comes twice"
+    );
+    field
+        .until_told("it shows something else", || {
+            second.status().held.len() == 2
+        })
+        .await;
+    first.close(Duration::from_secs(5)).await.unwrap();
+    // At once: no lease has to end first.
+    let free = field.fleet.books().await.unwrap();
+    assert!(
+        !free
+            .partitions
+            .iter()
+            .any(|partition| partition.owner.as_deref() == Some(first.name()))
+    );
+    field
+        .until("what was left is not taken", |books| {
+            owners(books) == [3, 3]
+        })
+        .await;
+    second.close(Duration::from_secs(5)).await.unwrap();
+    third.close(Duration::from_secs(5)).await.unwrap();
+    assert!(owners(&field.fleet.books().await.unwrap()).is_empty());
+}
+
+/// Two workers believe that they have the same partition: the one that was frozen goes on, and what it
+/// writes is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i17_a_worker_that_was_frozen_writes_nothing_when_it_goes_on() {
+    let Some(field) = Field::new(1, 1).await else {
+        return;
+    };
+    let sandbox = Sandbox::start().await.unwrap();
+    sandbox.reject_when(|message| {
+        message
+            .to_string()
+            .contains("poison")
+            .then(|| "it is poison".to_owned())
+    });
+    let mut device = Device::new(&field, 0);
+    let process = Process::start(&field, sandbox.base_url(), sandbox.key(), LEASE);
+    let is_its_own = |books: &everpost::fleet::Books| {
+        books.partitions[0].owner.as_deref() == Some(process.name.as_str())
+    };
+    field.until("it is not taken", is_its_own).await;
+    // It hangs in a request when it is frozen.
+    sandbox.always(Fault::Hang);
+    for _ in 0..3 {
+        device.publish().await;
+    }
+    sandbox.wait_for(|stats| stats.hanging == 1).await.unwrap();
+    process.freeze();
+    sandbox.clear();
+    let other = field.worker(Receiver::default()).start().await.unwrap();
+    let books = field.until_drained(3).await;
+    assert_eq!(books.partitions[0].owner.as_deref(), Some(other.name()));
+    let epoch = books.partitions[0].epoch;
+    process.thaw();
+    // Its request is answered only now, as delivered.
+    sandbox.release();
+    for _ in 0..5 {
+        device.publish().await;
+    }
+    let books = field.until_drained(8).await;
+    assert_eq!(books.partitions[0].delivered + books.partitions[0].dead, 8);
+    assert_eq!(
+        (
+            books.partitions[0].owner.as_deref(),
+            books.partitions[0].epoch
+        ),
+        (Some(other.name()), epoch)
+    );
+    // For longer than it takes to write the record some times.
+    let mut every = tokio::time::interval(Duration::from_millis(100));
+    for _ in 0..25 {
+        every.tick().await;
+        let books = field.fleet.books().await.unwrap();
+        let owner = books.partitions[0].owner.as_deref();
+        assert_eq!(owner, Some(other.name()));
+    }
+    other.close(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_of_a_later_version_is_left_alone_and_told() {
+    let Some(field) = Field::new(1, 2).await else {
+        return;
+    };
+    let later = r#"{"version":2,"owner":"","unknown":[]}"#;
+    let place = field
+        .publish(field.names.cursor_subject(1), HeaderMap::new(), later)
+        .await;
+    let worker = field.worker(Receiver::default()).start().await.unwrap();
+    let books = field
+        .until("the other is not taken", |books| {
+            books.partitions[0].owner.is_some()
+        })
+        .await;
+    assert!(!books.balanced);
+    assert!(books.faults[0].contains("newer one"), "{:?}", books.faults);
+    worker.close(Duration::from_secs(5)).await.unwrap();
+    let got = field
+        .api(
+            "MSG.GET.EVENTS_CURSORS",
+            json!({"last_by_subj": field.names.cursor_subject(1)}),
+        )
+        .await;
+    assert_eq!(got["message"]["seq"], place, "it was not written over");
+}
+
+/// A clock that is ahead.
+#[derive(Debug)]
+struct Ahead(Duration);
+
+impl Clock for Ahead {
+    fn wall(&self) -> SystemTime {
+        SystemClock.wall() + self.0
+    }
+
+    fn monotonic(&self) -> Duration {
+        SystemClock.monotonic()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i16_only_what_every_cursor_has_passed_is_removed_however_old_the_rest_is() {
+    let Some(field) = Field::new(1, 2).await else {
+        return;
+    };
+    // Two devices, one in each partition.
+    let mut devices: Vec<Device> = (0..20).map(|number| Device::new(&field, number)).collect();
+    devices.sort_by_key(|device| device.partition(&field.names));
+    let (first, last) = (devices.remove(0), devices.pop().unwrap());
+    let mut devices = [first, last];
+    assert_ne!(
+        devices[0].partition(&field.names),
+        devices[1].partition(&field.names)
+    );
+    for _ in 0..5 {
+        for device in &mut devices {
+            device.publish().await;
+        }
+    }
+    let start = |receiver: &Receiver, clock: Arc<dyn Clock>| {
+        let builder = field.worker(receiver.clone()).clock(clock);
+        builder
+            .keep(Some(Duration::from_secs(3600)))
+            .remove_every(Duration::from_millis(100))
+            .start()
+    };
+    let state = || async { field.api("INFO.EVENTS", json!({})).await["state"].clone() };
+    // Nothing is delivered, and all of it is a year old.
+    let year = Duration::from_secs(365 * 24 * 3600);
+    let receiver = Receiver::away();
+    let worker = start(&receiver, Arc::new(Ahead(year))).await.unwrap();
+    // In which time it has looked for something to remove more than once.
+    let has_tried = || {
+        let held = worker.status().held;
+        held.len() == 2 && held.iter().all(|held| held.requests > 15)
+    };
+    field.until_told("it does not try", has_tried).await;
+    assert_eq!(state().await["messages"], 10);
+    receiver.come_back();
+    field.until_drained(10).await;
+    let books = field
+        .until("it is not removed", |books| books.messages == 0)
+        .await;
+    assert!(
+        books.balanced && books.delivered + books.dead == 10,
+        "{books:?}"
+    );
+    worker.close(Duration::from_secs(5)).await.unwrap();
+    // What is delivered and young stays.
+    let worker = start(&receiver, Arc::new(SystemClock)).await.unwrap();
+    for device in &mut devices {
+        device.publish().await;
+    }
+    field.until_drained(12).await;
+    assert_eq!(state().await["messages"], 2);
+    assert_eq!(check_order(&receiver.taken(), &devices), 0);
+    worker.close(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_person_purged_before_it_was_delivered_is_booked_as_lost() {
+    let Some(field) = Field::new(1, 1).await else {
+        return;
+    };
+    let mut device = Device::new(&field, 0);
+    for _ in 0..60 {
+        device.publish().await;
+    }
+    let receiver = Receiver::away();
+    let worker = field.worker(receiver.clone()).start().await.unwrap();
+    let knows = || {
+        worker
+            .status()
+            .held
+            .first()
+            .is_some_and(|held| held.pending == 60 && held.requests > 0)
+    };
+    field.until_told("it does not know what waits", knows).await;
+    field.api("PURGE.EVENTS", json!({"seq": 51})).await;
+    receiver.come_back();
+    let books = field.until_drained(60).await;
+    // Those that it had read are delivered all the same.
+    assert!(books.lost >= 10 && books.lost < 50, "{books:?}");
+    assert_eq!(books.delivered + books.dead + books.lost, 60);
+    let last = receiver.taken().last().copied();
+    assert_eq!(last, Some(id(0, 60)));
+    worker.close(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_that_is_not_there_is_told_with_what_to_type() {
+    let Some(field) = Field::new(1, 1).await else {
+        return;
+    };
+    let names = everpost::nats::Names::new("OTHER", 1).unwrap();
+    let started = Worker::builder(field.access(), names)
+        .sink(Receiver::default())
+        .start()
+        .await;
+    let Err(error) = started else {
+        panic!("there is no such stream");
+    };
+    assert!(error.to_string().contains("fleet setup"), "{error}");
+    let started = Worker::builder(field.access(), field.names.clone())
+        .start()
+        .await;
+    assert!(matches!(started, Err(everpost::Error::NoSink)));
+    let nobody = Access::new("127.0.0.1:1")
+        .unwrap()
+        .patience(Duration::from_secs(2));
+    let error = nobody.connect().await.unwrap_err().to_string();
+    assert!(error.contains("see that the address is right"), "{error}");
+}
