@@ -19,6 +19,8 @@ const SERVERS_MAX: usize = 32;
 /// The first pause between two tries to connect, and the longest.
 const RECONNECT_MIN: Duration = Duration::from_millis(100);
 const RECONNECT_MAX: Duration = Duration::from_secs(5);
+/// More than any file with credentials has.
+const CREDENTIALS_BYTES_MAX: u64 = 64 << 10;
 /// Commands that may wait for the connection; a request behind them has a time limit all the same.
 const COMMANDS_MAX: usize = 4096;
 
@@ -94,8 +96,9 @@ impl Access {
         })
     }
 
-    /// The file with the JWT and the seed of a user, as `nsc generate creds` writes it. It is read at
-    /// each [`connect`](Self::connect).
+    /// The file with the JWT and the seed of a user, as `nsc generate creds` writes it, or with a seed
+    /// alone (`SU...`), whose public key stands in the servers' own configuration. It is read at each
+    /// [`connect`](Self::connect).
     pub fn credentials_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.credentials = Some(path.into());
         self
@@ -195,10 +198,7 @@ impl Access {
             options = options.add_root_certificates(path.clone());
         }
         if let Some(path) = &self.credentials {
-            options = options
-                .credentials_file(path)
-                .await
-                .map_err(|error| unreadable("the credentials file", path, &error))?;
+            options = identified(options, path).await?;
         }
         Ok(options)
     }
@@ -229,6 +229,21 @@ impl Access {
                 "no server can be reached ({self}): {said}; see that the address is right and a server runs there"
             ),
         }
+    }
+}
+
+/// With the credentials of a file.
+async fn identified(options: ConnectOptions, path: &Path) -> Result<ConnectOptions, Error> {
+    let unusable = |error: io::Error| unreadable("the credentials file", path, &error);
+    let about = tokio::fs::metadata(path).await.map_err(unusable)?;
+    if about.len() > CREDENTIALS_BYTES_MAX {
+        return Err(unusable(io::Error::other("it is too large")));
+    }
+    let text = tokio::fs::read_to_string(path).await.map_err(unusable)?;
+    // A file of a seed alone is that and nothing else.
+    match text.trim() {
+        seed if seed.starts_with("SU") => Ok(options.nkey(seed.to_owned())),
+        creds => options.credentials(creds).map_err(unusable),
     }
 }
 

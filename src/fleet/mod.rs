@@ -16,6 +16,7 @@
 //! - `letter.rs` is a dead letter as a message, `letters.rs` what people do with them; `books.rs` are the
 //!   books, `fleet.rs` the way there.
 //! - `removal.rs` removes what every cursor has passed.
+//! - `setup` makes and checks the streams; `rights.rs` says what a user of the servers has to be allowed.
 
 mod api;
 mod books;
@@ -36,17 +37,22 @@ mod partition;
 mod places;
 mod record;
 mod removal;
+mod rights;
+pub mod setup;
 mod station;
 mod status;
 mod text;
 mod wire;
 mod worker;
 
+/// A connection to the servers.
+pub use async_nats::Client;
 pub use books::{Books, PartitionBooks};
 pub use builder::WorkerBuilder;
 pub use connect::Access;
 pub use fleet::Fleet;
 pub use letter::Letter;
 pub use letters::{LetterPages, Letters};
+pub use rights::Rights;
 pub use status::{Held, WorkerStatus};
 pub use worker::Worker;

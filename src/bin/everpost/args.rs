@@ -187,6 +187,13 @@ pub(crate) enum Command {
     #[command(args_conflicts_with_subcommands = true)]
     Relay(crate::relay::args::Relay),
 
+    /// Sets up and works on the streams in which the events of many devices meet.
+    ///
+    /// Devices deliver into a stream of NATS JetStream (`everpost init --to nats://...`), and workers
+    /// carry it on, in order: see docs/fleet.md.
+    #[command(subcommand)]
+    Fleet(crate::fleet::Fleet),
+
     /// Prints a completion script for a shell.
     Completions {
         /// Which shell.

@@ -6,8 +6,8 @@ use crate::args::{Cli, Command};
 use crate::fault::Fault;
 use crate::out::Out;
 use crate::{
-    append, check, config, dead, doctor, drain, events, fate, incidents, init, man, orders, pace,
-    relay, sandbox, scribe, service, shell, signals, status, usage, validate,
+    append, check, config, dead, doctor, drain, events, fate, fleet, incidents, init, man, orders,
+    pace, relay, sandbox, scribe, service, shell, signals, status, usage, validate,
 };
 
 /// Runs the command line of this process.
@@ -68,6 +68,7 @@ async fn dispatch(cli: &Cli) -> Result<(), Fault> {
         Command::Incidents(args) => incidents::incidents(cli, args, out).await,
         Command::Repair(args) => check::repair(cli, args, out).await,
         Command::Relay(args) => relay::relay(cli, args, out).await,
+        Command::Fleet(command) => fleet::fleet(cli, command, out).await,
         Command::Sandbox(args) => sandbox::sandbox(args, out).await,
         Command::Completions { shell } => shell::completions(out, *shell),
         Command::Man(args) => man::man(args, out),

@@ -41,6 +41,25 @@ const EXAMPLES: &[(&[&str], &[&str])] = &[
         &["relay", "token"],
         &["everpost relay token --channel universal"],
     ),
+    (
+        &["fleet"],
+        &["everpost fleet setup --nats nats://10.0.0.1,10.0.0.2,10.0.0.3"],
+    ),
+    (
+        &["fleet", "setup"],
+        &[
+            "everpost fleet setup --nats nats://10.0.0.1 --monitor http://10.0.0.1:8222",
+            "everpost fleet setup --nats nats://127.0.0.1 --replicas 1 --accept-few-replicas",
+        ],
+    ),
+    (
+        &["fleet", "check"],
+        &["everpost fleet check --nats nats://10.0.0.1 --json"],
+    ),
+    (
+        &["fleet", "user"],
+        &["everpost fleet user device --as sensor-7 --seed-file sensor-7.seed"],
+    ),
     (&["status"], &["everpost status", "everpost status --watch"]),
     (&["peek"], &["everpost peek -n 3", "everpost peek --json"]),
     (
@@ -143,7 +162,14 @@ pub(crate) fn command() -> Command {
 }
 
 /// They touch no spool and ask no owner, so that what is typed about either does nothing there.
-const WITHOUT_A_SPOOL: &[&str] = &["completions", "man", "sandbox", "validate", "version"];
+const WITHOUT_A_SPOOL: &[&str] = &[
+    "completions",
+    "fleet",
+    "man",
+    "sandbox",
+    "validate",
+    "version",
+];
 
 /// Options of all commands that these make something of all the same.
 const MEANT_EVERYWHERE: &[&str] = &["json"];

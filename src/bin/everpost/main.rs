@@ -15,6 +15,7 @@ mod events;
 mod eyes;
 mod fate;
 mod fault;
+mod fleet;
 mod gate;
 mod group;
 mod help;

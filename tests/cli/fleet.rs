@@ -1,0 +1,305 @@
+//! `fleet`: streams of real servers, made, checked and refused.
+
+use std::fs;
+use std::io::Write as _;
+
+use everpost::exit;
+use serde_json::{Value, json};
+
+use crate::nats::Nats;
+use crate::set_up::{Ended, Place};
+
+/// A command of a fleet on this server.
+fn fleet(place: &Place, nats: &Nats, words: &[&str]) -> Ended {
+    let address = nats.url();
+    let mut args = vec!["fleet"];
+    args.extend(words);
+    args.extend(["--nats", &address]);
+    place.run(&args)
+}
+
+/// What one server alone costs, accepted.
+const ALONE: [&str; 4] = [
+    "--replicas",
+    "1",
+    "--accept-few-replicas",
+    "--accept-sync-unknown",
+];
+
+fn setup(place: &Place, nats: &Nats, words: &[&str]) -> Ended {
+    let mut args = vec!["setup"];
+    args.extend(words);
+    args.extend(ALONE);
+    fleet(place, nats, &args)
+}
+
+fn risks(report: &Value) -> Vec<&str> {
+    let findings = report["findings"].as_array().unwrap();
+    let risk = |finding: &'_ Value| finding["risk"].as_str().unwrap().to_owned();
+    let mut risks: Vec<&str> = findings
+        .iter()
+        .map(|f| f["risk"].as_str().unwrap())
+        .collect();
+    assert_eq!(risks, findings.iter().map(risk).collect::<Vec<_>>());
+    risks.sort_unstable();
+    risks.dedup();
+    risks
+}
+
+#[test]
+fn streams_are_made_once_and_each_thing_that_costs_something_is_refused_by_its_name() {
+    let Some(nats) = Nats::start("") else { return };
+    let place = Place::new();
+
+    // Three copies on one server cannot be had, and this one does not say that it syncs.
+    let refused = fleet(&place, &nats, &["setup"]).expect(exit::USAGE);
+    for said in [
+        "few-servers",
+        "sync-unknown",
+        "--accept-sync-unknown",
+        "costs:",
+    ] {
+        assert!(
+            (refused.out.clone() + &refused.err).contains(said),
+            "{said}: {refused:?}"
+        );
+    }
+    let refused = fleet(&place, &nats, &["setup", "--replicas", "1", "--json"]);
+    let refused = refused.expect(exit::USAGE);
+    let report: Value = serde_json::from_str(&refused.out).unwrap();
+    assert_eq!(risks(&report), ["few-replicas", "sync-unknown"]);
+    assert_eq!(report["made"], json!([]));
+    let missing = fleet(&place, &nats, &["check", "--json"]).expect(exit::UNEXPECTED);
+    assert!(risks(&missing.json()).contains(&"missing"), "{missing:?}");
+
+    let made = setup(&place, &nats, &["--partitions", "8", "--json"]).expect(exit::DONE);
+    assert_eq!(
+        made.json()["made"],
+        json!(["EVENTS_CURSORS", "EVENTS_DEAD", "EVENTS"])
+    );
+    // The number of partitions need not be said again.
+    let again = setup(&place, &nats, &["--json"]).expect(exit::DONE).json();
+    assert_eq!(
+        (&again["made"], &again["partitions"]),
+        (&json!([]), &json!(8))
+    );
+
+    // What only the monitoring port tells.
+    let monitor = nats.monitor();
+    let seen = fleet(
+        &place,
+        &nats,
+        &[
+            "check",
+            "--replicas",
+            "1",
+            "--monitor",
+            &monitor,
+            "--accept-few-replicas",
+            "--json",
+        ],
+    );
+    assert_eq!(risks(&seen.expect(exit::DONE).json()), ["few-replicas"]);
+
+    // Another number of partitions is refused whatever is typed.
+    let other = setup(&place, &nats, &["--partitions", "16", "--update", "--json"]);
+    let other = other.expect(exit::USAGE);
+    assert!(
+        other.out.contains("it was made for 8 partitions, not 16"),
+        "{other:?}"
+    );
+}
+
+#[test]
+fn a_stream_that_was_changed_is_named_and_mended_only_when_that_is_said() {
+    let Some(nats) = Nats::start("") else { return };
+    let place = Place::new();
+    setup(&place, &nats, &["--partitions", "4"]).expect(exit::DONE);
+    let mut config = nats.stream("EVENTS");
+    for (key, value) in [
+        ("retention", json!("interest")),
+        ("discard", json!("old")),
+        ("max_age", json!(86_400_000_000_000_u64)),
+        ("max_msgs_per_subject", json!(9)),
+        ("allow_atomic", json!(false)),
+        ("allow_direct", json!(false)),
+        ("subjects", json!(["events.>"])),
+        ("max_bytes", json!(1_000_000)),
+    ] {
+        config[key] = value;
+    }
+    nats.request("$JS.API.STREAM.UPDATE.EVENTS", &config);
+    let found = fleet(&place, &nats, &["check", "--json"]).expect(exit::UNEXPECTED);
+    let expected = [
+        "discard-old",
+        "few-replicas",
+        "few-servers",
+        "max-age",
+        "no-atomic",
+        "no-direct",
+        "per-subject",
+        "retention",
+        "subjects",
+        "sync-unknown",
+    ];
+    assert_eq!(risks(&found.json()), expected);
+    // Without --update nothing of it is changed, and each has to be accepted.
+    setup(&place, &nats, &[]).expect(exit::USAGE);
+    let all: Vec<String> = expected
+        .iter()
+        .map(|risk| format!("--accept-{risk}"))
+        .collect();
+    let mut words: Vec<&str> = all.iter().map(String::as_str).collect();
+    words.retain(|word| !ALONE.contains(word) && *word != "--accept-few-servers");
+    setup(&place, &nats, &words).expect(exit::DONE);
+    assert_eq!(nats.stream("EVENTS")["discard"], "old");
+    let mended = setup(&place, &nats, &["--update", "--json"]).expect(exit::DONE);
+    assert_eq!(mended.json()["changed"], json!(["EVENTS"]));
+    let config = nats.stream("EVENTS");
+    assert_eq!(
+        (&config["discard"], &config["max_bytes"]),
+        (&json!("new"), &json!(1_000_000))
+    );
+    assert_eq!(config["subjects"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn what_keeps_a_command_from_the_servers_is_told_with_what_to_type() {
+    let Some(nats) = Nats::start("authorization { users = [{ user: ops, password: hunter2 }] }\n")
+    else {
+        return;
+    };
+    let place = Place::new();
+    let refused = fleet(&place, &nats, &["check"]).expect(exit::UNEXPECTED);
+    assert!(refused.err.contains("credentials file"), "{refused:?}");
+    let address = nats.url().replace("//", "//ops:hunter2@");
+    let refused = place
+        .run(&["fleet", "check", "--nats", &address])
+        .expect(exit::USAGE);
+    assert!(
+        refused.err.contains(".creds") && !refused.err.contains("hunter2"),
+        "{refused:?}"
+    );
+    let file = place.path("ops.creds");
+    fs::File::create(&file)
+        .unwrap()
+        .write_all(b"hunter2\n")
+        .unwrap();
+    let file = file.to_str().unwrap();
+    let refused = fleet(&place, &nats, &["check", "--credentials-file", file]);
+    let refused = refused.expect(exit::UNEXPECTED);
+    assert!(
+        refused.err.contains("ops.creds") && !refused.err.contains("hunter2"),
+        "{refused:?}"
+    );
+    drop(nats);
+    let gone = place.run(&["fleet", "check", "--nats", "nats://127.0.0.1:1"]);
+    let gone = gone.expect(exit::UNEXPECTED);
+    assert!(gone.err.contains("no server can be reached"), "{gone:?}");
+    let plain = place.run(&["fleet", "check", "--nats", "http://127.0.0.1:1"]);
+    assert!(plain.expect(exit::USAGE).err.contains("nats://HOST"));
+}
+
+/// What a user of this role may do, as the servers are told, and its seed beside it.
+fn user(place: &Place, words: &[&str]) -> (String, String) {
+    let seed = place.path(&format!("{}.seed", words.join("-")));
+    let mut args = vec!["fleet", "user"];
+    args.extend(words);
+    args.extend(["--partitions", "4", "--seed-file", seed.to_str().unwrap()]);
+    let made = place.run(&args).expect(exit::DONE);
+    // Once made, the seed stays.
+    assert_eq!(made.out, place.run(&args).expect(exit::DONE).out);
+    let text = fs::read_to_string(&seed).unwrap();
+    assert!(
+        text.starts_with("SU") && !made.out.contains(text.trim()),
+        "{made:?}"
+    );
+    (made.out, seed.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_user_may_do_what_its_role_needs_and_a_device_nothing_to_others() {
+    let place = Place::new();
+    let (operator, operator_seed) = user(&place, &["operator"]);
+    let (worker, worker_seed) = user(&place, &["worker"]);
+    let (device, _) = user(&place, &["device", "--as", "sensor-7"]);
+    // What a device may do, for a user whose password a test can type.
+    let of_device = device.split_once("permissions").unwrap().1;
+    let users = format!("{operator}{worker}{{ user: d, password: p, permissions{of_device}");
+    let accounts = format!("accounts {{ FLEET {{ jetstream: enabled, users: [\n{users}] }} }}\n");
+    let Some(nats) = Nats::start(&accounts) else {
+        return;
+    };
+
+    let with = |words: &[&str], seed: &str| {
+        let mut args = words.to_vec();
+        args.extend(["--credentials-file", seed]);
+        args.extend(ALONE);
+        fleet(&place, &nats, &args)
+    };
+    let words = ["setup", "--partitions", "4"];
+    let refused = with(&words, &worker_seed).expect(exit::UNEXPECTED);
+    assert!(refused.err.contains("$JS.API"), "{refused:?}");
+    with(&words, &operator_seed).expect(exit::DONE);
+    with(&["check"], &operator_seed).expect(exit::DONE);
+
+    let connect = r#"{"verbose":false,"user":"d","pass":"p","headers":true,"no_responders":true}"#;
+    let say = |subject: &str, body: &str| nats.say_as(connect, "_INBOX_sensor-7.1", subject, body);
+    let own = subject_of(&device);
+    let stored = say(&own, "{}");
+    assert!(stored.contains("\"seq\":1"), "{stored}");
+    assert_eq!(say(&format!("$JS.API.DIRECT.GET.EVENTS.{own}"), ""), "{}");
+    for other in [
+        "events.0.sensor-8",
+        "events_cursors.0",
+        "events_dead.0.1",
+        "$JS.API.DIRECT.GET.EVENTS.events.0.sensor-8",
+        "$JS.API.DIRECT.GET.EVENTS",
+        "$JS.API.STREAM.MSG.GET.EVENTS",
+        "$JS.API.STREAM.PURGE.EVENTS",
+        "$JS.API.STREAM.INFO.EVENTS",
+    ] {
+        let refused = say(other, "{}");
+        assert!(
+            refused.contains("Permissions Violation"),
+            "{other}: {refused}"
+        );
+    }
+    // Answers to others are not for it.
+    let spying = nats.say_as(connect, "_INBOX.>", &own, "{}");
+    assert!(spying.contains("Permissions Violation"), "{spying}");
+}
+
+/// The subject that a device may write to.
+fn subject_of(user: &str) -> String {
+    let start = user.find("events.").unwrap();
+    user[start..].split('"').next().unwrap().to_owned()
+}
+
+/// The page with all users had been written by hand, and nothing told when the program asked for more.
+#[test]
+fn the_accounts_in_the_package_are_those_that_the_command_prints() {
+    let place = Place::new();
+    let page = fs::read_to_string("packaging/fleet/accounts.conf").unwrap();
+    let subjects = |text: &str| -> Vec<String> {
+        let words = text.split('"').skip(1).step_by(2);
+        words.map(str::to_owned).collect()
+    };
+    let code: String = page
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .collect();
+    let mut printed = Vec::new();
+    for words in [
+        &["operator"][..],
+        &["worker"],
+        &["device", "--as", "sensor-7"],
+    ] {
+        let seed = place.path("seed");
+        let mut args = vec!["fleet", "user"];
+        args.extend(words);
+        args.extend(["--seed-file", seed.to_str().unwrap()]);
+        printed.extend(subjects(&place.run(&args).expect(exit::DONE).out));
+    }
+    assert_eq!(subjects(&code), printed);
+}
