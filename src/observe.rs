@@ -16,6 +16,8 @@ mod place;
 pub(crate) mod recorder;
 #[cfg(feature = "relay")]
 mod relay;
+#[cfg(all(feature = "control", feature = "fleet"))]
+pub(crate) mod worker;
 
 use std::io;
 use std::path::Path;

@@ -134,6 +134,8 @@ mod serve;
 mod socket;
 mod tcp;
 pub mod wire;
+#[cfg(feature = "fleet")]
+mod worker;
 
 use std::time::Duration;
 
@@ -144,6 +146,8 @@ pub use lines::Lines;
 pub use router::router;
 pub use serve::{Control, serve, serve_group};
 pub use tcp::{Listening, listen};
+#[cfg(feature = "fleet")]
+pub use worker::listen_for_worker;
 
 /// The name of the socket in the directory of the spool.
 pub const SOCKET: &str = "control.sock";

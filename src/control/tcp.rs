@@ -1,5 +1,6 @@
 //! Health and numbers over TCP: read-only, for every process that can reach the port.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,10 +52,26 @@ pub fn listen(
     listener: StdListener,
     names: impl IntoIterator<Item = String>,
 ) -> Result<Listening, Error> {
+    let served = serve(routes(queue.clone()), listener, names);
+    served.map_err(|source| Error::Control {
+        reason: source.to_string(),
+        path: queue.spool().to_owned(),
+    })
+}
+
+/// Serves these routes as [`listen`] serves those of a queue.
+pub(super) fn serve(
+    routes: Router,
+    listener: StdListener,
+    names: impl IntoIterator<Item = String>,
+) -> io::Result<Listening> {
     let mut hosts = Hosts::default();
     names.into_iter().for_each(|name| hosts.add(name));
     let hosts = Arc::new(hosts);
-    let routes = routes(queue.clone()).layer(from_fn_with_state(hosts, check_host));
+    let routes = routes
+        .fallback(router::no_such_endpoint)
+        .method_not_allowed_fallback(router::method_not_allowed)
+        .layer(from_fn_with_state(hosts, check_host));
     let busy = Router::new().fallback(turn_away);
     let bounds = Bounds {
         name: "the health port",
@@ -66,14 +83,9 @@ pub fn listen(
         connection_time: Some(TCP_TIME),
         grace: GRACE,
     };
-    let served = listener.local_addr().and_then(|address| {
-        let port = Port::serve(listener, routes, busy, bounds)?;
-        Ok(Listening(port, address))
-    });
-    served.map_err(|source| Error::Control {
-        reason: source.to_string(),
-        path: queue.spool().to_owned(),
-    })
+    let address = listener.local_addr()?;
+    let port = Port::serve(listener, routes, busy, bounds)?;
+    Ok(Listening(port, address))
 }
 
 impl Listening {
@@ -97,8 +109,6 @@ impl Listening {
 
 fn routes(queue: Queue) -> Router {
     health::routes(queue)
-        .fallback(router::no_such_endpoint)
-        .method_not_allowed_fallback(router::method_not_allowed)
 }
 
 async fn check_host(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {

@@ -56,9 +56,12 @@ impl Rights {
         publish.push(format!("$JS.API.STREAM.PURGE.{events}"));
         publish.push(names.cursor_subjects());
         publish.push(names.dead_subjects());
+        // Where workers hear of each other.
+        let others = format!("{}_workers", names.stream().to_ascii_lowercase());
+        publish.push(others.clone());
         Self {
             publish,
-            subscribe: vec!["_INBOX.>".to_owned(), event_subjects(names)],
+            subscribe: vec!["_INBOX.>".to_owned(), event_subjects(names), others],
         }
     }
 

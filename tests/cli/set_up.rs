@@ -154,12 +154,22 @@ impl Place {
         args: &[&str],
         change: impl FnOnce(&mut Command) -> &mut Command,
     ) -> Service {
+        self.serve_command(&["run"], args, change)
+    }
+
+    /// As [`serve_with`](Self::serve_with), another command than `run`.
+    pub(crate) fn serve_command(
+        &self,
+        words: &[&str],
+        args: &[&str],
+        change: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Service {
         let path = self.dir.path().join("notify");
         // Of a service before this one.
         let _ = std::fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(PATIENT)).unwrap();
-        let mut command = self.command(&["run"]);
+        let mut command = self.command(words);
         command.args(args).env("NOTIFY_SOCKET", &path);
         let running = Running::of(change(&mut command).spawn().unwrap());
         let service = Service { running, socket };

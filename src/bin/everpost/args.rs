@@ -82,7 +82,7 @@ pub(crate) enum Command {
     /// The settings are in `settings.toml` in the spool, all others beside them as comments; those of a
     /// file that --settings names are taken over. On a
     /// spool that is there it changes nothing, unless --force is given, and never an event.
-    Init(Init),
+    Init(Box<Init>),
 
     /// Appends events, one JSON value per line, from files or standard input.
     ///
@@ -185,7 +185,7 @@ pub(crate) enum Command {
     /// Its queue is a spool in --dir, named by its channel: `everpost --spool DIR/CHANNEL status`
     /// shows it. It ends as `run` does.
     #[command(args_conflicts_with_subcommands = true)]
-    Relay(crate::relay::args::Relay),
+    Relay(Box<crate::relay::args::Relay>),
 
     /// Sets up and works on the streams in which the events of many devices meet.
     ///

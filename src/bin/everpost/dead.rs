@@ -18,7 +18,8 @@ use crate::view::said;
 pub(crate) const PAGE: usize = 16;
 
 /// The heading of the list; times are UTC.
-const HEADING: &str = "seq  set aside (UTC)           id                                    why";
+pub(crate) const HEADING: &str =
+    "seq  set aside (UTC)           id                                    why";
 
 /// Characters shown of an event.
 const SHOWN: usize = 2_000;
@@ -59,7 +60,7 @@ impl Letters for Target<'_> {
 
 impl Choice {
     /// Whether this letter is chosen.
-    fn takes(&self, letter: &LetterLine) -> bool {
+    pub(crate) fn takes(&self, letter: &LetterLine) -> bool {
         let named = self.letters.is_empty()
             || self.letters.iter().any(|name| match name {
                 Letter::Seq(seq) => *seq == letter.seq,
@@ -83,7 +84,7 @@ impl Choice {
         named && status && text
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.letters.is_empty() && !self.all && self.status.is_none() && self.text.is_none()
     }
 }
@@ -156,7 +157,7 @@ fn cause(letter: &LetterLine) -> &'static str {
     }
 }
 
-fn line(letter: &LetterLine) -> String {
+pub(crate) fn line(letter: &LetterLine) -> String {
     let (seq, id, cause) = (letter.seq, letter.id, cause(letter));
     let when = at(letter.last_attempt_ms);
     format!("{seq}  {when}  {id}  {cause}: {}\n", said(&letter.answer))
@@ -190,7 +191,7 @@ async fn show(eyes: &Eyes, choice: &Choice, out: Out) -> Result<(), Fault> {
     each(eyes, choice, |letter| out.show(letter, || whole(letter))).await
 }
 
-fn whole(letter: &LetterLine) -> String {
+pub(crate) fn whole(letter: &LetterLine) -> String {
     format!(
         "dead letter {}\nid           {}\nhappened     {}\ncause        {}\nanswer       {}\n\
          attempts     {}, first {}, last {}\nevent        {}\n\n",
@@ -208,13 +209,13 @@ fn whole(letter: &LetterLine) -> String {
 
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Deed {
+pub(crate) enum Deed {
     Retry,
     Discard,
 }
 
 impl Deed {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Retry => "retry",
             Self::Discard => "discard",
@@ -289,7 +290,7 @@ async fn alter(target: &Target<'_>, change: &Change, deed: Deed, out: Out) -> Re
 }
 
 /// Asks, if a person is at the terminal.
-fn agreed(deed: Deed, letters: &str) -> bool {
+pub(crate) fn agreed(deed: Deed, letters: &str) -> bool {
     if !io::stdin().is_terminal() {
         return false;
     }

@@ -6,6 +6,7 @@ mod group;
 mod holder;
 mod process;
 mod spool;
+mod stream;
 mod way;
 
 use std::time::Duration;
@@ -116,6 +117,7 @@ pub(crate) async fn doctor(cli: &Cli, out: Out) -> Result<(), Fault> {
                     tell(in_time("secrets", way::secrets(receiver)).await)?;
                     tell(way::receiver(receiver, PATIENCE).await)?;
                 }
+                To::Stream(target) => tell(in_time("stream", stream::look(target)).await)?,
             }
         }
         Err(fault) => tell(vec![Finding::of("settings", fault)])?,

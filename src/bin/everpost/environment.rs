@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use everpost::botanalytics::{Botanalytics, Builder, KeySource};
-use everpost::http::Http;
 use everpost::{Error, Settings, exit};
 use toml::Value;
 
@@ -67,6 +66,15 @@ pub(crate) fn effective_of_channel(
 ) -> Result<Effective, Fault> {
     let mut layers = settings::files(Some(spool), named(cli))?;
     layers.extend(layer);
+    Effective::of(layers)
+}
+
+/// What a worker goes by, which has no spool: the files that are no spool's, the variables, and what
+/// was typed.
+pub(crate) fn effective_of_worker(cli: &Cli, words: Vec<Word>) -> Result<Effective, Fault> {
+    let mut layers = settings::files(None, named(cli))?;
+    layers.push(Layer::of_words(variables()?)?);
+    layers.push(Layer::of_words(words)?);
     Effective::of(layers)
 }
 
@@ -150,6 +158,10 @@ pub(crate) fn upstream(cli: &Cli, is_meant: bool) -> Result<Upstream, Fault> {
             let built = receiver.as_ref().clone().build();
             Upstream::Receiver(named_receiver(built, &effective)?)
         }
+        To::Stream(target) => {
+            let built = target.as_ref().clone().build();
+            Upstream::of_stream(target, named_receiver(built, &effective)?)
+        }
     })
 }
 
@@ -169,6 +181,10 @@ pub(crate) fn upstream_that_waits(
             let builder = receiver.as_ref().clone().builder().wait_for_secrets();
             Upstream::Receiver(named_receiver(builder.build(), effective)?)
         }
+        To::Stream(target) => {
+            let builder = target.as_ref().clone().builder().wait_for_secrets();
+            Upstream::of_stream(target, named_receiver(builder.build(), effective)?)
+        }
     })
 }
 
@@ -186,7 +202,7 @@ fn check_receiver(effective: &Effective) -> Result<(), Fault> {
     ))
 }
 
-fn named_receiver(built: Result<Http, Error>, effective: &Effective) -> Result<Http, Fault> {
+fn named_receiver<T>(built: Result<T, Error>, effective: &Effective) -> Result<T, Fault> {
     built.map_err(|error| {
         let mut fault = Fault::from(error);
         if let Some(said) = effective.said("service.receiver") {

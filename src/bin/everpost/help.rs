@@ -57,6 +57,41 @@ const EXAMPLES: &[(&[&str], &[&str])] = &[
         &["everpost fleet check --nats nats://10.0.0.1 --json"],
     ),
     (
+        &["fleet", "run"],
+        &[
+            "everpost fleet run --nats nats://10.0.0.1 --to botanalytics",
+            "everpost fleet run --nats nats://10.0.0.1 --to https://hooks.example/in --form lines",
+        ],
+    ),
+    (
+        &["fleet", "status"],
+        &["everpost fleet status --nats nats://10.0.0.1 --watch"],
+    ),
+    (
+        &["fleet", "rewind"],
+        &["everpost fleet rewind --nats nats://10.0.0.1 --yes"],
+    ),
+    (
+        &["fleet", "dead"],
+        &["everpost fleet dead list --nats nats://10.0.0.1"],
+    ),
+    (
+        &["fleet", "dead", "list"],
+        &["everpost fleet dead list --nats nats://10.0.0.1 --status 400"],
+    ),
+    (
+        &["fleet", "dead", "show"],
+        &["everpost fleet dead show --nats nats://10.0.0.1 17"],
+    ),
+    (
+        &["fleet", "dead", "retry"],
+        &["everpost fleet dead retry --nats nats://10.0.0.1 --all --yes"],
+    ),
+    (
+        &["fleet", "dead", "discard"],
+        &["everpost fleet dead discard --nats nats://10.0.0.1 17 --yes"],
+    ),
+    (
         &["fleet", "user"],
         &["everpost fleet user device --as sensor-7 --seed-file sensor-7.seed"],
     ),
@@ -95,6 +130,7 @@ const EXAMPLES: &[(&[&str], &[&str])] = &[
         &["init"],
         &[
             "everpost init --max-bytes 64MiB",
+            "everpost init --to nats://10.0.0.1,10.0.0.2,10.0.0.3",
             "everpost --spool /mnt/spool init",
         ],
     ),

@@ -36,8 +36,8 @@ impl KeyCare {
     pub(crate) async fn look(&self) -> Option<String> {
         let sink = match &self.sink {
             Upstream::Api(sink) => sink,
-            Upstream::Receiver(sink) => {
-                if let Some(hindrance) = sink.hindrance().await {
+            other => {
+                if let Some(hindrance) = other.hindrance().await {
                     let why = hindrance.answer.detail.unwrap_or_default();
                     tracing::warn!("nothing can be delivered yet: {}", plain(&why));
                 }

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use clap::Args;
 use everpost::admin::{Admin, Shown};
 use everpost::control::{self, Listening};
+use everpost::fleet::Worker;
 use everpost::relay::Port;
 
 use crate::fault::Fault;
@@ -76,6 +78,24 @@ impl Listen {
             };
             tracing::info!(%address, "listening for probes and for Prometheus");
             listening.push(open);
+        }
+        Ok(listening)
+    }
+}
+
+impl Listen {
+    /// Serves health and numbers of a worker on these ports.
+    pub(crate) fn serve_worker(
+        &self,
+        worker: &Arc<Worker>,
+        ports: Vec<TcpListener>,
+    ) -> Result<Vec<Open>, Fault> {
+        let mut listening = Vec::new();
+        for port in ports {
+            let names = self.listen_host.iter().cloned();
+            let open = control::listen_for_worker(worker, port, names)?;
+            tracing::info!(address = %open.address(), "listening for probes and for Prometheus");
+            listening.push(Open::Probes(open));
         }
         Ok(listening)
     }

@@ -67,6 +67,18 @@ pub(crate) async fn keep_watch(queues: Vec<Queue>) {
     }
 }
 
+/// As [`keep_watch`] for a service without a queue: says that all is well for as long as this runs.
+pub(crate) async fn keep_telling() {
+    let Some(limit) = watchdog() else {
+        return std::future::pending().await;
+    };
+    let mut ticks = tokio::time::interval(limit / 3);
+    loop {
+        ticks.tick().await;
+        say("WATCHDOG=1");
+    }
+}
+
 /// Has the thread of each log answer.
 async fn ask(queues: &[Queue]) -> Result<(), Error> {
     for queue in queues {

@@ -1,9 +1,11 @@
 //! The receiver of a spool, as `drain` and `run` deliver to it.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use everpost::botanalytics::Botanalytics;
 use everpost::http::Http;
+use everpost::nats::{JetStream, Target};
 use everpost::{Batch, Bytes, Hindrance, Outcome, Request, Sink};
 
 /// What the events of a spool are delivered to.
@@ -13,14 +15,22 @@ pub(crate) enum Upstream {
     Api(Botanalytics),
     /// The receiver that `service.receiver` names.
     Receiver(Http),
+    /// The stream that `service.receiver` names.
+    Stream(Arc<JetStream>, String),
 }
 
 impl Upstream {
+    /// A stream, as its target says.
+    pub(crate) fn of_stream(target: &Target, sink: JetStream) -> Self {
+        Self::Stream(Arc::new(sink), target.servers().to_string())
+    }
+
     /// The address that requests go to, without its query.
     pub(crate) fn url(&self) -> &str {
         match self {
             Self::Api(sink) => sink.url(),
             Self::Receiver(sink) => sink.url(),
+            Self::Stream(_, url) => url,
         }
     }
 }
@@ -32,6 +42,7 @@ impl Sink for Upstream {
         match self {
             Self::Api(sink) => sink.deliver(request).await,
             Self::Receiver(sink) => sink.deliver(request).await,
+            Self::Stream(sink, _) => sink.deliver(request).await,
         }
     }
 
@@ -39,6 +50,7 @@ impl Sink for Upstream {
         match self {
             Self::Api(sink) => sink.prepare(batch),
             Self::Receiver(sink) => sink.prepare(batch),
+            Self::Stream(sink, _) => sink.prepare(batch),
         }
     }
 
@@ -48,6 +60,7 @@ impl Sink for Upstream {
         match self {
             Self::Api(sink) => sink.hindrance().await,
             Self::Receiver(sink) => sink.hindrance().await,
+            Self::Stream(sink, _) => sink.hindrance().await,
         }
     }
 
@@ -57,6 +70,7 @@ impl Sink for Upstream {
         match self {
             Self::Api(sink) => sink.changed().await,
             Self::Receiver(sink) => sink.changed().await,
+            Self::Stream(sink, _) => sink.changed().await,
         }
     }
 
@@ -64,6 +78,7 @@ impl Sink for Upstream {
         match self {
             Self::Api(sink) => sink.batch_events_max(),
             Self::Receiver(sink) => sink.batch_events_max(),
+            Self::Stream(sink, _) => sink.batch_events_max(),
         }
     }
 }

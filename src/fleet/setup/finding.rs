@@ -47,6 +47,10 @@ pub enum Risk {
     Partitions,
     /// There is hardly any room left.
     NoRoom,
+    /// No worker has a partition.
+    NoOwner,
+    /// The books do not agree with what the stream counts.
+    Unbalanced,
 }
 
 /// What is said of a kind, in one place.
@@ -58,7 +62,7 @@ struct Words {
 
 impl Risk {
     /// All of them, the worst of the servers first.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::OldServer,
         Self::SyncLater,
         Self::SyncUnknown,
@@ -76,6 +80,8 @@ impl Risk {
         Self::Subjects,
         Self::Partitions,
         Self::NoRoom,
+        Self::NoOwner,
+        Self::Unbalanced,
     ];
 
     /// Its name: letters and hyphens.
@@ -107,7 +113,10 @@ impl Risk {
     /// the order of each spool would be lost, and what no server makes cannot be accepted.
     #[must_use]
     pub fn may_be_accepted(self) -> bool {
-        !matches!(self, Self::FewServers | Self::Missing | Self::Partitions)
+        !matches!(
+            self,
+            Self::FewServers | Self::Missing | Self::Partitions | Self::Unbalanced
+        )
     }
 
     fn words(self) -> Words {
@@ -226,6 +235,18 @@ impl Risk {
                 "accept-purge-denied",
                 "what is delivered stays for ever, or cannot be discarded",
                 "make the stream anew: a server does not take that back",
+            ),
+            Self::NoOwner => (
+                "accept-no-owner",
+                "what waits there is delivered by no worker",
+                "start a worker: `everpost fleet run`",
+            ),
+            Self::Unbalanced => (
+                "accept-unbalanced",
+                "events lie outside of partitions, or were removed by a person before they were \
+                 delivered",
+                "see `everpost fleet status` for what does not agree, and docs/fleet.md for streams that \
+                 were put back or made anew",
             ),
             Self::Subjects => (
                 "accept-subjects",

@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 pub use self::finding::{Finding, Risk};
 use self::monitor::Seen;
 use self::wanted::Wanted;
+use super::books::Books;
 use super::connect::fleet;
 use super::text::clean;
 use crate::error::Error;
@@ -202,6 +203,27 @@ impl Setup {
         Ok(report)
     }
 
+    /// Adds what the books say: partitions that no worker has, and what does not agree with the counts of
+    /// the stream.
+    pub fn note_books(&self, report: &mut Report, books: &Books, unowned: &[u16]) {
+        let stream = Some(self.names.stream());
+        if let (Some(first), number) = (unowned.first(), unowned.len()) {
+            let text = match number {
+                1 => format!("partition {first} has no worker"),
+                number => format!("{number} partitions have no worker, {first} among them"),
+            };
+            report
+                .findings
+                .push(Finding::new(Risk::NoOwner, stream, text));
+        }
+        for fault in &books.faults {
+            report
+                .findings
+                .push(Finding::new(Risk::Unbalanced, stream, clean(fault)));
+        }
+        self.note_accepted(&mut report.findings);
+    }
+
     /// What keeps a stream from being made, or from being taken as it is.
     fn hinders(&self, wanted: &Wanted, there: Option<&There>) -> Vec<Finding> {
         let Some(there) = there else {
@@ -355,6 +377,23 @@ pub async fn discover(client: &Client, stream: &str) -> Result<Option<Names>, Er
         ))
     })?;
     Names::new(&stream, partitions).map(Some)
+}
+
+/// Has every partition begin at the beginning of the stream: its records are removed, and an empty stream
+/// of records is made as it was. For a stream of events that was made anew or put back from a copy, whose
+/// places are others. No event is lost by it: what is still in the stream is delivered again, under the same
+/// ids.
+///
+/// # Errors
+/// [`Error::Fleet`] if there is no stream of records, or the server refuses. `setup` makes one that is
+/// missing after that, as where this was cancelled.
+pub async fn rewind(client: &Client, names: &Names) -> Result<(), Error> {
+    let context = jetstream::new(client.clone());
+    let name = names.cursor_stream();
+    let there = look(&context, &name).await?;
+    let there = there.ok_or_else(|| fleet(format!("there is no stream `{name}`")))?;
+    order(&context, "DELETE", &name, &json!({})).await?;
+    order(&context, "CREATE", &name, &Value::Object(there.config)).await
 }
 
 /// The stream of this name, if it is there.

@@ -1,12 +1,19 @@
 //! How the servers are reached, from words.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
-use everpost::Error;
-use everpost::fleet::Access;
+use everpost::fleet::setup::discover;
+use everpost::fleet::{Access, Client};
+use everpost::nats::Names;
+use everpost::{Error, exit};
 
 use crate::fault::Fault;
+use crate::text::plain;
+
+/// How soon a stream without a leader is looked for again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The servers, and what is shown to them.
 #[derive(Clone, Debug, Args)]
@@ -61,5 +68,54 @@ fn unusable(error: Error) -> Fault {
         Error::Sink { reason } => Fault::usage(reason)
             .hint("name the servers: --nats nats://HOST[:PORT][,HOST[:PORT]...]"),
         error => error.into(),
+    }
+}
+
+/// A fleet that is there.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    #[command(flatten)]
+    servers: Servers,
+
+    /// The stream of events.
+    #[arg(long, value_name = "NAME", default_value = Names::STREAM)]
+    stream: String,
+}
+
+impl Which {
+    /// The servers, and the names with as many partitions as the stream was made for.
+    ///
+    /// # Errors
+    /// A fault if the servers cannot be reached, or there is no such stream.
+    pub(super) async fn open(&self) -> Result<(Access, Names), Fault> {
+        let access = self.servers.access()?;
+        let names = self.names(&access.connect().await?).await?;
+        Ok((access, names))
+    }
+
+    /// As [`open`](Self::open), for a service: once a server lets it in, a stream that has no leader at
+    /// present is waited for.
+    pub(super) async fn open_for_a_service(&self) -> Result<(Access, Names), Fault> {
+        let access = self.servers.access()?;
+        let client = access.connect().await?;
+        loop {
+            match self.names(&client).await {
+                Ok(names) => return Ok((access, names)),
+                Err(fault) if fault.code == exit::USAGE => return Err(fault),
+                Err(fault) => tracing::warn!("the stream is waited for: {}", plain(&fault.text)),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn names(&self, client: &Client) -> Result<Names, Fault> {
+        let found = discover(client, &self.stream).await?;
+        found.ok_or_else(|| {
+            Fault::usage(format!(
+                "there is no stream `{}` on these servers",
+                self.stream
+            ))
+            .hint("`everpost fleet setup` makes it; --stream names another")
+        })
     }
 }

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use everpost::clock::{Clock as _, SystemClock};
 use everpost::exit;
+use everpost::fleet::Fleet;
 use everpost::fleet::setup::{self as streams, Finding, Report, Risk};
 use everpost::nats::Names;
 use serde::Serialize;
 
 use super::access::Servers;
+use super::status::unowned;
 use crate::fault::Fault;
 use crate::out::Out;
 use crate::text::{count, plain};
@@ -141,9 +144,17 @@ pub(super) async fn setup(args: &Setup, out: Out) -> Result<(), Fault> {
 }
 
 pub(super) async fn check(args: &Check, out: Out) -> Result<(), Fault> {
-    let client = args.servers.access()?.connect().await?;
+    let access = args.servers.access()?;
+    let client = access.connect().await?;
     let wanted = args.streams.wanted(&client, &args.accepted).await?;
-    let report = wanted.check(&client).await?;
+    let mut report = wanted.check(&client).await?;
+    let is_free_of = |risk| report.findings.iter().all(|finding| finding.risk != risk);
+    if is_free_of(Risk::Missing) && is_free_of(Risk::Partitions) && is_free_of(Risk::NoDirect) {
+        let names = Names::new(&report.stream, report.partitions)?;
+        let books = Fleet::connect(&access, names).await?.books().await?;
+        let unowned = unowned(&books, SystemClock.wall());
+        wanted.note_books(&mut report, &books, &unowned);
+    }
     show(&report, out)?;
     match refused(&report) {
         None => Ok(()),

@@ -3,6 +3,7 @@
 mod page;
 mod preset;
 mod receiver;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,12 +12,15 @@ use std::time::Duration;
 use clap::Args;
 use everpost::botanalytics::{Botanalytics, KeySource, Proxy};
 use everpost::control::Client;
+use everpost::nats::Spool;
 use everpost::{Error, OpenError, Queue, Settings, inspect};
 use serde::Serialize;
 use toml::Value;
 
 use self::preset::Preset;
-use self::receiver::To;
+pub(crate) use self::receiver::To;
+use self::stream::Stream;
+pub(crate) use self::stream::machine;
 use crate::args::Cli;
 use crate::environment;
 use crate::eyes::blocking;
@@ -52,6 +56,14 @@ pub(crate) struct Init {
 
     #[command(flatten)]
     to: To,
+
+    /// Authorities to trust beside those of the system, as certificates in PEM; read again when the
+    /// file changes.
+    #[arg(long, value_name = "FILE", requires = "to", help_heading = "Receiver")]
+    ca_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    stream: Stream,
 
     /// The address of the Botanalytics API, up to and including the version.
     #[arg(long, value_name = "URL")]
@@ -108,8 +120,8 @@ fn any(text: &str) -> Result<(&'static str, Value), String> {
 }
 
 impl Init {
-    /// What was typed, the preset first.
-    fn words(&self) -> Result<Vec<Word>, Fault> {
+    /// What was typed for this spool, the preset first.
+    fn words(&self, spool: &Path) -> Result<Vec<Word>, Fault> {
         let text = |text: &Option<String>| text.clone().map(Value::String);
         let key_file = self.key_file.as_deref().map(absolute).transpose()?;
         let named = [
@@ -117,7 +129,7 @@ impl Init {
             ("--on-full", "on_full", self.on_full.map(Rule::value)),
             ("--durability", "durability", self.durability.clone()),
             ("--max-age", "max_age", text(&self.max_age)),
-            ("--to", "service.receiver", self.to.value()?),
+            ("--to", "service.receiver", self.receiver(spool)?),
             ("--base-url", "service.base_url", text(&self.base_url)),
             ("--channel", "service.channel", text(&self.channel)),
             ("--key-file", "service.key_file", key_file),
@@ -139,10 +151,23 @@ impl Init {
         );
         Ok(words)
     }
+
+    fn receiver(&self, spool: &Path) -> Result<Option<Value>, Fault> {
+        let ca_file = self.ca_file.as_deref();
+        self.to.value(ca_file, &self.stream, || name_there(spool))
+    }
+}
+
+/// What a spool is called in a stream, by its settings.
+fn name_there(spool: &Path) -> Option<Spool> {
+    let layer = settings::of_spool(spool).ok()??;
+    let mut said = layer.into_said().into_iter();
+    let (_, said) = said.find(|(name, _)| *name == "service.receiver")?;
+    said.value.get("spool")?.as_str()?.parse().ok()
 }
 
 /// The service may run in another directory than this command.
-fn absolute(path: &Path) -> Result<Value, Fault> {
+pub(crate) fn absolute(path: &Path) -> Result<Value, Fault> {
     let path =
         std::path::absolute(path).map_err(|source| Fault::io("find the key file", &source))?;
     match path.to_str() {
@@ -233,7 +258,7 @@ impl Plan {
             .transpose()?
             .into_iter()
             .collect();
-        new.push(Layer::of_words(init.words()?)?);
+        new.push(Layer::of_words(init.words(spool)?)?);
         let said = new.iter().flat_map(Layer::names);
         let mut typed: Vec<_> = said.collect();
         typed.sort_unstable();

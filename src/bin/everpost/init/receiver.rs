@@ -6,17 +6,20 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use everpost::Error;
 use everpost::http::{Auth, Compression, Format, Method, Proxy, Receiver, SecretRef, Wire};
+use everpost::nats::Spool;
 use toml::Value;
 
+use super::stream::{Stream, is_stream};
 use crate::fault::Fault;
 use crate::settings::BOTANALYTICS;
 
 /// Where the events of the spool go, and in which form.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Receiver")]
-pub(super) struct To {
+pub(crate) struct To {
     /// Where events go: `https://...` for a webhook, `otlp://HOST` for logs of OpenTelemetry,
-    /// `loki://HOST`, or `botanalytics`, which is the default.
+    /// `loki://HOST`, `nats://HOST[,HOST...]` for a stream that many devices share, or `botanalytics`,
+    /// which is the default.
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["base_url", "channel", "key_file"])]
     to: Option<String>,
 
@@ -67,11 +70,6 @@ pub(super) struct To {
     #[arg(long, value_name = "FILE", requires = "to")]
     sign_file: Vec<PathBuf>,
 
-    /// Authorities to trust beside those of the system, as certificates in PEM; read again when the
-    /// file changes.
-    #[arg(long, value_name = "FILE", requires = "to")]
-    ca_file: Option<PathBuf>,
-
     /// The certificate to show to the receiver, in PEM; its key is in --client-key.
     #[arg(long, value_name = "FILE", requires_all = ["to", "client_key"])]
     client_cert: Option<PathBuf>,
@@ -110,14 +108,25 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 impl To {
-    /// The value of the setting; none if no receiver is named.
+    /// The value of the setting; none if no receiver is named. `there` is the name that the spool has in
+    /// a stream already.
     ///
     /// # Errors
     /// A fault that names what cannot be used.
-    pub(super) fn value(&self) -> Result<Option<Value>, Fault> {
+    pub(super) fn value(
+        &self,
+        ca_file: Option<&Path>,
+        stream: &Stream,
+        there: impl FnOnce() -> Option<Spool>,
+    ) -> Result<Option<Value>, Fault> {
         let Some(address) = &self.to else {
             return Ok(None);
         };
+        if is_stream(address) {
+            self.must_have_no_form()?;
+            return stream.value(address, ca_file, there()).map(Some);
+        }
+        stream.must_be_bare()?;
         if address.trim() == BOTANALYTICS {
             let has_more = self.form.is_some() || !self.with.is_empty();
             if has_more {
@@ -128,7 +137,7 @@ impl To {
             }
             return Ok(Some(Value::String(BOTANALYTICS.to_owned())));
         }
-        let receiver = self.receiver(address)?;
+        let receiver = self.receiver(address, ca_file)?;
         check(&receiver)?;
         let value = Value::try_from(receiver);
         value
@@ -136,7 +145,41 @@ impl To {
             .map_err(|error| Fault::usage(format!("--to cannot be kept: {error}")))
     }
 
-    fn receiver(&self, address: &str) -> Result<Receiver, Fault> {
+    /// As [`value`](Self::value), for a worker: it carries events out of a stream.
+    pub(crate) fn value_of_worker(&self, ca_file: Option<&Path>) -> Result<Option<Value>, Fault> {
+        if self.to.as_deref().is_some_and(is_stream) {
+            let text = "a worker carries events out of the stream, not into one";
+            return Err(Fault::usage(text)
+                .hint("name the receiver: --to botanalytics, or --to https://..."));
+        }
+        self.value(ca_file, &Stream::default(), || None)
+    }
+
+    /// A stream has one form, and none of the ways of HTTP.
+    fn must_have_no_form(&self) -> Result<(), Fault> {
+        let is_typed = [
+            ("--form", self.form.is_some()),
+            ("--with", !self.with.is_empty()),
+            ("--method", self.method.is_some()),
+            ("--header", !self.header.is_empty()),
+            ("--header-file", !self.header_file.is_empty()),
+            ("--header-env", !self.header_env.is_empty()),
+            ("--bearer-file", self.bearer_file.is_some()),
+            ("--bearer-env", self.bearer_env.is_some()),
+            ("--basic-file", self.basic_file.is_some()),
+            ("--compress", self.compress.is_some()),
+            ("--sign-file", !self.sign_file.is_empty()),
+            ("--client-cert", self.client_cert.is_some()),
+            ("--allow-plain-http", self.allow_plain_http),
+        ];
+        match is_typed.iter().find(|(_, is_typed)| *is_typed) {
+            None => Ok(()),
+            Some((word, _)) => Err(Fault::usage(format!("{word} is for receivers over HTTP"))
+                .hint("leave it out: a stream of NATS has a form of its own")),
+        }
+    }
+
+    fn receiver(&self, address: &str, ca_file: Option<&Path>) -> Result<Receiver, Fault> {
         let mut receiver = Receiver::parse(address).map_err(|error| unusable("--to", error))?;
         if let Some(form) = self.form(receiver.format())? {
             receiver = receiver.with_format(form);
@@ -170,13 +213,13 @@ impl To {
         for file in &self.sign_file {
             receiver = receiver.with_signing(in_file(file)?);
         }
-        let wire = self.wire(receiver.wire().clone())?;
+        let wire = self.wire(receiver.wire().clone(), ca_file)?;
         Ok(receiver.with_wire(wire))
     }
 
-    fn wire(&self, wire: Wire) -> Result<Wire, Fault> {
+    fn wire(&self, wire: Wire, ca_file: Option<&Path>) -> Result<Wire, Fault> {
         let mut wire = wire.allow_plain_http(self.allow_plain_http);
-        if let Some(file) = &self.ca_file {
+        if let Some(file) = ca_file {
             wire = wire.ca_file(whole(file)?);
         }
         if let (Some(certificate), Some(key)) = (&self.client_cert, &self.client_key) {
@@ -273,7 +316,7 @@ fn unusable(word: &str, error: Error) -> Fault {
 }
 
 /// The service may run in another directory than this command.
-fn whole(path: &Path) -> Result<PathBuf, Fault> {
+pub(super) fn whole(path: &Path) -> Result<PathBuf, Fault> {
     std::path::absolute(path).map_err(|source| Fault::io("find the file", &source))
 }
 

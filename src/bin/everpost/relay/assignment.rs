@@ -163,12 +163,13 @@ impl Assignment {
 
     /// The way to the API; a key that is not there yet is waited for.
     pub(super) fn sink(&self) -> Result<Botanalytics, Fault> {
-        if let To::Receiver(receiver) = &self.effective.service().receiver {
+        let to = &self.effective.service().receiver;
+        if *to != To::Botanalytics {
             // The relay speaks for the API, which would never see what its clients were told it took.
             let text = format!(
                 "the channel {} is meant for {}, and a relay delivers to botanalytics",
                 plain(&self.name),
-                plain(receiver.address())
+                plain(&to.to_string())
             );
             return Err(Fault::usage(text)
                 .hint("`everpost run` delivers there; for the relay: `everpost init --force --to botanalytics`"));

@@ -75,6 +75,10 @@ impl Kind {
                 let sync_every = sync_every.and_then(Value::as_str).unwrap_or_default();
                 format!("written, synced every {sync_every}")
             }
+            (Value::Object(target), Self::Receiver) if target.contains_key("servers") => {
+                let text = |key: &str| target.get(key).and_then(Value::as_str).unwrap_or_default();
+                format!("{} as {}", text("servers"), text("spool"))
+            }
             (Value::Object(receiver), Self::Receiver) => {
                 let url = receiver
                     .get("url")

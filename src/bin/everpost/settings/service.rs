@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use everpost::http::Receiver;
+use everpost::nats::Target;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -45,10 +46,24 @@ pub(crate) enum To {
     Botanalytics,
     /// Elsewhere.
     Receiver(Box<Receiver>),
+    /// Into a stream of NATS.
+    Stream(Box<Target>),
 }
 
 /// The word for the API in the place of an address.
 pub(crate) const BOTANALYTICS: &str = "botanalytics";
+
+/// What only the table of a stream has.
+const SERVERS: &str = "servers";
+
+/// An address alone does not say what the spool is called in the stream.
+const NO_NAME: &str = "a stream of NATS needs a name for the spool: `everpost init --force --to nats://...` writes both";
+
+fn is_nats(address: &str) -> bool {
+    ["nats://", "tls://"]
+        .iter()
+        .any(|scheme| address.trim().starts_with(scheme))
+}
 
 impl To {
     /// Whether events that were meant for one of the two may go to the other.
@@ -56,6 +71,7 @@ impl To {
         match (self, other) {
             (Self::Botanalytics, Self::Botanalytics) => true,
             (Self::Receiver(one), Self::Receiver(other)) => one.is_same_as(other),
+            (Self::Stream(one), Self::Stream(other)) => one.is_same_as(other),
             _ => false,
         }
     }
@@ -66,6 +82,13 @@ impl fmt::Display for To {
         match self {
             Self::Botanalytics => f.write_str(BOTANALYTICS),
             Self::Receiver(receiver) => f.write_str(receiver.address()),
+            Self::Stream(target) => write!(
+                f,
+                "{} ({} as {})",
+                target.servers(),
+                target.names().stream(),
+                target.spool()
+            ),
         }
     }
 }
@@ -74,10 +97,15 @@ impl<'de> Deserialize<'de> for To {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let receiver = match Value::deserialize(deserializer)? {
             Value::String(word) if word.trim() == BOTANALYTICS => return Ok(Self::Botanalytics),
+            Value::String(address) if is_nats(&address) => return Err(D::Error::custom(NO_NAME)),
             Value::String(address) => Receiver::parse(&address).map_err(|error| match error {
                 everpost::Error::Sink { reason } => D::Error::custom(reason),
                 error => D::Error::custom(error),
             })?,
+            table if table.get(SERVERS).is_some() => {
+                let target = Target::deserialize(table).map_err(D::Error::custom)?;
+                return Ok(Self::Stream(Box::new(target)));
+            }
             table => Receiver::deserialize(table).map_err(D::Error::custom)?,
         };
         Ok(Self::Receiver(Box::new(receiver)))
@@ -87,8 +115,10 @@ impl<'de> Deserialize<'de> for To {
 impl Serialize for To {
     /// Without the query of the address, which may be secret.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self::Receiver(receiver) = self else {
-            return BOTANALYTICS.serialize(serializer);
+        let receiver = match self {
+            Self::Botanalytics => return BOTANALYTICS.serialize(serializer),
+            Self::Stream(target) => return target.serialize(serializer),
+            Self::Receiver(receiver) => receiver,
         };
         let mut shown = serde_json::to_value(receiver).map_err(serde::ser::Error::custom)?;
         if let Some(url) = shown.get_mut("url") {
