@@ -5,13 +5,13 @@
 //! ```
 //!
 //! It opens the spool, appends so many events of 300 bytes, says `ready`, and closes when its
-//! standard input ends. The address is one where nobody answers, so that everything waits.
+//! standard input ends. The address is one where nothing answers, so that everything waits. With the
+//! feature `nats` it delivers into a stream in place of the API.
 
 use std::io::Read;
 use std::time::Duration;
 
-use everpost::botanalytics::{Botanalytics, KeySource};
-use everpost::{Event, OnFull, Queue, Settings};
+use everpost::{Event, OnFull, Queue, Settings, Sink};
 
 /// Events in one commit.
 const TOGETHER: u64 = 20;
@@ -29,14 +29,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let sink = Botanalytics::builder(KeySource::value(
-            "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJjaGFubmVsIjoidW5pdmVyc2FsIn0.c2ln",
-        ))
-        .base_url("http://127.0.0.1:9/v2")
-        .build()?;
         let queue = Queue::builder(spool)
             .settings(settings)
-            .sink(sink)
+            .sink(sink()?)
             .open()
             .await?;
         for first in (0..events).step_by(20) {
@@ -50,6 +45,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         queue.close(Duration::ZERO).await?;
         Ok(())
     })
+}
+
+#[cfg(not(feature = "nats"))]
+fn sink() -> Result<impl Sink, everpost::Error> {
+    use everpost::botanalytics::{Botanalytics, KeySource};
+
+    Botanalytics::builder(KeySource::value(
+        "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJjaGFubmVsIjoidW5pdmVyc2FsIn0.c2ln",
+    ))
+    .base_url("http://127.0.0.1:9/v2")
+    .build()
+}
+
+#[cfg(feature = "nats")]
+fn sink() -> Result<impl Sink, everpost::Error> {
+    use everpost::nats::{JetStream, Names};
+
+    let names = Names::new(Names::STREAM, Names::PARTITIONS)?;
+    JetStream::builder("nats://127.0.0.1:9".parse()?, names, "edge".parse()?).build()
 }
 
 /// Event `n`: 300 bytes, half of them noise.
