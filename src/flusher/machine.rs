@@ -1,6 +1,6 @@
 //! Decides what the flusher does: state and input to state and action.
 //!
-//! Nothing here waits, sleeps, touches a file or reads a clock, so every path is tested without a
+//! Nothing here waits, sleeps, touches a file, reads a clock or writes a log line, so every path is tested without a
 //! runtime. The task (`task.rs`) carries out one [`Action`] at a time and reports what came of it
 //! as the next [`Input`]; what a person or the sink wants comes as an input at any time. The
 //! inputs are taken in by `machine/verdict.rs`, `machine/storage.rs` and `machine/orders.rs`; this
@@ -28,6 +28,7 @@ use std::time::{Duration, SystemTime};
 use super::age::Ages;
 use super::bisect::Plan;
 use super::breaker::Breaker;
+use super::fact::Fact;
 use super::limit::Limit;
 use super::pacing::Pacing;
 use super::remembered::Remembered;
@@ -37,7 +38,6 @@ use super::trouble::Trouble;
 use crate::dead::Cause;
 use crate::id::Seq;
 use crate::ledger::Settled;
-use crate::observe;
 use crate::outcome::{Answer, PauseReason};
 use crate::settings::Delivery;
 use crate::status::{FlusherState, PaceStatus};
@@ -100,6 +100,8 @@ struct Rest {
 struct Told {
     requests: u64,
     last_answer: Option<Answer>,
+    /// Since they were told last.
+    facts: Vec<Fact>,
 }
 
 /// The flusher's mind.
@@ -294,6 +296,15 @@ impl Machine {
         pace
     }
 
+    /// Gives what there is to tell since it was asked last, in order.
+    pub(crate) fn tell(&mut self, listener: impl FnMut(Fact)) {
+        self.told.facts.drain(..).for_each(listener);
+    }
+
+    fn note(&mut self, fact: Fact) {
+        self.told.facts.push(fact);
+    }
+
     /// Requests sent.
     pub(crate) fn requests(&self) -> u64 {
         self.told.requests
@@ -385,7 +396,7 @@ impl Machine {
         }
         self.shape.sent(self.plan.front(), now);
         let request = self.plan.send(now.wall)?;
-        observe::sending(request.batch());
+        self.note(Fact::Sending(request.batch().clone()));
         self.job = Some(Job::Send { then_pause: false });
         self.pacing.sent(now);
         self.told.requests = self.told.requests.saturating_add(1);

@@ -9,6 +9,7 @@
 //!   next, `remembered.rs` what a restart finds, `limit.rs` how many events a request takes
 //!   (`growth.rs` how many more where the way is long), `age.rs` which are too old, and `shape.rs` how close requests follow each other (`rate.rs` by
 //!   what is set, `ease.rs` by what the receiver asks for).
+//! - `fact.rs` is what the machine has to tell, which the task writes into the log.
 //! - `task.rs` carries out what was decided: the one task and its one `select!`. `reader.rs` reads
 //!   before the machine asks. `source.rs` says what both need of the place that events come from.
 //! - `askers.rs` holds those who have given an order and wait for its answer.
@@ -24,6 +25,7 @@ mod backoff;
 pub(crate) mod bisect;
 mod breaker;
 mod ease;
+mod fact;
 mod growth;
 mod ids;
 mod limit;

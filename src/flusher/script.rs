@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::fact::Fact;
 use super::machine::Machine;
 use super::step::{Action, Entry, Input, Now, Reading};
 use crate::clock::Clock;
@@ -232,7 +233,9 @@ impl Rig {
         for _ in 0..100_000 {
             let at = self.log.position();
             (self.now.cursor, self.now.last_seq) = (at.cursor, at.last_seq);
-            input = match self.machine.step(input, &self.now) {
+            let action = self.machine.step(input, &self.now);
+            self.machine.tell(Fact::log);
+            input = match action {
                 None => return Next::Wait(self.machine.wake_at()),
                 Some(Action::End) => return Next::End,
                 Some(Action::Send(request)) => {

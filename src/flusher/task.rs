@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::askers::{Askers, Wish};
+use super::fact::Fact;
 use super::ids::SourceIds;
 use super::machine::Machine;
 use super::reader::Reader;
@@ -168,6 +169,7 @@ impl<S: Sink, E: Source> Task<S, E> {
         loop {
             let now = self.now();
             let action = self.machine.step(input, &now);
+            self.machine.tell(Fact::log);
             self.publish_view();
             // After that, so that those who are answered see what became of it.
             self.inbox.answer(self.machine.take_answer());

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Job, Machine, Pause, State};
 use crate::error::Error;
+use crate::flusher::fact::Fact;
 use crate::flusher::step::Now;
-use crate::observe;
 use crate::outcome::{Answer, PauseReason};
 
 impl Machine {
@@ -33,7 +33,7 @@ impl Machine {
         if let Some(Job::Send { then_pause }) = &mut self.job {
             *then_pause = true;
         } else if !self.is_paused_for(PauseReason::Requested) {
-            observe::paused(PauseReason::Requested, &Answer::default());
+            self.note(Fact::Paused(PauseReason::Requested, Answer::default()));
             self.state = State::Paused(Pause {
                 reason: PauseReason::Requested,
                 last_error: Answer::default(),
@@ -51,7 +51,7 @@ impl Machine {
         self.remembered.resumed();
         self.will_answer(now);
         if let State::Paused(pause) = &self.state {
-            observe::resumed(pause.reason);
+            self.note(Fact::Resumed(pause.reason));
             self.check = true;
             self.state = State::Sending;
             self.breaker.reset();

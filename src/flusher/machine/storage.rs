@@ -6,11 +6,11 @@ use super::{Machine, Pause, State};
 use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::flusher::bisect::Plan;
+use crate::flusher::fact::Fact;
 use crate::flusher::step::{Entry, Now};
 use crate::ledger::Settled;
 use crate::log::{Memo, PausedMemo, Read};
 use crate::millis::unix_ms;
-use crate::observe;
 use crate::outcome::{Answer, PauseReason};
 use crate::sink::Request;
 
@@ -56,8 +56,8 @@ impl Machine {
                 first,
                 last,
                 how: Settled::Lost,
-            }) => observe::lost(first, last),
-            Some(Entry::Bury(letter, _)) => observe::buried(&letter),
+            }) => self.note(Fact::Lost(first, last)),
+            Some(Entry::Bury(letter, _)) => self.note(Fact::Buried(letter)),
             _ => {}
         }
         self.storage_works();
@@ -69,7 +69,7 @@ impl Machine {
             Error::Panicked { .. } => self.state = State::Failed(error.to_string()),
             _ => {
                 if let Some(wait) = self.trouble.refused(error, now) {
-                    observe::flusher_storage_fault(error, wait);
+                    self.note(Fact::StorageFault(error.again(), wait));
                 }
             }
         }
@@ -77,7 +77,7 @@ impl Machine {
 
     fn storage_works(&mut self) {
         if self.trouble.over() {
-            observe::flusher_storage_works();
+            self.note(Fact::StorageWorks);
         }
     }
 
@@ -106,7 +106,7 @@ impl Machine {
                 self.storage_failed(&error, now);
             }
             Err(error) => {
-                observe::memo_not_kept(&error);
+                self.note(Fact::MemoNotKept(error.again()));
                 let wanted = self.memo().paused;
                 self.remembered.not_written(error, wanted.as_ref(), now);
             }
@@ -148,7 +148,7 @@ impl Machine {
     /// Takes up a pause of an earlier process. Its cause may be gone, such as by a new key, so
     /// the first probe does not wait longer than the receiver asked for.
     fn pause_again(&mut self, paused: PausedMemo, wait: Duration, now: &Now) {
-        observe::paused(paused.reason, &paused.answer);
+        self.note(Fact::Paused(paused.reason, paused.answer.clone()));
         if paused.reason == PauseReason::SystemicRejection {
             self.breaker.recall();
         }

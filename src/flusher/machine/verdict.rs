@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::{Job, Machine, Pause, State};
 use crate::dead::Cause;
+use crate::flusher::fact::Fact;
 use crate::flusher::shape::Change;
 use crate::flusher::step::{Entry, Now};
 use crate::ledger::Settled;
-use crate::observe;
 use crate::outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
 
 impl Machine {
@@ -17,12 +17,12 @@ impl Machine {
         let Outcome { verdict, answer } = outcome;
         self.told.last_answer = Some(answer.clone());
         if verdict != Verdict::Delivered {
-            observe::not_taken(verdict, &answer);
+            self.note(Fact::NotTaken(verdict, answer.clone()));
         }
         let floor = self.pacing.floor(verdict, now);
         match self.shape.answered(verdict, &answer, now) {
-            Some(Change::Eased(gap)) => observe::eased(gap),
-            Some(Change::Over) => observe::eased_no_more(),
+            Some(Change::Eased(gap)) => self.note(Fact::Eased(gap)),
+            Some(Change::Over) => self.note(Fact::EasedNoMore),
             None => {}
         }
         match verdict {
@@ -42,7 +42,7 @@ impl Machine {
         let events = self.plan.front_len();
         let first = self.plan.front().first().map(|stored| stored.seq);
         let last = self.plan.delivered();
-        observe::delivered(events, answer);
+        self.note(Fact::Delivered(events, answer.clone()));
         self.judged(now);
         self.breaker.reset();
         self.limit.delivered(events, self.shape.took(now));
@@ -59,9 +59,9 @@ impl Machine {
     /// from reaching it is over.
     fn judged(&mut self, now: &Now) {
         match &self.state {
-            State::Paused(pause) => observe::resumed(pause.reason),
+            State::Paused(pause) => self.note(Fact::Resumed(pause.reason)),
             _ if self.pacing.attempts() > 0 => {
-                observe::backing_off_ended(self.pacing.attempts());
+                self.note(Fact::BackingOffEnded(self.pacing.attempts()));
                 let is_hurried = self.pacing.is_nudged() || self.rest.closing.is_some();
                 if let Some(outage) = self.pacing.failing_for(now).filter(|_| !is_hurried) {
                     self.shape.returned(outage, now);
@@ -79,7 +79,7 @@ impl Machine {
         }
         let (wait, until) = self.pacing.failed(floor, now);
         if self.pacing.attempts() == 1 {
-            observe::backing_off(wait, &last_error);
+            self.note(Fact::BackingOff(wait, last_error.clone()));
         }
         self.state = State::BackingOff { until, last_error };
     }
@@ -91,7 +91,7 @@ impl Machine {
         if self.pacing.stalled() && self.plan.front_len() > 1 {
             let half = self.plan.divided();
             self.limit.slow(half);
-            observe::slowed(half);
+            self.note(Fact::Slowed(half));
         }
         self.retry(None, answer, now);
     }
@@ -104,7 +104,7 @@ impl Machine {
         let last = self.plan.front().last().map_or(0, |stored| stored.seq);
         let half = self.plan.divided();
         self.limit.shrink(half, last);
-        observe::divided(half);
+        self.note(Fact::Divided(half));
     }
 
     fn refused(&mut self, answer: Answer, now: &Now) {
@@ -139,7 +139,7 @@ impl Machine {
         if self.is_paused_for(reason) {
             return self.probe_later(None, now);
         }
-        observe::paused(reason, &last_error);
+        self.note(Fact::Paused(reason, last_error.clone()));
         let since = match &self.state {
             State::Paused(pause) => pause.since,
             _ => now.wall,
@@ -165,7 +165,7 @@ impl Machine {
         match (hindrance, &self.state) {
             (Some(found), _) => self.hindered(found, now),
             (None, State::Paused(pause)) if pause.is_hindered => {
-                observe::resumed(pause.reason);
+                self.note(Fact::Resumed(pause.reason));
                 self.state = State::Sending;
                 self.pacing.probes_end();
             }
@@ -185,7 +185,7 @@ impl Machine {
             }
             State::Paused(_) => return self.probe_later(None, now),
             _ => {
-                observe::paused(reason, &answer);
+                self.note(Fact::Paused(reason, answer.clone()));
                 self.state = State::Paused(Pause {
                     reason,
                     last_error: answer,
