@@ -312,7 +312,13 @@ async fn i17_a_worker_that_was_frozen_writes_nothing_when_it_goes_on() {
     sandbox.wait_for(|stats| stats.hanging == 1).await.unwrap();
     process.freeze();
     sandbox.clear();
-    let other = field.worker(Receiver::default()).start().await.unwrap();
+    // Its name comes before the other one's, so that the share that there is stays with it.
+    let other = field
+        .worker(Receiver::default())
+        .name("a")
+        .start()
+        .await
+        .unwrap();
     let books = field.until_drained(3).await;
     assert_eq!(books.partitions[0].owner.as_deref(), Some(other.name()));
     let epoch = books.partitions[0].epoch;
