@@ -13,4 +13,5 @@ mod ground;
 mod letters;
 mod login;
 mod storm;
+mod week;
 mod workers;
