@@ -1,6 +1,8 @@
 //! Real servers: as many nodes as a test wants, killed, frozen and started again by name, and a proxy
 //! whose connections can be cut.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -277,11 +279,13 @@ fn tail(config: &Path) -> String {
 }
 
 /// Ports below those that the system gives to connections, so that none is taken while its server is
-/// dead. Each process begins elsewhere.
+/// dead. Each process begins elsewhere: not by
+/// its number, which is the same in two namespaces.
 fn free_ports(count: usize) -> Vec<u16> {
     static NEXT: Mutex<Option<u16>> = Mutex::new(None);
     let mut next = NEXT.lock().unwrap();
-    let mut port = next.unwrap_or_else(|| 10_000 + (std::process::id() % 200) as u16 * 100);
+    let mut port =
+        next.unwrap_or_else(|| 10_000 + (RandomState::new().hash_one(0) % 200) as u16 * 100);
     let mut free = Vec::new();
     while free.len() < count {
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
