@@ -69,3 +69,47 @@ impl Fact {
         }
     }
 }
+
+/// What there is to tell of the requests.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// Since they were told last.
+    untold: Vec<Fact>,
+    requests: u64,
+    last_answer: Option<Answer>,
+}
+
+impl Facts {
+    pub(super) fn note(&mut self, fact: Fact) {
+        self.untold.push(fact);
+    }
+
+    /// A request goes out.
+    pub(super) fn sending(&mut self, batch: &Batch) {
+        self.note(Fact::Sending(batch.clone()));
+        self.requests = self.requests.saturating_add(1);
+    }
+
+    /// The receiver has answered.
+    pub(super) fn answered(&mut self, verdict: Verdict, answer: &Answer) {
+        self.last_answer = Some(answer.clone());
+        if verdict != Verdict::Delivered {
+            self.note(Fact::NotTaken(verdict, answer.clone()));
+        }
+    }
+
+    /// Gives what there is to tell since it was asked last, in order.
+    pub(super) fn tell(&mut self, listener: impl FnMut(Fact)) {
+        self.untold.drain(..).for_each(listener);
+    }
+
+    /// Requests sent.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// The receiver's last answer.
+    pub(super) fn last_answer(&self) -> Option<&Answer> {
+        self.last_answer.as_ref()
+    }
+}

@@ -1,14 +1,18 @@
 //! Drains a log, or another source, into the sink: in order, one request at a time, for as long as it takes.
 //!
 //! - `machine.rs` decides; it takes in the receiver's answers in `machine/verdict.rs`, the log's in
-//!   `machine/storage.rs` and people's wishes in `machine/orders.rs`; its inputs and actions are in
+//!   `machine/answers.rs` and people's wishes in `machine/orders.rs`; its inputs and actions are in
 //!   `step.rs`. All of it is pure.
-//! - What it decides by, each pure as well: `bisect.rs` finds the refused event in a batch,
-//!   `pacing.rs` says when the receiver is tried next (`backoff.rs` how long a wait is),
-//!   `breaker.rs` when the fault is not the events', `trouble.rs` when a disk that refuses is asked
-//!   next, `remembered.rs` what a restart finds, `limit.rs` how many events a request takes
-//!   (`growth.rs` how many more where the way is long), `age.rs` which are too old, and `shape.rs` how close requests follow each other (`rate.rs` by
-//!   what is set, `ease.rs` by what the receiver asks for).
+//! - What it decides by, each pure as well:
+//!   - `flow.rs`: whether delivery goes on. `pacing.rs` says when the receiver is tried next
+//!     (`backoff.rs` how long a wait is), `breaker.rs` when the fault is not the events'.
+//!   - `outbox.rs`: which events go into the next request. `bisect.rs` finds the refused event in a
+//!     batch, `limit.rs` says how many events a request takes (`growth.rs` how many more where the
+//!     way is long), `age.rs` which are too old, and `shape.rs` how close requests follow each other
+//!     (`rate.rs` by what is set, `ease.rs` by what the receiver asks for).
+//!   - `storage.rs`: what the log is owed; `trouble.rs` when a disk that refuses is asked next.
+//!   - `remembered.rs`: what a restart finds.
+//!   - `alarm.rs`: what ends a rest.
 //! - `fact.rs` is what the machine has to tell, which the task writes into the log.
 //! - `task.rs` carries out what was decided: the one task and its one `select!`. `reader.rs` reads
 //!   before the machine asks. `source.rs` says what both need of the place that events come from.
@@ -20,16 +24,19 @@
 //! owner of the spool sends it again under the same ids (promise 3).
 
 mod age;
+mod alarm;
 mod askers;
 mod backoff;
 pub(crate) mod bisect;
 mod breaker;
 mod ease;
 mod fact;
+mod flow;
 mod growth;
 mod ids;
 mod limit;
 mod machine;
+mod outbox;
 mod pacing;
 mod rate;
 mod reader;
@@ -37,6 +44,7 @@ mod remembered;
 mod shape;
 pub(crate) mod source;
 pub(crate) mod step;
+mod storage;
 mod task;
 pub(crate) mod thread;
 mod trouble;

@@ -1,12 +1,8 @@
-//! What people and the sink ask of the flusher.
+//! What people ask of the flusher.
 
-use std::time::Duration;
-
-use super::{Job, Machine, Pause, State};
+use super::{Doing, Machine};
 use crate::error::Error;
-use crate::flusher::fact::Fact;
 use crate::flusher::step::Now;
-use crate::outcome::{Answer, PauseReason};
 
 impl Machine {
     /// A person asks for a pause.
@@ -19,7 +15,7 @@ impl Machine {
     fn will_answer(&mut self, now: &Now) {
         self.remembered.ask();
         if !self.remembered.is_known() {
-            self.trouble.try_now(now);
+            self.storage.try_now(now);
         }
     }
 
@@ -30,63 +26,34 @@ impl Machine {
 
     pub(super) fn pause_on_request(&mut self, now: &Now) {
         self.remembered.paused();
-        if let Some(Job::Send { then_pause }) = &mut self.job {
+        if let Some(Doing::Send { then_pause }) = &mut self.doing {
             *then_pause = true;
-        } else if !self.is_paused_for(PauseReason::Requested) {
-            self.note(Fact::Paused(PauseReason::Requested, Answer::default()));
-            self.state = State::Paused(Pause {
-                reason: PauseReason::Requested,
-                last_error: Answer::default(),
-                since: now.wall,
-                next_probe: None,
-                is_hindered: false,
-            });
+        } else {
+            self.flow.pause_on_request(&mut self.facts, now);
         }
     }
 
     pub(super) fn resume(&mut self, now: &Now) {
-        if let Some(Job::Send { then_pause }) = &mut self.job {
+        if let Some(Doing::Send { then_pause }) = &mut self.doing {
             *then_pause = false;
         }
         self.remembered.resumed();
         self.will_answer(now);
-        if let State::Paused(pause) = &self.state {
-            self.note(Fact::Resumed(pause.reason));
-            self.check = true;
-            self.state = State::Sending;
-            self.breaker.reset();
-            self.pacing.begin_anew();
-        }
+        self.flow.resume(&mut self.facts);
         self.wake(now);
     }
 
     pub(super) fn wake(&mut self, now: &Now) {
-        let is_trying = matches!(self.job, Some(Job::Send { .. } | Job::Check));
-        self.pacing.nudge(is_trying);
-        self.seen.end = None;
+        let is_trying = matches!(self.doing, Some(Doing::Send { .. } | Doing::Check));
+        self.flow.nudge(is_trying);
+        self.storage.look_again();
         self.try_now(now);
     }
 
     /// Ends every wait, but no pause that was asked for.
     pub(super) fn try_now(&mut self, now: &Now) {
-        let at_once = now.after(Duration::ZERO);
-        self.trouble.try_now(now);
-        self.shape.hurry();
-        match &mut self.state {
-            State::BackingOff { until, .. } => *until = at_once,
-            State::Paused(pause) if pause.next_probe.is_some() => {
-                pause.next_probe = Some(at_once);
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn changed(&mut self, now: &Now) {
-        let wait = self.pacing.earliest_probe().saturating_sub(now.mono);
-        if let State::Paused(pause) = &mut self.state
-            && let Some(probe) = &mut pause.next_probe
-        {
-            *probe = now.after(wait);
-        }
+        self.storage.try_now(now);
+        self.outbox.hurry();
+        self.flow.try_now(now);
     }
 }
