@@ -3,7 +3,7 @@
 //! Each function takes bytes and panics if a promise is broken: that nothing panics, that what is
 //! believed says the same when it is written again, that no content is given that was not
 //! written, and that every loss is said with its range. The targets are in
-//! `fuzz/fuzz_targets`, and `tests/corpus.rs` runs the same functions over the committed corpus.
+//! `fuzz/fuzz_targets`, and `tests/corpus/` runs the same functions over the committed corpus.
 
 mod answer;
 mod chunk;

@@ -128,6 +128,17 @@ fn kept(len: usize, model: Model, rng: &mut fastrand::Rng) -> usize {
     }
 }
 
+/// One seed from two: any change of either gives an unrelated one.
+pub(super) fn mix(seed: u64, n: u64) -> u64 {
+    // From SplitMix64, by Steele, Lea and Flood (2014).
+    let mut z = seed
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(n.wrapping_mul(0xd1b5_4a32_d192_ed03));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) >> 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

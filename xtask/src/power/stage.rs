@@ -281,3 +281,9 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Result<String, Failure> {
     let error = String::from_utf8_lossy(&end.stderr);
     Err(format!("{program} {}: {}", args.join(" "), error.trim()).into())
 }
+
+pub(super) fn read_from_start(mut file: File, text: &mut String) -> std::io::Result<()> {
+    use std::io::Seek;
+    file.rewind()?;
+    file.read_to_string(text).map(drop)
+}
