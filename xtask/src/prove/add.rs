@@ -138,26 +138,27 @@ fn with_verdict(
         run.trim_end_matches("**").trim_end_matches('.')
     );
     *line = format!("**{verdict}.**");
-    let last = lines.iter().rposition(|line| line.starts_with("- "));
-    let at = last.map_or(lines.len(), |last| last + 1);
-    for part in parts.iter().chain(again).rev() {
+    for part in parts.iter().chain(again) {
         let (suite, date, commit) = (&part.suite, &part.date, &part.commit);
         let which = match &part.breaks {
             Some(words) => format!("{suite}, again `{words}`"),
             None => suite.clone(),
         };
-        lines.insert(
-            at,
-            format!("- run by itself: {which}, {date}, commit {commit}"),
-        );
+        let run = format!("- run by itself: {which}, ");
+        // What an earlier run of it said is gone from the tables.
+        lines.retain(|line| !line.starts_with(&run));
+        let last = lines.iter().rposition(|line| line.starts_with("- "));
+        let at = last.map_or(lines.len(), |last| last + 1);
+        lines.insert(at, format!("{run}{date}, commit {commit}"));
     }
-    let alone = ", and by nothing else.";
-    let head = lines.join("\n") + "\n";
-    let head = head.replacen(
-        alone,
-        " and `cargo xtask prove --add FILE`, and by nothing else.",
-        1,
+    let (alone, added) = (
+        ", and by nothing else.",
+        " and `cargo xtask prove --add FILE`",
     );
+    let mut head = lines.join("\n") + "\n";
+    if !head.contains(added) {
+        head = head.replacen(alone, &format!("{added}{alone}"), 1);
+    }
     Ok((head, verdict))
 }
 
@@ -273,6 +274,13 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("| kills     | 3 kills"), "{page}");
+        let (page, _) = added(&page, vec![part("7", false)]).unwrap();
+        for once in [
+            "`cargo xtask prove --add FILE`",
+            "- run by itself: mutations",
+        ] {
+            assert_eq!(page.matches(once).count(), 1, "{once}: {page}");
+        }
     }
 
     #[test]
