@@ -1,4 +1,4 @@
-//! Processes of their own: the receiver, and whatever is looked at from outside.
+//! Processes of their own: the receiver, servers, and whatever is looked at from outside.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{receiver, watched};
+use crate::{cluster, receiver, watched};
 
 /// The argument that makes this program a child.
 const MARK: &str = "--child";
@@ -33,6 +33,7 @@ pub(crate) fn role() -> Option<Result<Role>> {
 /// Does what the role says until the parent closes the standard input.
 pub(crate) fn run(role: Role) -> Result<()> {
     match (role.name.as_str(), role.args.as_slice()) {
+        ("nats", [program, config]) => cluster::serve(program, config),
         ("receive", [delay_us]) => receiver::serve(delay_us.parse()?),
         ("empty", [base_url]) => watched::empty(base_url),
         ("hold", [spool]) => watched::hold(Path::new(spool), None),

@@ -8,6 +8,7 @@ mod bench;
 mod cases;
 mod child;
 mod client;
+mod cluster;
 mod contest;
 mod delay;
 mod device;

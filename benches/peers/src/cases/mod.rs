@@ -6,6 +6,7 @@ mod append_p99;
 mod disk;
 mod drain;
 mod far;
+mod fleet;
 mod idle;
 mod memory;
 mod online;
@@ -73,6 +74,12 @@ pub(crate) fn all() -> Vec<Case> {
             about: "A backlog is delivered over a way of 100 ms, 50 ms in each direction, by a proxy on real sockets that holds back every byte for that long, and answers no new connection sooner than a handshake would. With one request under way at a time, the number of requests is what takes the time. The bare loops keep their connection, and have the events in memory.",
             needs_disk: false,
             run: far::run,
+        },
+        Case {
+            name: "fleet",
+            about: "16 spools with a backlog deliver into a stream that three servers of NATS keep, and 4 workers deliver it from there to a local server. Beside it, the same events by plain publishes with many under way, and a pull consumer that 4 loops share. The streams are those of `everpost fleet setup`; the servers sync before they acknowledge.",
+            needs_disk: true,
+            run: fleet::run,
         },
         Case {
             name: "online",
