@@ -13,7 +13,7 @@ use crate::sink::{Batch, BoxSink, Request, Sink};
 /// What is said of a request that another worker's hold ended.
 const TAKEN_OVER: &str = "another worker has taken the partition over";
 
-/// Lets a batch go out only while the hold is certain, and drops it if the hold is lost meanwhile.
+/// Notes a batch and lets it go out only while the hold is certain, and drops it if the hold is lost meanwhile.
 pub(super) struct Fenced {
     sink: Arc<BoxSink>,
     hold: Hold,
@@ -27,7 +27,8 @@ impl Fenced {
 
 impl Sink for Fenced {
     async fn deliver(&self, request: Request) -> Outcome {
-        if let Err(error) = self.hold.ensure().await {
+        let last = request.events().last().map_or(0, |stored| stored.seq);
+        if let Err(error) = self.hold.begin(last).await {
             return Outcome::retry().because(error.to_string());
         }
         // The hold is renewed in parallel, however long this takes.

@@ -14,6 +14,7 @@ use super::record::Record;
 use super::wire::{Put, Wire};
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::id::Seq;
 use crate::millis::unix_ms;
 use crate::nats::Names;
 
@@ -193,6 +194,21 @@ impl Hold {
     pub(super) fn due_in(&self) -> Duration {
         let every = self.0.claim.lease.renew_every();
         every.saturating_sub(self.0.renewed.borrow().elapsed())
+    }
+
+    /// Notes that the events up to this number are under way, so that a worker that takes over sends the
+    /// same batch again, and makes sure that its delivery may begin.
+    ///
+    /// # Errors
+    /// As [`ensure`](Self::ensure).
+    pub(super) async fn begin(&self, through: Seq) -> Result<(), Error> {
+        let noted = self.change(|record| {
+            let is_new = record.under_way != through;
+            record.under_way = through;
+            is_new
+        });
+        noted.await?;
+        self.ensure().await
     }
 
     /// Makes sure that a delivery may begin: renews first if the last write is too long ago.

@@ -44,6 +44,8 @@ struct Inner {
     place: Place,
     places: Mutex<Places>,
     position: watch::Sender<Position>,
+    /// The last event of the batch that was under way when the hold began; 0 if none was.
+    under_way: Seq,
     /// No more is read: it is to be given up.
     is_leaving: AtomicBool,
 }
@@ -81,6 +83,7 @@ impl Partition {
             place: Place::new(Path::new(&place)),
             places: Mutex::new(Places::new(record.settled(), record.seq)),
             position: watch::channel(position(&record, record.settled())).0,
+            under_way: record.under_way,
             is_leaving: AtomicBool::new(false),
             hold,
         })))
@@ -168,7 +171,8 @@ impl Partition {
             async move {
                 let after = after.ok_or_else(|| unknown(reading.from))?;
                 let room = usize::try_from(room).unwrap_or(usize::MAX);
-                let events_max = reading.events_max.min(room).max(1);
+                let again = this.again(reading.from).unwrap_or(usize::MAX);
+                let events_max = reading.events_max.min(room).min(again).max(1);
                 let extra = MESSAGE_BYTES.saturating_mul(events_max as u64);
                 let page = this.fetch(after, events_max, reading.bytes_max.saturating_add(extra));
                 Ok::<_, Error>((after, page.await?))
@@ -207,6 +211,10 @@ impl Partition {
                 Ok(Found::Read(Read::End))
             };
         }
+        let is_short = self.again(from).is_some_and(|again| there < again as u64);
+        if is_short && self.is_behind(after, &page).await? {
+            return Err(fleet("a server is behind what was sent before"));
+        }
         let (events, unfit) = self.events(reading, &page);
         let count = events.len().max(usize::from(unfit.is_some()));
         let behind = there - count as u64;
@@ -218,6 +226,9 @@ impl Partition {
             .collect();
         if !self.places().found(from, &seqs, behind) {
             return Err(unknown(from));
+        }
+        if !events.is_empty() {
+            self.places().give(from, events.len() as u64);
         }
         self.publish();
         Ok(match unfit {
@@ -259,6 +270,21 @@ impl Partition {
             read.event
         };
         Ok(StoredEvent { seq, event })
+    }
+
+    /// How many events from this number on are of the batch that was under way when the hold began, which
+    /// is sent again as it was.
+    fn again(&self, from: Seq) -> Option<usize> {
+        let left = self.0.under_way.saturating_add(1).checked_sub(from);
+        usize::try_from(left?).ok().filter(|left| *left > 0)
+    }
+
+    /// Whether the leader has events behind those of this page, of all that stand behind this place.
+    async fn is_behind(&self, after: u64, page: &Page) -> Result<bool, Error> {
+        let claim = self.0.hold.claim();
+        let last = claim.wire.last(claim.names.stream(), &self.0.subject);
+        let seen = page.entries.last().map_or(after, |entry| entry.seq);
+        Ok(last.await?.is_some_and(|(last, _)| last > seen))
     }
 
     /// Whether events behind this place were removed, not by workers.
@@ -331,10 +357,15 @@ impl Source for Partition {
             let Leaving { range, how, .. } = leaving;
             let place = this.places().place(range.last);
             let place = place.ok_or_else(|| unknown(range.last))?;
-            let record = this
-                .0
-                .hold
-                .change(|record| record.settle(range.last, place, how));
+            // What is sent next is known already, as a rule, and need not be noted by itself.
+            let next = this.places().given(range.last.saturating_add(1));
+            let record = this.0.hold.change(|record| {
+                let is_new = record.settle(range.last, place, how);
+                if is_new && next > record.settled() {
+                    record.under_way = next;
+                }
+                is_new
+            });
             this.settled(&record.await?)
         };
         (settled, then.map(|reading| self.begin(reading)))

@@ -17,7 +17,12 @@ pub(super) struct Places {
     last: Seq,
     /// Numbers whose events are not there any more.
     gap: Option<SeqRange>,
+    /// The first and the last number of what was given to be sent, the newest last.
+    given: VecDeque<SeqRange>,
 }
+
+/// More than the flusher has ready at once.
+const GIVEN_MAX: usize = 8;
 
 impl Places {
     pub(super) fn new(settled: Seq, cursor: u64) -> Self {
@@ -27,6 +32,7 @@ impl Places {
             read: VecDeque::new(),
             last: settled,
             gap: None,
+            given: VecDeque::new(),
         }
     }
 
@@ -67,6 +73,22 @@ impl Places {
             .saturating_add(behind);
         self.last = self.last.max(there);
         true
+    }
+
+    /// So many events from number `from` on were given to be sent together.
+    pub(super) fn give(&mut self, from: Seq, count: u64) {
+        self.given.retain(|given| given.first != from);
+        if self.given.len() >= GIVEN_MAX {
+            self.given.pop_front();
+        }
+        let last = from.saturating_add(count.saturating_sub(1));
+        self.given.push_back(SeqRange { first: from, last });
+    }
+
+    /// The last number of what was given from this number on; 0 if nothing was.
+    pub(super) fn given(&self, from: Seq) -> Seq {
+        let given = self.given.iter().find(|given| given.first == from);
+        given.map_or(0, |given| given.last)
     }
 
     /// How many fewer stand from number `from` on than were there once, if `there` do.
@@ -118,6 +140,8 @@ impl Places {
         self.settled = self.settled.max(through);
         self.last = self.last.max(self.settled);
         self.gap = self.gap.filter(|gap| gap.last > self.settled);
+        let settled = self.settled;
+        self.given.retain(|given| given.first > settled);
     }
 }
 
@@ -151,6 +175,21 @@ mod tests {
         assert!(places.found(2, &[5], 1));
         assert_eq!((places.place(2), places.place(3)), (Some(5), None));
         assert_eq!(places.last(), 3);
+    }
+
+    #[test]
+    fn what_was_given_is_known_by_its_first_number_until_it_has_left() {
+        let mut places = Places::new(0, 0);
+        assert!(places.found(1, &[1, 2, 3, 4, 5], 0));
+        places.give(1, 2);
+        places.give(3, 1);
+        places.give(3, 3);
+        assert_eq!((places.given(1), places.given(3)), (2, 5));
+        assert_eq!(places.given(2), 0);
+        places.settle(2);
+        assert_eq!((places.given(1), places.given(3)), (0, 5));
+        (10..100).for_each(|from| places.give(from, 1));
+        assert_eq!(places.given.len(), GIVEN_MAX);
     }
 
     #[test]

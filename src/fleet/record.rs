@@ -33,6 +33,10 @@ pub(super) struct Record {
     /// What the flusher remembers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) memo: Option<Memo>,
+    /// The number of the last event of the batch that is under way or about to be; 0 if none is. Another
+    /// worker that takes over sends this batch again as it was, under the same idempotency key.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(super) under_way: Seq,
     /// Since when that worker has it, in milliseconds since 1970.
     #[serde(default)]
     pub(super) since_ms: u64,
@@ -59,6 +63,7 @@ impl Default for Record {
             expired: 0,
             lost: 0,
             memo: None,
+            under_way: 0,
             since_ms: 0,
             at_ms: 0,
         }
@@ -127,8 +132,17 @@ impl Record {
         };
         *account = account.saturating_add(count);
         self.seq = self.seq.max(seq);
+        if self.under_way <= self.settled() {
+            self.under_way = 0;
+        }
         true
     }
+}
+
+/// No number.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(seq: &Seq) -> bool {
+    *seq == 0
 }
 
 #[cfg(test)]
@@ -140,6 +154,7 @@ mod tests {
         let mut record = Record {
             owner: "w".to_owned(),
             memo: Some(Memo::default()),
+            under_way: 9,
             ..Record::default()
         };
         assert!(record.settle(5, 70, Settled::Delivered));
@@ -179,5 +194,22 @@ mod tests {
         assert!(record.settle(5, 30, Settled::Lost));
         assert_eq!((record.seq, record.settled(), record.lost), (30, 5, 2));
         assert_eq!(record.ledger(9).pending(), 4);
+    }
+
+    #[test]
+    fn what_was_under_way_is_known_until_it_has_left() {
+        let mut record = Record {
+            under_way: 5,
+            ..Record::default()
+        };
+        assert!(record.settle(4, 40, Settled::Delivered));
+        assert_eq!(record.under_way, 5);
+        assert!(record.settle(5, 50, Settled::Dead));
+        assert_eq!(record.under_way, 0);
+        assert!(
+            !String::from_utf8(record.bytes())
+                .unwrap()
+                .contains("under_way")
+        );
     }
 }

@@ -45,7 +45,8 @@ pub(super) struct Plan {
 /// another takes.
 ///
 /// At the death of a worker the batch that was under way in each of its partitions may come twice, under
-/// the same ids and the same idempotency key. A worker that was stopped and goes on later may repeat what
+/// the same ids and the same idempotency key (in smaller ones if it had grown beyond
+/// [`batch_events`](crate::Delivery::batch_events), or other workers have other settings). A worker that was stopped and goes on later may repeat what
 /// it held then, while another one has gone on: nothing can keep that from the receiver, which has to know
 /// events by their ids.
 ///

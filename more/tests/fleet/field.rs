@@ -448,6 +448,14 @@ pub(crate) const BATCH: u32 = 20;
 /// Asserts that of each device every event that is no poison was taken, the first time in order, and none
 /// that is. Gives how many came again.
 pub(crate) fn check_order(taken: &[EventId], devices: &[Device]) -> u64 {
+    let published = devices
+        .iter()
+        .map(|device| (device.number, device.published));
+    check_each(taken, published)
+}
+
+/// As [`check_order`], of the devices with these numbers, which published so many each.
+pub(crate) fn check_each(taken: &[EventId], devices: impl IntoIterator<Item = (u64, u64)>) -> u64 {
     let mut next: BTreeMap<u64, u64> = BTreeMap::new();
     let mut repeats = 0;
     for id in taken {
@@ -462,10 +470,10 @@ pub(crate) fn check_order(taken: &[EventId], devices: &[Device]) -> u64 {
         assert_eq!(between, None, "of {number}, {seq} came before it");
         *highest = seq;
     }
-    for device in devices {
-        let highest = next.get(&device.number).copied().unwrap_or(0);
-        let left = (highest + 1..=device.published).find(|seq| !is_poison(device.number, *seq));
-        assert_eq!(left, None, "of {} it never came", device.number);
+    for (number, published) in devices {
+        let highest = next.get(&number).copied().unwrap_or(0);
+        let left = (highest + 1..=published).find(|seq| !is_poison(number, *seq));
+        assert_eq!(left, None, "of {number} it never came");
     }
     repeats
 }

@@ -1,20 +1,17 @@
-//! Workers on real servers: they share partitions, die, freeze and come back, and so do the nodes.
-//!
-//! `FLEET_SECONDS` says how long the storm lasts (25 otherwise), `FLEET_SEED` from which seed.
+//! Workers on real servers: they share partitions, die, freeze and come back.
 
-use std::collections::BTreeSet;
+mod blows;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderMap;
-use everpost::EventId;
 use everpost::clock::{Clock, SystemClock};
 use everpost::fleet::{Access, Worker};
 use everpost::sandbox::{Fault, Sandbox};
 use serde_json::json;
-use tokio::sync::watch;
 
-use crate::field::{BATCH, Device, Field, Process, Receiver, check_order, id, is_poison, work};
+use crate::field::{Device, Field, Process, Receiver, check_order, id, work};
 
 const LEASE: Duration = Duration::from_secs(2);
 
@@ -22,205 +19,6 @@ const LEASE: Duration = Duration::from_secs(2);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_worker() {
     work().await;
-}
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    let text = std::env::var(name).ok();
-    text.map_or(otherwise, |text| text.parse().unwrap())
-}
-
-/// xorshift64*: what happens follows from one printed seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % n
-    }
-}
-
-/// Publishes until it is told to stop, with pauses so that the storm has something to hit all the time.
-async fn publish(mut device: Device, stop: watch::Receiver<bool>) -> Device {
-    let mut every = tokio::time::interval(Duration::from_millis(15));
-    while !*stop.borrow() {
-        every.tick().await;
-        device.publish().await;
-    }
-    device
-}
-
-/// What the storm did.
-#[derive(Debug, Default)]
-struct Blows {
-    workers: u64,
-    freezes: u64,
-    nodes: u64,
-}
-
-struct Storm {
-    field: Field,
-    sandbox: Sandbox,
-    workers: Vec<Process>,
-    dice: Dice,
-    blows: Blows,
-}
-
-impl Storm {
-    fn start_worker(&mut self) {
-        let (url, key) = (
-            self.sandbox.base_url().to_owned(),
-            self.sandbox.key().to_owned(),
-        );
-        let worker = Process::start(&self.field, &url, &key, LEASE);
-        self.workers.push(worker);
-    }
-
-    /// One blow, and a while in which it takes effect.
-    async fn blow(&mut self) {
-        let at = usize::try_from(self.dice.below(self.workers.len() as u64)).unwrap();
-        match self.dice.below(5) {
-            0 | 1 => {
-                self.workers.remove(at).kill();
-                self.blows.workers += 1;
-                self.wait(200, 1500).await;
-                self.start_worker();
-            }
-            2 | 3 => {
-                self.workers[at].freeze();
-                self.blows.freezes += 1;
-                // Long enough for another worker to take over.
-                self.wait(3000, 3500).await;
-                self.workers[at].thaw();
-            }
-            _ => {
-                let streams = [
-                    self.field.names.stream().to_owned(),
-                    self.field.names.cursor_stream(),
-                ];
-                let stream = &streams[usize::try_from(self.dice.below(2)).unwrap()];
-                let node = self.field.cluster.wait_leader(stream);
-                self.field.cluster.node(node).kill();
-                self.blows.nodes += 1;
-                self.wait(1000, 3000).await;
-                self.field.cluster.node(node).start();
-                self.field.cluster.wait_ready();
-            }
-        }
-        self.wait(300, 1500).await;
-    }
-
-    async fn wait(&mut self, least_ms: u64, most_ms: u64) {
-        let wait = Duration::from_millis(least_ms + self.dice.below(most_ms - least_ms));
-        // A time that passes is what this is about.
-        let _ = tokio::time::timeout(wait, std::future::pending::<()>()).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn workers_and_nodes_that_die_and_freeze_lose_nothing_and_keep_the_order_of_each_spool() {
-    let (seconds, seed) = (
-        number("FLEET_SECONDS", 25),
-        number("FLEET_SEED", 20_261_127),
-    );
-    println!("\nFLEET_SEED={seed} FLEET_SECONDS={seconds}");
-    let Some(field) = Field::new(3, 4).await else {
-        return;
-    };
-    let sandbox = Sandbox::start().await.unwrap();
-    sandbox.reject_when(|message| {
-        let text = message.to_string();
-        text.contains("poison").then(|| "it is poison".to_owned())
-    });
-    let (stop, stopped) = watch::channel(false);
-    let devices =
-        (0..4).map(|number| tokio::spawn(publish(Device::new(&field, number), stopped.clone())));
-    let devices: Vec<_> = devices.collect();
-    let mut storm = Storm {
-        field,
-        sandbox,
-        workers: Vec::new(),
-        dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
-        blows: Blows::default(),
-    };
-    for _ in 0..3 {
-        storm.start_worker();
-    }
-    let began = tokio::time::Instant::now();
-    while began.elapsed() < Duration::from_secs(seconds) {
-        // None of these takes a batch that it does not answer for.
-        let slow = Duration::from_millis(100 + storm.dice.below(400));
-        storm.sandbox.script([
-            Fault::status(503),
-            Fault::None,
-            Fault::Delay(slow),
-            Fault::ResetAfter,
-        ]);
-        storm.blow().await;
-        println!("PROGRESS {:?} {:?}", began.elapsed(), storm.blows);
-    }
-    stop.send_replace(true);
-    let mut done = Vec::new();
-    for device in devices {
-        done.push(device.await.unwrap());
-    }
-    check(storm, &done).await;
-}
-
-async fn check(mut storm: Storm, devices: &[Device]) {
-    let published: u64 = devices.iter().map(|device| device.published).sum();
-    let books = storm.field.until_drained(published).await;
-    let taken = storm.sandbox.accepted();
-    let taken: Vec<EventId> = taken
-        .iter()
-        .map(|taken| taken.id().unwrap().parse().unwrap())
-        .collect();
-    let repeats = check_order(&taken, devices);
-    // A blow ends what is under way in each partition, and that may come twice.
-    let Blows {
-        workers,
-        freezes,
-        nodes,
-    } = storm.blows;
-    let most =
-        (workers + freezes + nodes) * u64::from(storm.field.names.partitions()) * u64::from(BATCH);
-    assert!(
-        repeats <= most,
-        "{repeats} came again after {:?}",
-        storm.blows
-    );
-    let mut poison = BTreeSet::new();
-    for (number, device) in (0..).zip(devices) {
-        poison.extend(
-            (1..=device.published)
-                .filter(|seq| is_poison(number, *seq))
-                .map(|seq| id(number, seq)),
-        );
-    }
-    let mut letters = storm.field.fleet.letters().list(..);
-    let mut dead = Vec::new();
-    while let Some(letter) = letters.next().await.unwrap() {
-        assert!(
-            letter.spool.is_some() && letter.letter.attempts > 0,
-            "{letter:?}"
-        );
-        dead.push(letter.letter.event.id());
-    }
-    assert_eq!(dead.len(), poison.len(), "each once");
-    assert_eq!(dead.into_iter().collect::<BTreeSet<_>>(), poison);
-    assert_eq!(
-        (books.lost, books.expired, books.dead),
-        (0, 0, poison.len() as u64)
-    );
-    for worker in &mut storm.workers {
-        worker.close();
-    }
-    println!(
-        "\nPROVED kills={} freezes={freezes} nodes={nodes} events={published} dead={} lost=0 reordered=0 \
-         duplicates={repeats}",
-        workers, books.dead
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -282,6 +80,45 @@ async fn workers_share_what_there_is_and_what_one_leaves_another_takes_at_once()
     second.close(Duration::from_secs(5)).await.unwrap();
     third.close(Duration::from_secs(5)).await.unwrap();
     assert!(owners(&field.fleet.books().await.unwrap()).is_empty());
+}
+
+/// More waits by the time that another worker takes over, and yet it sends the batch again as it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_worker_had_under_way_is_sent_again_as_it_was() {
+    let Some(field) = Field::new(1, 1).await else {
+        return;
+    };
+    let sandbox = Sandbox::start().await.unwrap();
+    let mut device = Device::new(&field, 0);
+    for _ in 0..3 {
+        device.publish().await;
+    }
+    sandbox.always(Fault::Hang);
+    let start = || Process::start(&field, sandbox.base_url(), sandbox.key(), LEASE);
+    let mut dies = start();
+    sandbox.wait_for(|stats| stats.hanging == 1).await.unwrap();
+    for _ in 0..5 {
+        device.publish().await;
+    }
+    dies.kill();
+    sandbox.clear();
+    let mut other = start();
+    field.until_drained(8).await;
+    let taken: Vec<(usize, Option<String>)> = sandbox
+        .requests()
+        .iter()
+        .map(|request| {
+            let key = request.idempotency_key().map(str::to_owned);
+            (request.events, key)
+        })
+        .collect();
+    let [hung, again, rest] = &taken[..] else {
+        panic!("{taken:?}");
+    };
+    assert_eq!((again.0, &again.1), (3, &hung.1), "{taken:?}");
+    assert_eq!(rest.0, 5, "{taken:?}");
+    assert!(hung.1.is_some());
+    other.close();
 }
 
 /// Two workers believe that they have the same partition: the one that was frozen goes on, and what it
@@ -377,7 +214,7 @@ async fn a_record_of_a_later_version_is_left_alone_and_told() {
 
 /// A clock that is ahead.
 #[derive(Debug)]
-struct Ahead(Duration);
+pub(crate) struct Ahead(pub(crate) Duration);
 
 impl Clock for Ahead {
     fn wall(&self) -> SystemTime {

@@ -839,13 +839,22 @@ pub(crate) const BREAKS: &[Break] = &[
         first: &["workers::i17", "letters::"],
     },
     Break {
+        what: "forgets which batch was under way when a worker died",
+        violates: "promise 3",
+        file: "src/fleet/partition.rs",
+        find: "            under_way: record.under_way,",
+        put: "            under_way: 0,",
+        target: FLEET,
+        first: &["workers::what_a_dead"],
+    },
+    Break {
         what: "moves the cursor of a partition before its events are delivered",
         violates: "promise 4",
         file: "src/fleet/fenced.rs",
         find: "            outcome = self.sink.deliver(request) => outcome,",
         put: "            outcome = async {\n                let sink = Arc::clone(&self.sink);\n                tokio::spawn(async move { sink.deliver(request).await });\n                Outcome::delivered()\n            } => outcome,",
         target: FLEET,
-        first: &["workers::workers_and_nodes"],
+        first: &["workers::blows"],
     },
     Break {
         what: "moves the cursor of a partition past an event whose letter is not stored",
