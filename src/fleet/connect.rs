@@ -7,15 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event};
-use url::Url;
 
 use super::text::clean;
 use crate::error::Error;
+use crate::nats::Servers;
 
-/// Where clients of NATS connect to unless a port is named.
-const PORT: u16 = 4222;
-/// More servers than any cluster has.
-const SERVERS_MAX: usize = 32;
 /// The first pause between two tries to connect, and the longest.
 const RECONNECT_MIN: Duration = Duration::from_millis(100);
 const RECONNECT_MAX: Duration = Duration::from_secs(5);
@@ -39,7 +35,8 @@ const COMMANDS_MAX: usize = 4096;
 #[derive(Clone)]
 #[must_use]
 pub struct Access {
-    servers: Vec<Url>,
+    servers: Servers,
+    allow_plain: bool,
     credentials: Option<PathBuf>,
     ca: Option<PathBuf>,
     inbox: Option<String>,
@@ -52,6 +49,7 @@ impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Access")
             .field("servers", &self.to_string())
+            .field("allow_plain", &self.allow_plain)
             .field("credentials", &self.credentials)
             .field("ca", &self.ca)
             .finish_non_exhaustive()
@@ -61,33 +59,26 @@ impl fmt::Debug for Access {
 /// The servers, as they can be given to [`Access::new`] again.
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let servers: Vec<&str> = self.servers.iter().map(Url::as_str).collect();
-        f.write_str(&servers.join(","))
+        self.servers.fmt(f)
     }
 }
 
 impl Access {
     /// The servers of a cluster: `nats://HOST[:PORT][,HOST[:PORT]...]`. With `tls://` a connection is
-    /// encrypted or not made; with `nats://` that is so where the server asks for it.
+    /// encrypted or not made; with `nats://` that is so to another machine unless
+    /// [`allow_plain`](Self::allow_plain) is set, and otherwise where the server asks for it.
     ///
     /// # Errors
     /// [`Error::Sink`] if it is no such list, or has a user, a password or a token in it: a list of
     /// processes shows those. They belong into a [credentials file](Self::credentials_file).
     pub fn new(servers: &str) -> Result<Self, Error> {
-        let list = servers.split(',').map(str::trim);
-        let list: Vec<&str> = list.filter(|server| !server.is_empty()).collect();
-        if list.is_empty() || list.len() > SERVERS_MAX {
-            return Err(wrong(
-                "name the servers: nats://HOST[:PORT][,HOST[:PORT]...]",
-            ));
-        }
-        let scheme = match list[0].split_once("://") {
-            Some((scheme, _)) => scheme,
-            None => "nats",
+        let servers = match servers.trim() {
+            bare if bare.contains("://") => bare.parse()?,
+            bare => format!("nats://{bare}").parse()?,
         };
-        let servers = list.iter().map(|server| address(server, scheme));
         Ok(Self {
-            servers: servers.collect::<Result<_, _>>()?,
+            servers,
+            allow_plain: false,
             credentials: None,
             ca: None,
             inbox: None,
@@ -108,6 +99,14 @@ impl Access {
     /// those of the system.
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.ca = Some(path.into());
+        self
+    }
+
+    /// Whether events and passwords may go to another machine in clear, where they may be read and changed
+    /// by anyone on the way. By default they may not: a server there has to speak TLS. Where all servers
+    /// are this machine, those that they name beside themselves are then not connected to.
+    pub fn allow_plain(mut self, allows: bool) -> Self {
+        self.allow_plain = allows;
         self
     }
 
@@ -162,12 +161,12 @@ impl Access {
             tell(event);
             std::future::ready(())
         });
-        let servers: Vec<async_nats::ServerAddr> = self
-            .servers
+        let servers = self.servers.urls();
+        let servers: Vec<async_nats::ServerAddr> = servers
             .iter()
-            .map(|url| async_nats::ServerAddr::from_url(url.clone()))
+            .map(|url| url.parse())
             .collect::<Result<_, _>>()
-            .map_err(|error| wrong(&clean(&error.to_string())))?;
+            .map_err(|error: io::Error| wrong(&clean(&error.to_string())))?;
         match tokio::time::timeout(self.patience, options.connect(servers)).await {
             Ok(Ok(client)) => Ok(client),
             Ok(Err(error)) => Err(fleet(self.told(&error))),
@@ -188,8 +187,11 @@ impl Access {
         if let Some(inbox) = &self.inbox {
             options = options.custom_inbox_prefix(inbox);
         }
-        if self.servers.iter().any(|url| url.scheme() == "tls") {
+        if self.needs_tls() {
             options = options.require_tls(true);
+        } else if !self.allow_plain {
+            // They may be other machines, and would be spoken to in clear.
+            options = options.ignore_discovered_servers();
         }
         if let Some(path) = &self.ca {
             tokio::fs::metadata(path)
@@ -203,8 +205,35 @@ impl Access {
         Ok(options)
     }
 
+    /// Whether TLS is spoken whatever a server says.
+    fn needs_tls(&self) -> bool {
+        self.servers.is_tls() || !self.allow_plain && !self.servers.are_here()
+    }
+
     fn told(&self, error: &ConnectError) -> String {
         let said = clean(&sources(error));
+        // What is no answer of TLS at all.
+        let is_plain = ["InvalidMessage", "handshake eof"];
+        if self.needs_tls() && is_plain.iter().any(|word| said.contains(word)) {
+            return self.told_plain();
+        }
+        self.told_of(error, &said)
+    }
+
+    /// The server speaks in clear.
+    fn told_plain(&self) -> String {
+        if self.servers.is_tls() {
+            return format!(
+                "the server does not speak TLS, and its address begins with `tls://`. server=`{self}`"
+            );
+        }
+        format!(
+            "the server does not speak TLS: events could be read and changed by anyone on the way. Set up TLS \
+             there, or set `allow_plain`. server=`{self}`"
+        )
+    }
+
+    fn told_of(&self, error: &ConnectError, said: &str) -> String {
         let who = match &self.credentials {
             Some(path) => format!("the credentials of {}", path.display()),
             None => "a user without credentials; give a credentials file".to_owned(),
@@ -217,7 +246,8 @@ impl Access {
                 format!("the server's challenge cannot be signed with {who}: {said}")
             }
             ConnectErrorKind::Dns => format!("no such host ({self}): {said}"),
-            _ if said.contains("UnknownIssuer") => format!(
+            // The other one is of an authority that has the same name.
+            _ if said.contains("UnknownIssuer") || said.contains("BadSignature") => format!(
                 "the certificate of the server is signed by an authority that is not known here ({self}); \
                  name its PEM file"
             ),
@@ -253,39 +283,6 @@ fn reconnect_delay(attempts: usize) -> Duration {
     let steps = u32::try_from(attempts.min(6)).unwrap_or(6);
     let longest = (RECONNECT_MIN * 2_u32.pow(steps)).min(RECONNECT_MAX);
     RECONNECT_MIN + crate::flusher::random_up_to(longest)
-}
-
-/// One server of a list; `scheme` is that of the first one.
-fn address(server: &str, scheme: &str) -> Result<Url, Error> {
-    let text = if server.contains("://") {
-        server.to_owned()
-    } else {
-        format!("{scheme}://{server}")
-    };
-    // Never repeated in an error as it is: there may be a password in it.
-    let url = Url::parse(&text)
-        .map_err(|error| wrong(&format!("a server is not nats://HOST[:PORT]: {error}")))?;
-    if !["nats", "tls"].contains(&url.scheme()) {
-        return Err(wrong(&format!(
-            "a server begins with nats:// or tls://, not with {}://",
-            clean(url.scheme())
-        )));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong(
-            "a user, a password or a token does not belong into the address, where every list of processes \
-             shows it: put a .creds file on this machine and name that",
-        ));
-    }
-    let host = url.host_str().filter(|host| !host.is_empty());
-    let is_bare =
-        ["", "/"].contains(&url.path()) && url.query().is_none() && url.fragment().is_none();
-    let Some(host) = host.filter(|_| is_bare) else {
-        return Err(wrong("a server is nats://HOST[:PORT] and nothing else"));
-    };
-    let port = url.port().unwrap_or(PORT);
-    let plain = format!("{}://{host}:{port}", url.scheme());
-    Url::parse(&plain).map_err(|error| wrong(&error.to_string()))
 }
 
 /// What an error says, and what it says that caused it.
@@ -332,7 +329,7 @@ mod tests {
         assert_eq!(shown("a"), "nats://a:4222");
         assert_eq!(
             shown("tls://a.example,b:7, [::1]:8"),
-            "tls://a.example:4222,tls://b:7,tls://[::1]:8"
+            "tls://a.example:4222,b:7,[::1]:8"
         );
         for bad in [
             "",
@@ -353,6 +350,20 @@ mod tests {
             let error = Access::new(bad).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
             assert!(error.contains(".creds"), "{error}");
+        }
+    }
+
+    #[test]
+    fn another_machine_is_spoken_to_in_clear_only_if_that_is_said() {
+        let access = |servers: &str| Access::new(servers).unwrap();
+        for (servers, needs_tls) in [
+            ("nats://127.0.0.1,localhost", false),
+            ("nats://127.0.0.1,10.0.0.2", true),
+            ("tls://127.0.0.1", true),
+        ] {
+            assert_eq!(access(servers).needs_tls(), needs_tls, "{servers}");
+            let allowed = access(servers).allow_plain(true);
+            assert_eq!(allowed.needs_tls(), servers.starts_with("tls"), "{servers}");
         }
     }
 

@@ -256,7 +256,7 @@ async fn credentials_that_expire_pause_until_new_ones_are_there() {
 }
 
 /// A server with a certificate of its own authority: where the files are, and the authority's PEM.
-fn certificate(dir: &Path) -> (String, PathBuf) {
+pub(crate) fn certificate(dir: &Path) -> (String, PathBuf) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params

@@ -12,6 +12,7 @@ mod field;
 mod ground;
 mod letters;
 mod login;
+mod rights;
 mod storm;
 mod week;
 mod workers;

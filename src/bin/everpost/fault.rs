@@ -126,13 +126,23 @@ fn hint(error: &Error) -> &'static str {
             "set BA_BASE_URL to the whole address, such as https://api.beta.botanalytics.co/v2 or \
              http://127.0.0.1:8080/v2, or leave it out"
         }
+        Error::Fleet { .. } if is_plain(error) => {
+            "set up TLS on the servers, and name their authority by --ca-file if it is a private one; or add \
+             --allow-plain if clear text is meant"
+        }
         _ => error.hint(),
     }
+}
+
+/// Whether a server speaks in clear, which it may not without a word from a person.
+fn is_plain(error: &Error) -> bool {
+    matches!(error, Error::Fleet { reason } if reason.contains("does not speak TLS"))
 }
 
 /// The exit code of an error of the library.
 fn code(error: &Error) -> u8 {
     match error {
+        Error::Fleet { .. } if is_plain(error) => exit::USAGE,
         Error::InUse { .. } | Error::NotOwner { .. } | Error::Changing { .. } => exit::IN_USE,
         Error::Damaged { .. } | Error::FutureFormat { .. } => exit::DAMAGED,
         Error::Full { .. } => exit::FULL,

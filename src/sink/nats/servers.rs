@@ -59,6 +59,12 @@ impl Servers {
         self.is_tls
     }
 
+    /// Whether all of them are this machine, by their names alone.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn are_here(&self) -> bool {
+        self.places.iter().all(Place::is_here)
+    }
+
     fn scheme(&self) -> &'static str {
         if self.is_tls { "tls" } else { "nats" }
     }
@@ -72,7 +78,7 @@ impl FromStr for Servers {
     /// carries a user or a password.
     fn from_str(text: &str) -> Result<Self, Error> {
         let text = text.trim();
-        let (is_tls, rest) = match text.split_once("://") {
+        let (mut is_tls, rest) = match text.split_once("://") {
             Some(("nats", rest)) => (false, rest),
             Some(("tls", rest)) => (true, rest),
             _ => {
@@ -84,14 +90,23 @@ impl FromStr for Servers {
         };
         if rest.contains('@') {
             return Err(wrong(
-                "address of NATS carries credentials; give them in a file, by its path",
+                "address of NATS carries credentials, and every list of processes shows those; give them in \
+                 a file, such as one of NATS (.creds), by its path",
             ));
         }
         let mut places: Vec<Place> = Vec::new();
         for part in rest.trim_end_matches('/').split(',') {
             // As lists are written by other clients.
             let bare = part.trim();
-            let bare = bare.strip_prefix("nats://").unwrap_or(bare);
+            let bare = match bare.split_once("://") {
+                Some(("nats", bare)) => bare,
+                Some(("tls", bare)) => {
+                    // One that insists does so for all: a client goes from one to the other.
+                    is_tls = true;
+                    bare
+                }
+                _ => bare,
+            };
             let place = Place::parse(bare).ok_or_else(|| {
                 wrong("address of NATS has a part that is no `host` nor `host:port`")
             })?;
@@ -288,6 +303,8 @@ mod tests {
                 "nats://[::1]:7,127.0.0.1:4222",
             ),
             ("nats://::1", "nats://[::1]:4222"),
+            ("nats://a,nats://b", "nats://a:4222,b:4222"),
+            ("nats://a,tls://b", "tls://a:4222,b:4222"),
         ] {
             let servers: Servers = text.parse().unwrap();
             assert_eq!(servers.to_string(), shown, "{text}");

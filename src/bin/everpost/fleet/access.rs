@@ -38,6 +38,11 @@ pub(crate) struct Servers {
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 
+    /// Allows a connection in clear to another machine: each who is on the way can then read and change
+    /// events, and make up answers, for which events are taken for delivered that nothing has taken.
+    #[arg(long)]
+    allow_plain: bool,
+
     /// What the subjects of answers begin with, where these credentials may subscribe to no other;
     /// _INBOX otherwise.
     #[arg(long, value_name = "PREFIX")]
@@ -49,7 +54,8 @@ impl Servers {
     /// A fault if it is no address of servers.
     pub(super) fn access(&self) -> Result<Access, Fault> {
         let access = Access::new(&self.nats.join(",")).map_err(unusable)?;
-        let mut access = access.named("everpost fleet");
+        let access = access.named("everpost fleet");
+        let mut access = access.allow_plain(self.allow_plain);
         if let Some(file) = &self.credentials_file {
             access = access.credentials_file(file);
         }
