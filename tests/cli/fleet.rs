@@ -12,7 +12,7 @@ use crate::nats::Nats;
 use crate::set_up::{Ended, Place, Service, bad_message, message};
 
 /// A command of a fleet on this server.
-fn fleet(place: &Place, nats: &Nats, words: &[&str]) -> Ended {
+pub(crate) fn fleet(place: &Place, nats: &Nats, words: &[&str]) -> Ended {
     let address = nats.url();
     let mut args = vec!["fleet"];
     args.extend(words);
@@ -28,7 +28,7 @@ const ALONE: [&str; 4] = [
     "--accept-sync-unknown",
 ];
 
-fn setup(place: &Place, nats: &Nats, words: &[&str]) -> Ended {
+pub(crate) fn setup(place: &Place, nats: &Nats, words: &[&str]) -> Ended {
     let mut args = vec!["setup"];
     args.extend(words);
     args.extend(ALONE);
@@ -307,7 +307,7 @@ fn the_accounts_in_the_package_are_those_that_the_command_prints() {
 }
 
 /// Makes a spool that delivers into the stream of this server, of four partitions.
-fn device(place: &Place, nats: &Nats, words: &[&str]) -> Ended {
+pub(crate) fn device(place: &Place, nats: &Nats, words: &[&str]) -> Ended {
     let url = nats.url();
     let mut args = vec!["init", "--to", &url, "--partitions", "4"];
     args.extend(words);
@@ -408,7 +408,7 @@ fn init_says_what_is_wrong_with_a_stream_before_anything_is_made() {
 }
 
 /// A worker of this fleet, before this sandbox.
-fn worker(place: &Place, nats: &Nats, words: &[&str]) -> Service {
+pub(crate) fn worker(place: &Place, nats: &Nats, words: &[&str]) -> Service {
     let mut args = vec!["--nats"];
     let url = nats.url();
     args.push(&url);
@@ -419,7 +419,7 @@ fn worker(place: &Place, nats: &Nats, words: &[&str]) -> Service {
 }
 
 /// The books, once a worker has each partition and nothing is pending.
-fn settled(place: &Place, nats: &Nats, stored: u64) -> Value {
+pub(crate) fn settled(place: &Place, nats: &Nats, stored: u64) -> Value {
     for _ in 0..600 {
         let books = fleet(place, nats, &["status", "--json"])
             .expect(exit::DONE)

@@ -12,6 +12,7 @@ mod doctor;
 mod drain;
 mod fate;
 mod fleet;
+mod fleet_run;
 mod health;
 mod held;
 mod incidents;

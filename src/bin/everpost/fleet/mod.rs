@@ -39,7 +39,8 @@ pub(crate) enum Fleet {
     ///
     /// Any number of workers share the partitions. SIGTERM or Ctrl-C has it finish the requests under way
     /// and give its partitions up, within the deadline; a second signal ends it at once, and what was under
-    /// way then may come again, under the same ids. Tells systemd when it is ready.
+    /// way then may come again, under the same ids. Ends with 6 if partitions are left that others take only
+    /// after the lease. Tells systemd when it is ready.
     Run(Box<run::Run>),
 
     /// Shows the books of the fleet: what became of every event that was ever stored.

@@ -145,7 +145,11 @@ pub(super) async fn run(cli: &Cli, run: &Run, out: Out) -> Result<(), Fault> {
             "closed; {} left to the lease\n",
             count(left as u64, "partition")
         ),
-    })
+    })?;
+    match report.left {
+        0 => Ok(()),
+        _ => Err(Fault::silent(exit::PENDING)),
+    }
 }
 
 /// Keys, certificates and credentials are read again by themselves, so that SIGHUP means nothing but the
