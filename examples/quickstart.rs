@@ -19,8 +19,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everpost::botanalytics::Botanalytics;
 use everpost::botanalytics::KeySource;
+use everpost::botanalytics::message::{Message, Sender};
 use everpost::sandbox::{Fault, Reply, Sandbox};
-use everpost::sink::message::{Message, Sender};
 use everpost::{Delivery, Event, EventId, FlusherState, Queue, Settings, Status};
 
 const MESSAGES: u64 = 1_000;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use everpost::Queue;
 use everpost::botanalytics::Botanalytics;
-use everpost::sink::message::{Message, Sender};
+use everpost::botanalytics::message::{Message, Sender};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -6,8 +6,8 @@ use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::event::Receipt;
 use crate::id::Seq;
-use crate::log::Log;
 use crate::log::thread::LogHandle;
+use crate::log::{Log, Position};
 use crate::pages::Pages;
 
 /// The dead letters of a queue. Made by [`Queue::dead_letters`](crate::Queue::dead_letters).
@@ -83,7 +83,41 @@ impl DeadLetters {
     /// # Cancel safety
     /// Each letter is done or not; those that were done stay so.
     pub async fn retry_all(&self) -> Result<u64, NotAll> {
-        self.each(|log, seq| log.retry(seq).map(drop)).await
+        self.retry_all_with(|_| {}).await
+    }
+
+    /// As [`retry_all`](Self::retry_all), and tells how far it is: once before the first letter,
+    /// and after each. `tell` must not block, since nothing goes on meanwhile.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # struct Refusing;
+    /// # impl everpost::Sink for Refusing {
+    /// #     async fn deliver(&self, _: everpost::Request) -> everpost::Outcome {
+    /// #         everpost::Outcome::poison(everpost::Answer::default())
+    /// #     }
+    /// # }
+    /// # use everpost::{Event, Queue};
+    /// # let queue = Queue::builder(dir.path().join("spool")).sink(Refusing).open().await?;
+    /// # queue.append_all([Event::json("1")?, Event::json("2")?]).await?;
+    /// # queue.watch().wait_for(|now| now.dead_letters == 2).await.ok_or("it has ended")?;
+    /// # queue.pause().await?;
+    /// let mut told = Vec::new();
+    /// let letters = queue.dead_letters();
+    /// let done = letters.retry_all_with(|now| told.push((now.done, now.of))).await?;
+    /// assert_eq!(done, 2);
+    /// assert_eq!(told, [(0, 2), (1, 2), (2, 2)]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`retry_all`](Self::retry_all).
+    ///
+    /// # Cancel safety
+    /// As [`retry_all`](Self::retry_all).
+    pub async fn retry_all_with(&self, tell: impl FnMut(LetterProgress)) -> Result<u64, NotAll> {
+        self.each(|log, seq| log.retry(seq).map(drop), tell).await
     }
 
     /// Does [`discard`](Self::discard) with every letter there is, in order, and gives how many.
@@ -95,12 +129,28 @@ impl DeadLetters {
     /// # Cancel safety
     /// As [`retry_all`](Self::retry_all).
     pub async fn discard_all(&self) -> Result<u64, NotAll> {
-        self.each(|log, seq| log.discard(seq)).await
+        self.discard_all_with(|_| {}).await
     }
 
-    async fn each(&self, act: fn(&mut dyn Log, Seq) -> Result<(), Error>) -> Result<u64, NotAll> {
+    /// As [`discard_all`](Self::discard_all), and tells how far it is, as
+    /// [`retry_all_with`](Self::retry_all_with) does.
+    ///
+    /// # Errors
+    /// As [`retry_all`](Self::retry_all).
+    ///
+    /// # Cancel safety
+    /// As [`retry_all`](Self::retry_all).
+    pub async fn discard_all_with(&self, tell: impl FnMut(LetterProgress)) -> Result<u64, NotAll> {
+        self.each(|log, seq| log.discard(seq), tell).await
+    }
+
+    async fn each(
+        &self,
+        act: fn(&mut dyn Log, Seq) -> Result<(), Error>,
+        tell: impl FnMut(LetterProgress),
+    ) -> Result<u64, NotAll> {
         let mut done = 0;
-        match self.each_counted(act, &mut done).await {
+        match self.each_counted(act, &mut done, tell).await {
             Ok(()) => Ok(done),
             Err(error) => Err(NotAll { done, error }),
         }
@@ -110,20 +160,40 @@ impl DeadLetters {
         &self,
         act: fn(&mut dyn Log, Seq) -> Result<(), Error>,
         done: &mut u64,
+        mut tell: impl FnMut(LetterProgress),
     ) -> Result<(), Error> {
         // What is appended from here on comes after it, and so do the letters that it becomes.
-        let last = self.log.run(|log| Ok(log.position().last_seq)).await?;
-        let mut letters = self.list(..=last);
+        let now = |log: &mut dyn Log| Ok(log.position());
+        let Position {
+            last_seq,
+            dead_letters: of,
+            ..
+        } = self.log.run(now).await?;
+        tell(LetterProgress { done: *done, of });
+        let mut letters = self.list(..=last_seq);
         while let Some(DeadLetter { seq, .. }) = letters.next().await? {
             match self.log.run(move |log| act(log, seq)).await {
                 Ok(()) => *done += 1,
                 // Another caller was faster.
-                Err(Error::NoSuchLetter { .. }) => {}
+                Err(Error::NoSuchLetter { .. }) => continue,
                 Err(error) => return Err(error),
             }
+            // An event that was pending at the beginning may have become a letter since.
+            let of = of.max(*done);
+            tell(LetterProgress { done: *done, of });
         }
         Ok(())
     }
+}
+
+/// How far [`DeadLetters::retry_all_with`] or [`DeadLetters::discard_all_with`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LetterProgress {
+    /// Letters that are done.
+    pub done: u64,
+    /// Letters that there were at the beginning. Fewer are done in the end if another caller takes
+    /// some meanwhile.
+    pub of: u64,
 }
 
 /// Not every dead letter was retried or discarded. Becomes its [`Error`] by `?`.

@@ -33,7 +33,7 @@
 //!
 //! To deliver, give the builder a sink: [`http::Http`] for any receiver of JSON over HTTP (webhooks,
 //! CloudEvents, OTLP, Loki), [`botanalytics::Botanalytics`], or a [`Sink`] of your own. What
-//! each answer of the receiver means is in [`sink::classify`]; what happens when the disk, the
+//! each answer of the receiver means is in [`classify`]; what happens when the disk, the
 //! network or the process fails is in `docs/design.md`, and the bytes on disk in
 //! `docs/format.md`, both in the repository.
 //!
@@ -104,7 +104,7 @@ mod seat;
 mod serving;
 mod settings;
 mod settlements;
-pub mod sink;
+mod sink;
 mod size;
 mod status;
 mod watch;
@@ -120,7 +120,7 @@ pub use id::{EventId, Seq, SeqRange};
 pub use incident::{Incident, IncidentKind};
 pub use incidents::Incidents;
 pub use ledger::{Ledger, LetterLedger, Settled};
-pub use letters::{DeadLetters, NotAll};
+pub use letters::{DeadLetters, LetterProgress, NotAll};
 pub use outcome::{Answer, Hindrance, Outcome, PauseReason, Verdict};
 pub use pages::Pages;
 pub use queue::{Pending, Queue, QueueBuilder, blocking};
@@ -129,7 +129,7 @@ pub use settlements::Settlements;
 #[cfg(feature = "nats")]
 pub use sink::nats;
 pub use sink::{Batch, BoxSink, Request, Sink};
-pub use sink::{botanalytics, http};
+pub use sink::{botanalytics, classify, http};
 pub use status::{Closed, FlusherState, Pace, PaceStatus, Recovery, Status};
 pub use watch::StatusWatch;
 

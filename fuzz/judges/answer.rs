@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use everpost::botanalytics::{Botanalytics, KeySource};
+use everpost::classify::{Classifier, Rule};
 use everpost::http::{Auth, Format, Http, Proxy, SecretSource, Wire};
-use everpost::sink::classify::{Classifier, Rule};
 use everpost::{
     Answer, Batch, BoxSink, Event, Outcome, PauseReason, Request, Sink, StoredEvent, Verdict,
 };

@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput};
+use everpost::classify::Classifier;
 use everpost::internals::{self, Frames, Journal};
-use everpost::sink::Classifier;
 use everpost::{Batch, Event, StoredEvent};
 use uuid::Uuid;
 

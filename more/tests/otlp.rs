@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use everpost::Queue;
+use everpost::classify::{Classifier, HttpReply};
 use everpost::http::{Format, Http};
 use everpost::layer::EverpostLayer;
 use everpost::sandbox::Sandbox;
-use everpost::sink::classify::{Classifier, HttpReply};
 use everpost::{Event, Verdict};
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use everpost::botanalytics::{Botanalytics, KeySource, Proxy, Wire};
+use everpost::botanalytics::{Botanalytics, KeySource};
+use everpost::http::{Proxy, Wire};
 use everpost::{Batch, Event, Outcome, Request, Sink, StoredEvent, Verdict};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,

@@ -92,7 +92,7 @@ pub use builder::{Admin, Builder};
 pub use channel::Shown;
 pub use token::Token;
 
-pub use crate::relay::Port;
+use crate::relay::Port;
 
 /// Entries of the log of who did what that are kept in memory.
 pub const LOG_MAX: usize = 200;

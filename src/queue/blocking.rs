@@ -43,7 +43,7 @@ use crate::event::{Event, Receipt, StoredEvent};
 use crate::fate::{Fate, Settlement};
 use crate::id::{EventId, Seq};
 use crate::incident::Incident;
-use crate::letters::NotAll;
+use crate::letters::{LetterProgress, NotAll};
 use crate::log::sync::{block_on, block_on_for};
 use crate::settings::Settings;
 use crate::sink::Sink;
@@ -371,6 +371,15 @@ impl DeadLetters {
         block_on(self.letters.retry_all())
     }
 
+    /// Retries every letter there is and tells how far it is; see
+    /// [`DeadLetters::retry_all_with`](crate::DeadLetters::retry_all_with).
+    ///
+    /// # Errors
+    /// As [`DeadLetters::retry_all`](crate::DeadLetters::retry_all).
+    pub fn retry_all_with(&self, tell: impl FnMut(LetterProgress)) -> Result<u64, NotAll> {
+        block_on(self.letters.retry_all_with(tell))
+    }
+
     /// Discards every letter there is; see
     /// [`DeadLetters::discard_all`](crate::DeadLetters::discard_all).
     ///
@@ -378,6 +387,15 @@ impl DeadLetters {
     /// As [`DeadLetters::discard_all`](crate::DeadLetters::discard_all).
     pub fn discard_all(&self) -> Result<u64, NotAll> {
         block_on(self.letters.discard_all())
+    }
+
+    /// Discards every letter there is and tells how far it is; see
+    /// [`DeadLetters::discard_all_with`](crate::DeadLetters::discard_all_with).
+    ///
+    /// # Errors
+    /// As [`DeadLetters::discard_all`](crate::DeadLetters::discard_all).
+    pub fn discard_all_with(&self, tell: impl FnMut(LetterProgress)) -> Result<u64, NotAll> {
+        block_on(self.letters.discard_all_with(tell))
     }
 }
 

@@ -42,14 +42,15 @@ use ::http::header::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 
 use super::format::Format;
-use super::http::{Compression, Credential, Http, Maker, Shared, Transport, unusable};
+use super::http::{
+    Compression, Credential, Http, Maker, Proxy, Route, Shared, Transport, Wire, unusable,
+};
 use super::key::KeyRing;
 use super::{Batch, Classifier, Request, Sink};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::outcome::{Answer, Hindrance, Outcome};
 
-pub use super::http::{Proxy, Route, Wire};
 pub use super::key::{Key, KeyError, KeyHandle, KeySource};
 pub use super::message;
 

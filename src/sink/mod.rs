@@ -28,7 +28,7 @@ use crate::id::{EventId, Seq};
 use crate::outcome::{Hindrance, Outcome};
 
 pub use boxed::BoxSink;
-pub use classify::Classifier;
+pub(crate) use classify::Classifier;
 
 /// What one request carries: events in `seq` order. Never empty. Cloning is cheap.
 #[derive(Clone)]

@@ -5,7 +5,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use everpost::botanalytics::{Botanalytics, KeySource, Wire};
+use everpost::botanalytics::{Botanalytics, KeySource};
+use everpost::http::Wire;
 use everpost::{Batch, Event, Request, Settings, Sink, StoredEvent, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

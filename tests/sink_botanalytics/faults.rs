@@ -1,7 +1,8 @@
 //! What can go wrong on the way, and what must not come of it.
 
-use everpost::botanalytics::{Builder, Proxy};
-use everpost::sink::Classifier;
+use everpost::botanalytics::Builder;
+use everpost::classify::Classifier;
+use everpost::http::Proxy;
 use everpost::{Sink, Verdict};
 
 use crate::server::{Reply, Server, json, reply};

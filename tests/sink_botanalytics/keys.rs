@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use everpost::botanalytics::{KeySource, Proxy};
+use everpost::botanalytics::KeySource;
 use everpost::clock::Clock;
+use everpost::http::Proxy;
 use everpost::{Sink, Verdict};
 
 use crate::server::{Reply, Server, json, reply};

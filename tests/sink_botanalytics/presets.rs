@@ -1,6 +1,6 @@
 //! What an answer means to each kind of receiver: every status against every kind of body.
 
-use everpost::sink::classify::{Classifier, HttpReply, Partial, Rule};
+use everpost::classify::{Classifier, HttpReply, Partial, Rule};
 use everpost::{PauseReason, Verdict};
 
 /// The kinds of body, in the order of the columns: a name, a type, a body, whether it is whole.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use everpost::botanalytics::{Botanalytics, KeyError, KeySource};
-use everpost::sink::classify::{Classifier, Rule};
+use everpost::classify::{Classifier, Rule};
 use everpost::{Error, Sink, Verdict};
 
 use crate::server::{Reply, Server, json, reply};

@@ -1,6 +1,6 @@
 //! The table at the head of `src/sink/botanalytics/meaning.rs`, row by row, over real sockets.
 
-use everpost::sink::classify::{Classifier, Rule};
+use everpost::classify::{Classifier, Rule};
 use everpost::{Outcome, Sink, Verdict};
 
 use crate::server::{Reply, Server, reply};

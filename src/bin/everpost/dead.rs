@@ -10,6 +10,7 @@ use crate::args::{Change, Choice, Cli, Dead, Letter};
 use crate::eyes::Eyes;
 use crate::fault::Fault;
 use crate::out::{Out, remark};
+use crate::screen::Bar;
 use crate::target::Target;
 use crate::text::{count, cut, time};
 use crate::view::said;
@@ -119,7 +120,7 @@ async fn each(
 
 /// A dead letter without its event.
 #[derive(Serialize)]
-struct Summary<'a> {
+pub(crate) struct Summary<'a> {
     seq: Seq,
     id: everpost::EventId,
     time_ms: u64,
@@ -133,7 +134,7 @@ struct Summary<'a> {
 }
 
 impl<'a> Summary<'a> {
-    fn of(letter: &'a LetterLine) -> Self {
+    pub(crate) fn of(letter: &'a LetterLine) -> Self {
         Self {
             seq: letter.seq,
             id: letter.id,
@@ -268,7 +269,13 @@ async fn alter(target: &Target<'_>, change: &Change, deed: Deed, out: Out) -> Re
     if !change.yes && !agreed(deed, &letters) {
         return Err(Fault::usage("nothing was changed").hint("add --yes to do it"));
     }
-    for (seq, id) in chosen {
+    // On a terminal the lines themselves tell how far it is.
+    let bar = (!io::stdout().is_terminal()).then(|| Bar::new(true));
+    let (bar, of) = (bar.flatten(), chosen.len() as u64);
+    for (at, (seq, id)) in (0..).zip(chosen) {
+        if let Some(bar) = &bar {
+            bar.set(at, Some(of), format!("{at} of {letters}"));
+        }
         let new_seq = match deed {
             Deed::Retry => Some(target.retry(seq).await?.seq),
             Deed::Discard => target.discard(seq).await.map(|()| None)?,

@@ -77,7 +77,7 @@ impl Proxy {
     /// The way that requests to this base URL take.
     ///
     /// ```
-    /// use everpost::botanalytics::Proxy;
+    /// use everpost::http::Proxy;
     ///
     /// let proxy = Proxy::Url("http://me:secret@proxy.example:3128".into());
     /// # if cfg!(any(feature = "rustls", feature = "native-tls")) {

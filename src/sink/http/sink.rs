@@ -188,7 +188,7 @@ impl Sink for Http {
     /// A secret that its file or function does not give any longer pauses without any request. No
     /// answer at all, for whatever reason, means to try again, with fewer events at once if the
     /// time limit was met more than once on a connection that stood. What an answer means is said at
-    /// the head of [`classify`](crate::sink::classify).
+    /// the head of [`classify`](crate::classify).
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection. The receiver may have taken the batch by then.

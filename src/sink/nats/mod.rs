@@ -5,7 +5,8 @@
 //!
 //! ```no_run
 //! use everpost::Queue;
-//! use everpost::nats::{Credentials, JetStream, Names, SecretSource};
+//! use everpost::http::SecretSource;
+//! use everpost::nats::{Credentials, JetStream, Names};
 //!
 //! # async fn open() -> Result<(), Box<dyn std::error::Error>> {
 //! let servers = "tls://one.example,two.example,three.example".parse()?;

@@ -4,9 +4,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use everpost::botanalytics::{BASE_URL, Key, KeyError, Proxy, Route};
+use everpost::botanalytics::{BASE_URL, Key, KeyError};
 use everpost::clock::{Clock as _, SystemClock};
 use everpost::http::Receiver;
+use everpost::http::{Proxy, Route};
 use everpost::{Answer, Error, Sink as _};
 
 use super::Finding;

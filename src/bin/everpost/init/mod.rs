@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use everpost::botanalytics::{Botanalytics, KeySource, Proxy};
+use everpost::botanalytics::{Botanalytics, KeySource};
 use everpost::control::Client;
+use everpost::http::Proxy;
 use everpost::nats::Spool;
 use everpost::{Error, OpenError, Queue, Settings, inspect};
 use serde::Serialize;

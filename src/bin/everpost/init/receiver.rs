@@ -78,7 +78,7 @@ pub(crate) struct To {
     #[arg(long, value_name = "FILE", requires = "client_cert")]
     client_key: Option<PathBuf>,
 
-    /// Allows plain HTTP to another machine: everybody on the way can then read and change keys and
+    /// Allows plain HTTP to another machine: any machine on the way can then read and change keys and
     /// events, and make up answers, for which events are removed that nothing has taken.
     #[arg(long, requires = "to")]
     allow_plain_http: bool,

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use everpost::nats::{Credentials, Names, SecretRef, Spool, Target};
+use everpost::http::SecretRef;
+use everpost::nats::{Credentials, Names, Spool, Target};
 use toml::Value;
 
 use super::receiver::whole;
