@@ -10,6 +10,9 @@
     reason = "`cargo xtask prove` collects what is counted"
 )]
 
+#[path = "common/noise.rs"]
+mod noise;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -18,6 +21,8 @@ use everpost::botanalytics::Botanalytics;
 use everpost::botanalytics::KeySource;
 use everpost::sandbox::Sandbox;
 use everpost::{AppendError, Event, EventId, Queue, Settings};
+
+use noise::numbers;
 
 /// A file system of its own, unmounted at the end.
 struct Tmpfs(tempfile::TempDir);
@@ -57,14 +62,9 @@ fn id(n: u64) -> EventId {
 
 /// Message `n` with 8 KiB of noise that hardly compresses.
 fn event(n: u64) -> Event {
-    let mut state = n | 1 << 40;
-    let noise: String = (0..2048)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            format!("{:04x}", state & 0xffff)
-        })
+    let noise: String = numbers(n | 1 << 40)
+        .take(2048)
+        .map(|word| format!("{:04x}", word & 0xffff))
         .collect();
     let id = id(n);
     Event::json(format!(

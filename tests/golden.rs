@@ -6,11 +6,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/tree.rs"]
+mod tree;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use everpost::{Answer, Event, EventId, Outcome, Queue, Request, Settings, Sink, Verdict};
+
+use tree::copy;
 
 const EVENTS: u64 = 60;
 
@@ -75,19 +80,6 @@ async fn write(spool: &Path) {
     // Neither belongs to the data, and the ballast is a megabyte of nothing.
     for name in ["lock", "ballast"] {
         fs::remove_file(spool.join(name)).unwrap();
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).unwrap();
-        }
     }
 }
 

@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/noise.rs"]
+mod noise;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +17,8 @@ use serde_json::{Value, json};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::with_default;
 use tracing_subscriber::prelude::*;
+
+use noise::numbers;
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(60);
@@ -51,15 +56,8 @@ fn appended(queue: &Queue) -> Vec<Value> {
 
 /// A text that does not compress, and is different for each `n`.
 fn noise(n: u64) -> String {
-    let mut state = n + 1;
-    let mut next = || {
-        // Any generator will do; this one is Marsaglia's xorshift.
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        format!("{state:016x}")
-    };
-    (0..64).map(|_| next()).collect()
+    let words = numbers(n + 1).take(64);
+    words.map(|word| format!("{word:016x}")).collect()
 }
 
 /// Logs from four threads at once, `each` events on each.

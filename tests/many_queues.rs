@@ -7,25 +7,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/noise.rs"]
+mod noise;
+
 use std::sync::Barrier;
 use std::time::Duration;
 
 use everpost::blocking::Queue;
 use everpost::{Durability, Event, Settings};
 
+use noise::numbers;
+
 const QUEUES: usize = 200;
 const EVENTS: u64 = 200;
 
 /// Message `n`: 300 bytes of JSON, half of them noise.
 fn event(n: u64) -> Event {
-    let mut state = n | 1 << 40;
-    let noise: String = (0..10)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            format!("{state:016x}")
-        })
+    let noise: String = numbers(n | 1 << 40)
+        .take(10)
+        .map(|word| format!("{word:016x}"))
         .collect();
     Event::json(format!(r#"{{"text":"{noise}{}"}}"#, " and".repeat(31))).unwrap()
 }

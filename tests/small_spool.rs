@@ -5,6 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(unix)]
 
+#[path = "common/noise.rs"]
+mod noise;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
@@ -18,6 +21,8 @@ use std::time::Duration;
 use everpost::botanalytics::{Botanalytics, KeySource};
 use everpost::sandbox::Sandbox;
 use everpost::{AppendError, DeadLetter, Event, EventId, OnFull, Queue, Settings};
+
+use noise::numbers;
 
 const MIB: u64 = 1 << 20;
 
@@ -35,14 +40,9 @@ fn id(n: u64) -> EventId {
 
 /// Message `n`: 300 bytes of JSON, half of them noise.
 fn event(n: u64) -> Event {
-    let mut state = n | 1 << 40;
-    let noise: String = (0..10)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            format!("{state:016x}")
-        })
+    let noise: String = numbers(n | 1 << 40)
+        .take(10)
+        .map(|word| format!("{word:016x}"))
         .collect();
     let json = |text: &str| {
         let id = id(n);

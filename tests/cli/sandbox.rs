@@ -17,6 +17,11 @@ struct Served {
 }
 
 impl Served {
+    fn port(&self) -> String {
+        let (_, port) = self.base_url.rsplit_once(':').unwrap();
+        port.trim_end_matches("/v2").to_owned()
+    }
+
     fn start(place: &Place, args: &[&str]) -> Self {
         Self::of(place.start(&[&["sandbox", "--json", "--port", "0"], args].concat()))
     }
@@ -300,13 +305,7 @@ fn a_shell_takes_address_and_key_from_env() {
             "rasa",
         ],
     );
-    let port = served
-        .base_url
-        .rsplit_once(':')
-        .unwrap()
-        .1
-        .trim_end_matches("/v2")
-        .to_owned();
+    let port = served.port();
     let everpost = env!("CARGO_BIN_EXE_everpost");
     let script = format!(
         "eval \"$('{everpost}' sandbox --env --port {port} --channel rasa --key \"$0\")\"; \
@@ -336,13 +335,7 @@ fn a_shell_takes_address_and_key_from_env() {
     // Without a key on the command line, both commands make up the same one, and every key of the
     // channel opens the door.
     let mut served = Served::start(&place, &[]);
-    let port = served
-        .base_url
-        .rsplit_once(':')
-        .unwrap()
-        .1
-        .trim_end_matches("/v2")
-        .to_owned();
+    let port = served.port();
     let told = place
         .run(&["sandbox", "--env", "--json", "--port", &port])
         .expect(exit::DONE);
@@ -419,12 +412,7 @@ fn what_cannot_be_listened_on_is_said_and_two_share_no_port() {
         one.base_url, two.base_url,
         "the second took another port by itself"
     );
-    let port = one
-        .base_url
-        .rsplit_once(':')
-        .unwrap()
-        .1
-        .trim_end_matches("/v2");
+    let port = &one.port();
     let refused = place
         .run(&["sandbox", "--port", port])
         .expect(exit::UNEXPECTED);

@@ -27,10 +27,14 @@ const MAKE: &str = "
     openssl pkcs8 -topk8 -nocrypt -in key.pem -outform DER -out key.der
 ";
 
-/// False, and said, where openssl is not there.
 fn make_certificates(dir: &Path) -> bool {
+    by_openssl(dir, MAKE)
+}
+
+/// Has openssl make what this says; false, and said, where it does not.
+pub(crate) fn by_openssl(dir: &Path, script: &str) -> bool {
     let made = Command::new("sh")
-        .args(["-c", MAKE])
+        .args(["-c", script])
         .current_dir(dir)
         .output();
     let is_made = made.unwrap().status.success();

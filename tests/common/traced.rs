@@ -9,6 +9,11 @@
 //! so that several processes share the work, and `TRACED_ONLY` only those series whose name holds
 //! that text: so a failing one is run again.
 
+#[path = "noise.rs"]
+mod noise;
+#[path = "tree.rs"]
+mod tree;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,6 +25,9 @@ use everpost::{
     Answer, Error, Event, EventId, Outcome, Queue, Request, Seq, Settings, Sink, StoredEvent,
     Verdict,
 };
+
+use noise::numbers;
+use tree::copy;
 
 const SPOOL: &str = "TRACED_SPOOL";
 const LIFE: &str = "TRACED_LIFE";
@@ -42,14 +50,9 @@ fn id(n: u64) -> EventId {
 
 /// Event `n`, of a size that varies, and hardly compresses.
 fn event(n: u64) -> Event {
-    let mut state = n | 1 << 40;
-    let noise: String = (0..30 + n * 37 % 150)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            format!("{:04x}", state & 0xffff)
-        })
+    let noise: String = numbers(n | 1 << 40)
+        .take((30 + n * 37 % 150) as usize)
+        .map(|word| format!("{:04x}", word & 0xffff))
         .collect();
     let json = format!("{{\"n\":{n},\"text\":\"{noise}\"}}");
     Event::json(json).unwrap().with_id(id(n))
@@ -248,19 +251,6 @@ impl Bench {
     /// Makes room for the next run.
     pub(crate) fn clear(&self) {
         std::fs::remove_dir_all(self.spool()).unwrap();
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).unwrap();
-        }
     }
 }
 

@@ -1,5 +1,10 @@
 //! The spools that are damaged: one that was closed, one whose owner was killed, and a stranger's.
 
+#[path = "../common/noise.rs"]
+mod noise;
+#[path = "../common/tree.rs"]
+mod tree;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +13,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use everpost::{
     Answer, Event, EventId, Ledger, Outcome, Queue, Request, Seq, Settings, Sink, Verdict,
 };
+
+use noise::numbers;
+pub(crate) use tree::copy;
 
 /// Events of each spool.
 pub(crate) const EVENTS: Seq = 150;
@@ -22,14 +30,9 @@ pub(crate) const REFUSED: [Seq; 3] = [5, 9, 17];
 /// or their letter has several pieces.
 pub(crate) fn event(spool: u128, n: Seq) -> Event {
     let words = if n % 20 == 9 { 3000 } else { 40 + n % 90 };
-    let mut state = n | 1 << 40 | (spool as u64) << 50;
-    let noise: String = (0..words)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            format!("{:04x}", state & 0xffff)
-        })
+    let noise: String = numbers(n | 1 << 40 | (spool as u64) << 50)
+        .take(words as usize)
+        .map(|word| format!("{:04x}", word & 0xffff))
         .collect();
     let id = EventId::from_uuid(uuid::Uuid::from_u128(spool << 64 | u128::from(n)));
     Event::json(format!("{{\"n\":{n},\"text\":\"{noise}\"}}"))
@@ -167,20 +170,6 @@ pub(crate) fn copy_old(from: &Path, to: &Path) {
             }
         }
         make_old(&dir);
-    }
-}
-
-/// Copies a directory with everything in it.
-pub(crate) fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).unwrap();
-        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! Waking, pausing and closing.
 
+#[path = "../common/tree.rs"]
+mod tree;
+
 use std::future::{Future, poll_fn};
-use std::path::Path;
+use std::ops::RangeInclusive;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
@@ -19,14 +22,19 @@ fn backs_off(status: &Status) -> bool {
     matches!(status.flusher, FlusherState::BackingOff { .. })
 }
 
+/// Appends these, and returns once a request of theirs hangs.
+async fn append_and_hang(world: &World, queue: &Queue, numbers: RangeInclusive<u64>) {
+    queue.append_all(events(numbers)).await.unwrap();
+    let hangs = world.sandbox.wait_for(|stats| stats.hanging == 1);
+    within(hangs).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_close_with_a_server_that_hangs_keeps_its_deadline_and_loses_nothing() {
     let world = World::new().await;
     let queue = world.open_to(patient_sink(&world), settings()).await;
     world.sandbox.always(Fault::Hang);
-    queue.append_all(events(1..=10)).await.unwrap();
-    let hangs = world.sandbox.wait_for(|stats| stats.hanging == 1);
-    within(hangs).await.unwrap();
+    append_and_hang(&world, &queue, 1..=10).await;
     let (began, deadline) = (Instant::now(), Duration::from_millis(200));
     let closed = within(queue.close(deadline)).await.unwrap();
     let took = began.elapsed();
@@ -124,9 +132,7 @@ async fn two_closes_at_once_end_the_queue_once() {
     let world = World::new().await;
     let queue = world.open_to(patient_sink(&world), settings()).await;
     world.sandbox.always(Fault::Hang);
-    queue.append_all(events(1..=3)).await.unwrap();
-    let hangs = world.sandbox.wait_for(|stats| stats.hanging == 1);
-    within(hangs).await.unwrap();
+    append_and_hang(&world, &queue, 1..=3).await;
     // The earlier of the two deadlines counts.
     let long = queue.close(HOUR);
     let short = queue.close(Duration::from_millis(50));
@@ -140,9 +146,7 @@ async fn a_close_that_is_dropped_can_be_called_again() {
     let world = World::new().await;
     let queue = world.open_to(patient_sink(&world), settings()).await;
     world.sandbox.always(Fault::Hang);
-    queue.append_all(events(1..=3)).await.unwrap();
-    let hangs = world.sandbox.wait_for(|stats| stats.hanging == 1);
-    within(hangs).await.unwrap();
+    append_and_hang(&world, &queue, 1..=3).await;
     let impatient = tokio::time::timeout(Duration::from_millis(50), queue.close(HOUR));
     assert!(impatient.await.is_err());
     let closed = within(queue.close(Duration::ZERO)).await.unwrap();
@@ -175,9 +179,7 @@ async fn a_wake_during_a_request_that_fails_tries_at_once_again() {
     let world = World::new().await;
     let queue = world.open(settings_that_wait()).await;
     world.sandbox.script([Fault::Hang]);
-    queue.append_all(events(1..=5)).await.unwrap();
-    let hangs = world.sandbox.wait_for(|stats| stats.hanging == 1);
-    within(hangs).await.unwrap();
+    append_and_hang(&world, &queue, 1..=5).await;
     queue.wake().await.unwrap();
     world.sandbox.go_away().await.unwrap();
     world.sandbox.come_back().await.unwrap();
@@ -192,9 +194,7 @@ async fn a_pause_lets_the_request_in_flight_finish_and_sends_no_other() {
     settings.delivery.batch_events = 2;
     let queue = world.open(settings).await;
     world.sandbox.script([Fault::Hang]);
-    queue.append_all(events(1..=6)).await.unwrap();
-    let hangs = world.sandbox.wait_for(|stats| stats.hanging == 1);
-    within(hangs).await.unwrap();
+    append_and_hang(&world, &queue, 1..=6).await;
     let mut pause = pin!(queue.pause());
     // The order is given with the first look at it, and not answered while the request lasts.
     assert!(poll_once(pause.as_mut()).await.is_pending());
@@ -226,7 +226,7 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
-/// `pause` and `resume` gave no answer, so nobody knew when a pause would outlive the process. The
+/// `pause` and `resume` gave no answer, so no caller knew when a pause would outlive the process. The
 /// queue is dropped here as a kill would: without a close.
 #[tokio::test]
 async fn a_pause_and_its_end_are_on_disk_when_they_are_answered() {
@@ -253,22 +253,9 @@ async fn a_pause_and_its_end_are_on_disk_when_they_are_answered() {
 /// What another process would find if this one were killed now.
 fn remembered(world: &World) -> Option<PauseReason> {
     let copy = tempfile::tempdir().unwrap();
-    copy_all(&world.spool(), copy.path());
+    tree::copy(&world.spool(), copy.path());
     let found = everpost::inspect::remembered_pause(copy.path()).unwrap();
     found.map(|paused| paused.reason)
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (old, new) = (entry.path(), to.join(entry.file_name()));
-        if old.is_dir() {
-            copy_all(&old, &new);
-        } else {
-            std::fs::copy(&old, &new).unwrap();
-        }
-    }
 }
 
 #[tokio::test]

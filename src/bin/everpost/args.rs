@@ -266,10 +266,6 @@ pub(crate) struct Input {
 
 #[derive(Debug, Args)]
 pub(crate) struct Append {
-    /// The files to read, one after the other; `-` is standard input, as is none.
-    #[arg(value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
-
     /// Prints `ACK <n>` as soon as an event is durable; n counts the events of this run from 0.
     #[arg(long)]
     pub(crate) ack: bool,
@@ -284,13 +280,7 @@ pub(crate) struct Append {
     pub(crate) level: Option<Level>,
 
     #[command(flatten)]
-    pub(crate) intake: Intake,
-
-    #[command(flatten)]
-    pub(crate) making: Making,
-
-    #[command(flatten)]
-    pub(crate) overrides: Overrides,
+    pub(crate) input: Input,
 }
 
 #[derive(Clone, Copy, Debug, Args)]

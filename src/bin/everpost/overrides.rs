@@ -111,7 +111,7 @@ pub(crate) fn written(sync_every: &str) -> Value {
 pub(crate) fn words(cli: &Cli) -> Vec<Word> {
     match &cli.command {
         Command::Append(append) => {
-            let mut words = append.overrides.words();
+            let mut words = append.input.overrides.words();
             words.extend(append.level.map(|level| {
                 let value = match level {
                     Level::Synced => Value::String("synced".to_owned()),
@@ -137,7 +137,7 @@ pub(crate) fn words(cli: &Cli) -> Vec<Word> {
 /// Whether a spool may be made where there is none.
 pub(crate) fn may_make(cli: &Cli) -> bool {
     let making = match &cli.command {
-        Command::Append(append) => append.making,
+        Command::Append(append) => append.input.making,
         Command::Import(import) => import.making,
         Command::Run(run) => run.making,
         _ => return false,

@@ -66,7 +66,7 @@ fn sockets_that_are_passed_are_served_instead_of_the_usual_ones_and_left_as_they
     assert_eq!(exchange(local, &request("b")).unwrap().status, 200);
     relay.stop().expect(exit::DONE);
     assert!(path.exists(), "it is not the relay's to remove");
-    // Whoever comes meanwhile waits for the next one.
+    // A client that comes meanwhile waits for the next one.
     let mut waits = connect(tcp.local_addr().unwrap());
     waits.write_all(request("c").as_bytes()).unwrap();
     let mut waits_too = UnixStream::connect(&path).unwrap();

@@ -1,6 +1,7 @@
 //! TLS at the door: certificates, tokens, and what is of no use.
 
 use super::*;
+use crate::tls::by_openssl;
 
 /// Makes `NAME.crt` and `NAME.key`, of which one alone is of no use; false, and said, where openssl is
 /// not there.
@@ -9,16 +10,7 @@ fn make_certificate(dir: &Path, name: &str) -> bool {
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
          -subj /CN={name} -addext subjectAltName=DNS:localhost -keyout {name}.key -out {name}.crt"
     );
-    let made = Command::new("sh")
-        .args(["-c", &script])
-        .current_dir(dir)
-        .output();
-    let is_made = made.unwrap().status.success();
-    #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
-    if !is_made {
-        println!("skipped: openssl makes no certificates here");
-    }
-    is_made
+    by_openssl(dir, &script)
 }
 
 /// Takes every certificate: which one it is, the test looks at itself.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::access::Which;
 use crate::args::{self, Change, Choice};
-use crate::dead::{Deed, HEADING, agreed, line, whole};
+use crate::dead::{Deed, HEADING, Summary, agreed, line, whole};
 use crate::fault::Fault;
 use crate::out::{Out, remark};
 use crate::text::{count, plain};
@@ -61,37 +61,21 @@ async fn open(which: &Which) -> Result<Letters, Fault> {
 
 /// A dead letter without its event.
 #[derive(Serialize)]
-struct Summary<'a> {
-    seq: u64,
-    id: everpost::EventId,
+struct Listed<'a> {
+    #[serde(flatten)]
+    summary: Summary<'a>,
     partition: u16,
     spool: Option<&'a str>,
     spool_seq: Option<u64>,
-    time_ms: u64,
-    cause: everpost::Cause,
-    answer: &'a everpost::Answer,
-    attempts: u32,
-    first_attempt_ms: u64,
-    last_attempt_ms: u64,
-    /// Bytes of JSON in the event.
-    bytes: usize,
 }
 
-impl<'a> Summary<'a> {
+impl<'a> Listed<'a> {
     fn of(letter: &'a Letter, line: &'a LetterLine) -> Self {
         Self {
-            seq: line.seq,
-            id: line.id,
+            summary: Summary::of(line),
             partition: letter.partition,
             spool: letter.spool.as_deref(),
             spool_seq: letter.spool_seq,
-            time_ms: line.time_ms,
-            cause: line.cause,
-            answer: &line.answer,
-            attempts: line.attempts,
-            first_attempt_ms: line.first_attempt_ms,
-            last_attempt_ms: line.last_attempt_ms,
-            bytes: line.event.as_str().len(),
         }
     }
 }
@@ -138,7 +122,7 @@ async fn list(letters: &Letters, choice: &Choice, out: Out) -> Result<(), Fault>
         if !std::mem::replace(&mut is_any, true) {
             out.heading(true, HEADING, "")?;
         }
-        out.show(&Summary::of(letter, one), || line(one))
+        out.show(&Listed::of(letter, one), || line(one))
     })
     .await?;
     match is_any {
