@@ -127,7 +127,7 @@ async fn bot(queue: Queue, mut posts: mpsc::Receiver<Post>) -> Outcome<()> {
         queue
             .append_all([question.into_event()?, answer.into_event()?])
             .await?;
-        // Somebody who no longer waits for the answer is the platform's affair.
+        // A user who no longer waits for the answer is the platform's affair.
         let _ = post.answer.send(reply.to_owned());
     }
     Ok(())

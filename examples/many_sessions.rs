@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The first number is how many sessions, the second how many dead letters there are when a last
-//! session changes one. Each session appends events that nobody delivers, or has one event refused.
+//! session changes one. Each session appends events that are not delivered, or has one event refused.
 //! `TMPDIR` says where.
 
 #![expect(clippy::print_stdout, reason = "an example speaks to its reader")]

@@ -192,7 +192,7 @@ pub(crate) fn paused(reason: PauseReason, answer: &Answer) {
             status = answer.status,
             errors = ?answer.errors,
             detail = answer.detail,
-            "delivery is paused; everything is kept, somebody must act"
+            "delivery is paused; everything is kept, a person must act"
         );
     }
 }

@@ -21,20 +21,20 @@ use crate::id::{EventId, Seq};
 use crate::queue::Queue;
 
 /// What is asked for by an id is looked for in all that waits: one at a time.
-struct Desk {
+struct Searcher {
     queue: Queue,
     searches: Semaphore,
 }
 
-type Shared = State<Arc<Desk>>;
+type Shared = State<Arc<Searcher>>;
 
 /// The route.
 pub(super) fn routes(queue: Queue) -> Router {
     let searches = Semaphore::new(1);
-    let desk = Desk { queue, searches };
+    let searcher = Searcher { queue, searches };
     Router::new()
         .route("/fate/{name}", get(fate))
-        .with_state(Arc::new(desk))
+        .with_state(Arc::new(searcher))
 }
 
 /// How an event is named in a path.
@@ -66,7 +66,7 @@ struct Waiting {
 /// What it is now; and, if it waits and its client does too, what it is when it has left the queue
 /// or the time is up.
 async fn fate(
-    State(desk): Shared,
+    State(searcher): Shared,
     name: Result<Path<String>, PathRejection>,
     waiting: Result<Query<Waiting>, QueryRejection>,
 ) -> Answer {
@@ -77,14 +77,14 @@ async fn fate(
             "`wait_ms` is too long. max=`{max}`"
         )));
     }
-    let first = desk.find(name?.0.parse()?).await?;
+    let first = searcher.find(name?.0.parse()?).await?;
     match first.seq {
         Some(seq) if first.fate == Fate::Pending && !wait.is_zero() => {
             let id = first.id;
             let last = async move {
-                let fate = match timeout(wait, desk.queue.settled(seq)).await {
+                let fate = match timeout(wait, searcher.queue.settled(seq)).await {
                     Ok(settled) => settled,
-                    Err(_) => desk.queue.fate(seq).await,
+                    Err(_) => searcher.queue.fate(seq).await,
                 };
                 let seq = Some(seq);
                 // Without a last line, the client knows that its owner has gone.
@@ -97,7 +97,7 @@ async fn fate(
     }
 }
 
-impl Desk {
+impl Searcher {
     async fn find(&self, name: Name) -> Result<FateLine, Error> {
         let id = match name {
             Name::Seq(seq) => return Ok(FateLine::new(seq, self.queue.fate(seq).await?)),

@@ -34,13 +34,13 @@ const LISTS_MAX: usize = 2;
 const STRIDE: usize = 16;
 
 /// What the endpoints share.
-struct Desk {
+struct Endpoints {
     queue: Queue,
     appends: Semaphore,
     lists: Semaphore,
 }
 
-type Shared = State<Arc<Desk>>;
+type Shared = State<Arc<Endpoints>>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
 type Named = Result<Path<Seq>, PathRejection>;
 
@@ -53,7 +53,7 @@ type Named = Result<Path<Seq>, PathRejection>;
 pub fn router(queue: Queue) -> Router {
     let health = health::routes(queue.clone());
     let fates = fate::routes(queue.clone()).method_not_allowed_fallback(method_not_allowed);
-    let desk = Desk {
+    let endpoints = Endpoints {
         queue,
         appends: Semaphore::new(APPENDS_MAX),
         lists: Semaphore::new(LISTS_MAX),
@@ -77,21 +77,21 @@ pub fn router(queue: Queue) -> Router {
         .fallback(no_such_endpoint)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
-        .with_state(Arc::new(desk))
+        .with_state(Arc::new(endpoints))
         .merge(health)
         .merge(fates)
 }
 
-async fn status(State(desk): Shared) -> Answer {
-    json(StatusCode::OK, &desk.queue.status())
+async fn status(State(endpoints): Shared) -> Answer {
+    json(StatusCode::OK, &endpoints.queue.status())
 }
 
-async fn watch(State(desk): Shared) -> Answer {
-    Ok(lines(follow::watch(desk.queue.watch())))
+async fn watch(State(endpoints): Shared) -> Answer {
+    Ok(lines(follow::watch(endpoints.queue.watch())))
 }
 
-async fn recovery(State(desk): Shared) -> Answer {
-    json(StatusCode::OK, desk.queue.recovery())
+async fn recovery(State(endpoints): Shared) -> Answer {
+    json(StatusCode::OK, endpoints.queue.recovery())
 }
 
 #[derive(Deserialize)]
@@ -148,11 +148,11 @@ impl Page {
     }
 }
 
-async fn peek(State(desk): Shared, range: Asked<Range>) -> Answer {
+async fn peek(State(endpoints): Shared, range: Asked<Range>) -> Answer {
     let mut page = Page::new(&range?.0);
-    let _turn = desk.lists.acquire().await;
+    let _turn = endpoints.lists.acquire().await;
     while page.wanted() > 0 {
-        let found = desk.queue.peek(page.after, page.wanted()).await?;
+        let found = endpoints.queue.peek(page.after, page.wanted()).await?;
         if found.is_empty() {
             break;
         }
@@ -163,10 +163,10 @@ async fn peek(State(desk): Shared, range: Asked<Range>) -> Answer {
     Ok(lines(page.bytes))
 }
 
-async fn list(State(desk): Shared, range: Asked<Range>) -> Answer {
+async fn list(State(endpoints): Shared, range: Asked<Range>) -> Answer {
     let mut page = Page::new(&range?.0);
-    let _turn = desk.lists.acquire().await;
-    let letters = desk.queue.dead_letters();
+    let _turn = endpoints.lists.acquire().await;
+    let letters = endpoints.queue.dead_letters();
     while page.wanted() > 0 {
         let found = letters.page(page.after, page.wanted()).await?;
         if found.is_empty() {
@@ -179,33 +179,33 @@ async fn list(State(desk): Shared, range: Asked<Range>) -> Answer {
     Ok(lines(page.bytes))
 }
 
-async fn show(State(desk): Shared, seq: Named) -> Answer {
-    let letter = desk.queue.dead_letters().show(seq?.0).await?;
+async fn show(State(endpoints): Shared, seq: Named) -> Answer {
+    let letter = endpoints.queue.dead_letters().show(seq?.0).await?;
     json(StatusCode::OK, &LetterLine::new(&letter)?)
 }
 
-async fn retry(State(desk): Shared, seq: Named) -> Answer {
-    let receipt = desk.queue.dead_letters().retry(seq?.0).await?;
+async fn retry(State(endpoints): Shared, seq: Named) -> Answer {
+    let receipt = endpoints.queue.dead_letters().retry(seq?.0).await?;
     json(StatusCode::OK, &receipt)
 }
 
-async fn discard(State(desk): Shared, seq: Named) -> Answer {
-    desk.queue.dead_letters().discard(seq?.0).await?;
+async fn discard(State(endpoints): Shared, seq: Named) -> Answer {
+    endpoints.queue.dead_letters().discard(seq?.0).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn incidents(State(desk): Shared) -> Answer {
+async fn incidents(State(endpoints): Shared) -> Answer {
     let mut bytes = Vec::new();
     // The record is bounded, and so is the answer.
-    for incident in desk.queue.incidents().list().await? {
+    for incident in endpoints.queue.incidents().list().await? {
         bytes.extend(line(&incident)?);
     }
     Ok(lines(bytes))
 }
 
-async fn acknowledge(State(desk): Shared, number: Named) -> Answer {
+async fn acknowledge(State(endpoints): Shared, number: Named) -> Answer {
     let number = number?.0;
-    let incidents = desk.queue.incidents();
+    let incidents = endpoints.queue.incidents();
     let is_there = |incident: &Incident| incident.number == number;
     if !incidents.list().await?.iter().any(is_there) {
         return Err(Refusal::new(
@@ -219,14 +219,14 @@ async fn acknowledge(State(desk): Shared, number: Named) -> Answer {
     json(StatusCode::OK, &Acknowledged { acknowledged })
 }
 
-async fn acknowledge_all(State(desk): Shared) -> Answer {
-    let acknowledged = desk.queue.incidents().acknowledge(None).await?;
+async fn acknowledge_all(State(endpoints): Shared) -> Answer {
+    let acknowledged = endpoints.queue.incidents().acknowledge(None).await?;
     json(StatusCode::OK, &Acknowledged { acknowledged })
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Form {
+enum BodyForm {
     #[default]
     Event,
     Lines,
@@ -235,22 +235,22 @@ enum Form {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Append {
+struct AppendQuery {
     #[serde(default)]
-    form: Form,
+    form: BodyForm,
     id: Option<EventId>,
     time_ms: Option<u64>,
 }
 
-async fn append(State(desk): Shared, append: Asked<Append>, request: Request) -> Answer {
+async fn append(State(endpoints): Shared, append: Asked<AppendQuery>, request: Request) -> Answer {
     let Query(append) = append?;
-    let Ok(_turn) = desk.appends.try_acquire() else {
+    let Ok(_turn) = endpoints.appends.try_acquire() else {
         return Err(Refusal::busy(format!(
             "too many appends are under way. max=`{APPENDS_MAX}`"
         )));
     };
     let body = read_body(request).await?;
-    let receipts = desk.queue.append_all(append.events(body)?).await?;
+    let receipts = endpoints.queue.append_all(append.events(body)?).await?;
     let mut bytes = Vec::new();
     for receipt in receipts {
         bytes.extend(line(&receipt)?);
@@ -279,9 +279,9 @@ async fn read_body(request: Request) -> Result<Bytes, Refusal> {
     }
 }
 
-impl Append {
+impl AppendQuery {
     fn events(&self, body: Bytes) -> Result<Vec<Event>, Refusal> {
-        if let Form::Event = self.form {
+        if let BodyForm::Event = self.form {
             return Ok(vec![wire::event(owned(&body), self.id, self.time_ms)?]);
         }
         if self.id.is_some() || self.time_ms.is_some() {
@@ -303,7 +303,7 @@ impl Append {
                 ));
             }
             let event = match self.form {
-                Form::Entries => Entry::parse(line).and_then(Entry::into_event),
+                BodyForm::Entries => Entry::parse(line).and_then(Entry::into_event),
                 _ => Event::json(owned(line)),
             };
             events.push(event.map_err(|error| Refusal::from(error).at_line(number))?);
@@ -323,7 +323,7 @@ struct DrainBy {
     deadline_ms: Option<u64>,
 }
 
-async fn drain(State(desk): Shared, by: Asked<DrainBy>) -> Answer {
+async fn drain(State(endpoints): Shared, by: Asked<DrainBy>) -> Answer {
     let deadline = by?.deadline_ms.map_or(DRAIN_DEFAULT, Duration::from_millis);
     if deadline > DRAIN_MAX {
         let max = DRAIN_MAX.as_millis();
@@ -331,40 +331,40 @@ async fn drain(State(desk): Shared, by: Asked<DrainBy>) -> Answer {
             "`deadline_ms` is too long. max=`{max}`"
         )));
     }
-    desk.delivers()?;
-    desk.queue.wake().await?;
-    Ok(lines(follow::drain(desk.queue.watch(), deadline)))
+    endpoints.delivers()?;
+    endpoints.queue.wake().await?;
+    Ok(lines(follow::drain(endpoints.queue.watch(), deadline)))
 }
 
-async fn pause(State(desk): Shared) -> Answer {
-    if desk.is_without_sink() {
-        desk.queue.keep_pause(true).await?;
+async fn pause(State(endpoints): Shared) -> Answer {
+    if endpoints.is_without_sink() {
+        endpoints.queue.keep_pause(true).await?;
         return accepted();
     }
-    desk.delivers()?;
+    endpoints.delivers()?;
     let hint = "delivery is paused, but only until the owner restarts; see that the disk is \
                 there, writable and has room, then pause again";
-    kept(desk.queue.pause().await, hint)
+    kept(endpoints.queue.pause().await, hint)
 }
 
-async fn resume(State(desk): Shared) -> Answer {
-    if desk.is_without_sink() {
-        desk.queue.keep_pause(false).await?;
+async fn resume(State(endpoints): Shared) -> Answer {
+    if endpoints.is_without_sink() {
+        endpoints.queue.keep_pause(false).await?;
         return accepted();
     }
-    desk.delivers()?;
+    endpoints.delivers()?;
     let hint = "delivery goes on, but may be paused again after a restart of the owner; see that \
                 the disk is there, writable and has room, then resume again";
-    kept(desk.queue.resume().await, hint)
+    kept(endpoints.queue.resume().await, hint)
 }
 
-async fn wake(State(desk): Shared) -> Answer {
-    desk.delivers()?;
-    desk.queue.wake().await?;
-    if desk.queue.status().storage_fault.is_some() {
+async fn wake(State(endpoints): Shared) -> Answer {
+    endpoints.delivers()?;
+    endpoints.queue.wake().await?;
+    if endpoints.queue.status().storage_fault.is_some() {
         // What comes of it is in the status. A disk that does not answer holds up no client that only
         // wants delivery tried.
-        let _ = tokio::time::timeout(ANSWER_TIME, desk.queue.try_disk()).await;
+        let _ = tokio::time::timeout(ANSWER_TIME, endpoints.queue.try_disk()).await;
     }
     accepted()
 }
@@ -376,14 +376,14 @@ struct Wanted {
     rate_bytes: Option<NonZeroU64>,
 }
 
-async fn pace(State(desk): Shared, wanted: Asked<Wanted>) -> Answer {
+async fn pace(State(endpoints): Shared, wanted: Asked<Wanted>) -> Answer {
     let Query(wanted) = wanted?;
-    desk.delivers()?;
+    endpoints.delivers()?;
     let pace = Pace {
         rate_events: wanted.rate_events.map(NonZeroU32::get),
         rate_bytes: wanted.rate_bytes.map(NonZeroU64::get),
     };
-    desk.queue.set_pace(pace).await?;
+    endpoints.queue.set_pace(pace).await?;
     accepted()
 }
 
@@ -404,7 +404,7 @@ fn accepted() -> Answer {
     json(StatusCode::ACCEPTED, &Accepted { accepted: true })
 }
 
-impl Desk {
+impl Endpoints {
     /// Whether this owner only takes events in. A pause is then a note for one that delivers.
     fn is_without_sink(&self) -> bool {
         self.queue.status().flusher == FlusherState::Absent

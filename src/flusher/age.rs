@@ -34,12 +34,12 @@ pub(super) struct Ages {
     /// The wall clock and the monotonic one when they were last looked at.
     seen: Option<(SystemTime, Duration)>,
     /// Oldest first.
-    steps: Vec<Step>,
+    steps: Vec<ClockStep>,
 }
 
 /// The wall clock was set forward by so much, and events up to then are from before.
 #[derive(Debug)]
-struct Step {
+struct ClockStep {
     until: SystemTime,
     by: Duration,
 }
@@ -75,7 +75,7 @@ impl Ages {
                 last.until = last.until.max(until);
                 last.by = last.by.saturating_add(by);
             }
-            None => self.steps.push(Step { until, by }),
+            None => self.steps.push(ClockStep { until, by }),
         }
     }
 

@@ -34,6 +34,19 @@ struct Pause {
     is_hindered: bool,
 }
 
+impl Pause {
+    /// One that only a person ends.
+    fn new(reason: PauseReason, last_error: Answer, since: SystemTime) -> Self {
+        Self {
+            reason,
+            last_error,
+            since,
+            next_probe: None,
+            is_hindered: false,
+        }
+    }
+}
+
 /// What delivery waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
@@ -105,13 +118,11 @@ impl Flow {
             self.breaker.recall();
         }
         let requested = paused.reason == PauseReason::Requested;
-        let since = Duration::from_millis(paused.since_ms);
+        let since = UNIX_EPOCH.checked_add(Duration::from_millis(paused.since_ms));
+        let since = since.unwrap_or(now.wall);
         self.state = State::Paused(Pause {
-            reason: paused.reason,
-            last_error: paused.answer.clone(),
-            since: UNIX_EPOCH.checked_add(since).unwrap_or(now.wall),
             next_probe: (!requested).then(|| now.after(wait)),
-            is_hindered: false,
+            ..Pause::new(paused.reason, paused.answer.clone(), since)
         });
     }
 
@@ -250,13 +261,7 @@ impl Flow {
             State::Paused(pause) => pause.since,
             _ => now.wall,
         };
-        self.state = State::Paused(Pause {
-            reason,
-            last_error,
-            since,
-            next_probe: None,
-            is_hindered: false,
-        });
+        self.state = State::Paused(Pause::new(reason, last_error, since));
         // A pause that the sink calls requested ends as one: by a person.
         if reason != PauseReason::Requested {
             self.probe_later(None, now);
@@ -301,11 +306,8 @@ impl Flow {
             _ => {
                 facts.note(Fact::Paused(reason, answer.clone()));
                 self.state = State::Paused(Pause {
-                    reason,
-                    last_error: answer,
-                    since: now.wall,
-                    next_probe: None,
                     is_hindered: true,
+                    ..Pause::new(reason, answer, now.wall)
                 });
             }
         }
@@ -317,14 +319,9 @@ impl Flow {
         if self.is_paused_for(PauseReason::Requested) {
             return;
         }
-        facts.note(Fact::Paused(PauseReason::Requested, Answer::default()));
-        self.state = State::Paused(Pause {
-            reason: PauseReason::Requested,
-            last_error: Answer::default(),
-            since: now.wall,
-            next_probe: None,
-            is_hindered: false,
-        });
+        let (reason, answer) = (PauseReason::Requested, Answer::default());
+        facts.note(Fact::Paused(reason, answer.clone()));
+        self.state = State::Paused(Pause::new(reason, answer, now.wall));
     }
 
     /// A person ends a pause of any kind.

@@ -22,7 +22,7 @@ const GROW_AFTER: u32 = 64;
 /// alone, the size from before it was met is valid again. What has grown is halved in the same way,
 /// and not remembered.
 #[derive(Debug)]
-pub(crate) struct Limit {
+pub(crate) struct BatchSize {
     set: usize,
     bytes_max: u64,
     found: Option<usize>,
@@ -32,7 +32,7 @@ pub(crate) struct Limit {
     before: Option<(Seq, Option<usize>)>,
 }
 
-impl Limit {
+impl BatchSize {
     /// As the settings say.
     pub(crate) fn new(delivery: &Delivery) -> Self {
         let number = |events: u32| usize::try_from(events).unwrap_or(usize::MAX).max(1);
@@ -127,8 +127,8 @@ mod tests {
 
     const QUICK: Duration = Duration::from_millis(1);
 
-    fn limit(batch_events: u32) -> Limit {
-        Limit::new(&Delivery {
+    fn limit(batch_events: u32) -> BatchSize {
+        BatchSize::new(&Delivery {
             batch_events,
             ..Delivery::default()
         })

@@ -16,7 +16,7 @@
 //! - `fact.rs` is what the machine has to tell, which the task writes into the log.
 //! - `task.rs` carries out what was decided: the one task and its one `select!`. `reader.rs` reads
 //!   before the machine asks. `source.rs` says what both need of the place that events come from.
-//! - `askers.rs` holds those who have given an order and wait for its answer.
+//! - `askers.rs` holds the callers that have given an order and wait for its answer.
 //! - `thread.rs` gives it a runtime where the program has none.
 //! - This file is the handle.
 //!
@@ -288,7 +288,7 @@ impl FlusherHandle {
         self.view.borrow().clone()
     }
 
-    /// How many places there are for those who wait for an answer.
+    /// How many places there are for callers that wait for an answer.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.askers.waiting()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::age::Ages;
 use super::bisect::{Item, Plan};
 use super::fact::Fact;
-use super::limit::Limit;
+use super::limit::BatchSize;
 use super::shape::{Change, Shape};
 use super::step::{Now, Reading};
 use crate::dead::Cause;
@@ -19,7 +19,7 @@ use crate::status::{Pace, PaceStatus};
 #[derive(Debug)]
 pub(super) struct Outbox {
     plan: Plan,
-    limit: Limit,
+    limit: BatchSize,
     shape: Shape,
     ages: Ages,
 }
@@ -41,7 +41,7 @@ impl Outbox {
     pub(super) fn new(delivery: &Delivery, max_age: Option<Duration>) -> Self {
         Self {
             plan: Plan::default(),
-            limit: Limit::new(delivery),
+            limit: BatchSize::new(delivery),
             shape: Shape::new(delivery),
             ages: Ages::new(max_age),
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fact::{Fact, Facts};
 use super::step::{Entry, Now};
-use super::trouble::Trouble;
+use super::trouble::DiskTrouble;
 use crate::dead::DeadLetter;
 use crate::error::Error;
 use crate::id::{Seq, SeqRange};
@@ -17,7 +17,7 @@ use crate::status::FlusherState;
 pub(super) struct Storage {
     /// What it is owed.
     entry: Option<Entry>,
-    trouble: Trouble,
+    trouble: DiskTrouble,
     cursor: Seq,
     last_seq: Seq,
     /// It had nothing although `last_seq` was this: it is not asked again before that moves.
@@ -28,7 +28,7 @@ impl Storage {
     pub(super) fn new(delivery: &Delivery) -> Self {
         Self {
             entry: None,
-            trouble: Trouble::new(delivery),
+            trouble: DiskTrouble::new(delivery),
             cursor: 0,
             last_seq: 0,
             end: None,

@@ -171,7 +171,7 @@ impl<S: Sink, E: Source> Task<S, E> {
             let action = self.machine.step(input, &now);
             self.machine.tell(Fact::log);
             self.publish_view();
-            // After that, so that those who are answered see what became of it.
+            // After that, so that callers that are answered see what became of it.
             self.inbox.answer(self.machine.take_answer());
             match action {
                 Some(Action::End) => return,

@@ -10,7 +10,7 @@ use crate::settings::Delivery;
 
 /// Waits between what is asked of a disk that refuses.
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct DiskTrouble {
     waits: Backoff,
     refusal: Option<Refusal>,
 }
@@ -30,7 +30,7 @@ pub(super) struct Shown<'a> {
     pub(super) last_error: &'a Answer,
 }
 
-impl Trouble {
+impl DiskTrouble {
     pub(super) fn new(delivery: &Delivery) -> Self {
         Self {
             waits: Backoff::of(delivery),
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_disk_that_refuses_is_asked_after_growing_waits_and_named_once() {
-        let mut trouble = Trouble::new(&steady());
+        let mut trouble = DiskTrouble::new(&steady());
         assert!(!trouble.over() && trouble.wait(&at(0)).is_none());
         let first = trouble.refused(&Error::Closed, &at(10)).unwrap();
         assert_eq!(trouble.wait(&at(10)), Some(secs(10) + first));

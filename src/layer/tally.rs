@@ -27,12 +27,12 @@ pub struct Counts {
 /// Counts, and lets others wait.
 pub(super) struct Tally {
     place: Place,
-    books: Mutex<Books>,
+    account: Mutex<Account>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Books {
+struct Account {
     counts: Counts,
     /// Each wait begins a new era, so that it need not wait for what comes after it.
     era: u64,
@@ -45,27 +45,27 @@ impl Tally {
     pub(super) fn new(place: Place) -> Self {
         Self {
             place,
-            books: Mutex::default(),
+            account: Mutex::default(),
             changed: Condvar::new(),
         }
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
+    fn account(&self) -> MutexGuard<'_, Account> {
         // Nothing that can panic happens under the lock.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn counts(&self) -> Counts {
-        self.books().counts
+        self.account().counts
     }
 
     /// Waits until nothing that began before is under way; false if the time is over first.
     pub(super) fn wait(&self, timeout: Duration) -> bool {
-        let mut books = self.books();
-        let era = books.era;
-        books.era += 1;
-        let under_way = |books: &mut Books| books.waiting.range(..=era).next().is_some();
-        let waited = self.changed.wait_timeout_while(books, timeout, under_way);
+        let mut account = self.account();
+        let era = account.era;
+        account.era += 1;
+        let under_way = |account: &mut Account| account.waiting.range(..=era).next().is_some();
+        let waited = self.changed.wait_timeout_while(account, timeout, under_way);
         let (_books, result) = waited.unwrap_or_else(PoisonError::into_inner);
         !result.timed_out()
     }
@@ -81,12 +81,12 @@ pub(super) struct Ticket {
 impl Ticket {
     /// One more event.
     pub(super) fn new(tally: &Arc<Tally>) -> Self {
-        let mut books = tally.books();
-        let era = books.era;
-        books.counts.emitted += 1;
-        books.counts.waiting += 1;
-        *books.waiting.entry(era).or_default() += 1;
-        drop(books);
+        let mut account = tally.account();
+        let era = account.era;
+        account.counts.emitted += 1;
+        account.counts.waiting += 1;
+        *account.waiting.entry(era).or_default() += 1;
+        drop(account);
         Self {
             tally: Arc::clone(tally),
             era,
@@ -121,22 +121,22 @@ impl Ticket {
     /// Books the end and gives how many were refused so far.
     fn book(&mut self, appended: bool) -> u64 {
         self.settled = true;
-        let mut books = self.tally.books();
-        books.counts.waiting = books.counts.waiting.saturating_sub(1);
+        let mut account = self.tally.account();
+        account.counts.waiting = account.counts.waiting.saturating_sub(1);
         if appended {
-            books.counts.appended += 1;
+            account.counts.appended += 1;
         } else {
-            books.counts.refused += 1;
+            account.counts.refused += 1;
         }
-        let left = books.waiting.get_mut(&self.era).map(|count| {
+        let left = account.waiting.get_mut(&self.era).map(|count| {
             *count -= 1;
             *count
         });
         if left == Some(0) {
-            books.waiting.remove(&self.era);
+            account.waiting.remove(&self.era);
             self.tally.changed.notify_all();
         }
-        books.counts.refused
+        account.counts.refused
     }
 }
 

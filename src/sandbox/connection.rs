@@ -47,8 +47,8 @@ enum Wire {
     Flood(u64),
 }
 
-type Answer = Result<Response<AnswerBody>, Infallible>;
-type BoxedAnswer = Pin<Box<dyn Future<Output = Answer> + Send>>;
+type HttpAnswer = Result<Response<AnswerBody>, Infallible>;
+type BoxedAnswer = Pin<Box<dyn Future<Output = HttpAnswer> + Send>>;
 
 /// Serves one connection to its end. The future can be dropped at any point: that closes the
 /// connection.
@@ -179,7 +179,7 @@ impl Line {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(&self, request: Request<Incoming>) -> HttpAnswer {
         // A pipelined request came with the bytes of the one before it, unseen by the tap.
         let turn = self.progress(|progress| progress.turn.take());
         let turn = turn.unwrap_or_else(|| self.service.shared.begin());

@@ -215,7 +215,7 @@ impl Listener {
     }
 }
 
-/// Marks the end for those who wait, however it came.
+/// Marks the end for the callers that wait, however it came.
 struct Stopped(Arc<Shared>);
 
 impl Drop for Stopped {

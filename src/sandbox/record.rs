@@ -215,7 +215,7 @@ pub struct OrderError {
 
 /// The books of the sandbox.
 #[derive(Debug, Default)]
-pub(super) struct Record {
+pub(super) struct Recording {
     accepted: Vec<Accepted>,
     times: HashMap<Arc<str>, u64>,
     exchanges: BTreeMap<u64, Exchange>,
@@ -223,7 +223,7 @@ pub(super) struct Record {
     stats: Stats,
 }
 
-impl Record {
+impl Recording {
     /// Opens the entry of a new request and gives it its number.
     pub(super) fn begin(&mut self, fault: Fault) -> u64 {
         self.last_number += 1;
@@ -378,8 +378,8 @@ impl Record {
 mod tests {
     use super::*;
 
-    fn record(batches: &[&[&str]]) -> Record {
-        let mut record = Record::default();
+    fn record(batches: &[&[&str]]) -> Recording {
+        let mut record = Recording::default();
         for batch in batches {
             let number = record.begin(Fault::None);
             let events = batch.iter();
@@ -424,7 +424,7 @@ mod tests {
 
     #[test]
     fn events_without_an_id_are_each_their_own() {
-        let mut record = Record::default();
+        let mut record = Recording::default();
         let number = record.begin(Fault::None);
         record.accept(number, vec![Accepted::new(None, None, number); 2]);
         assert_eq!((record.stats().accepted, record.stats().distinct), (2, 2));

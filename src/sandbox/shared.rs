@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use super::fault::Fault;
 use super::keys::Keys;
-use super::record::{Accepted, Record, Stats};
+use super::record::{Accepted, Recording, Stats};
 use crate::clock::Clock;
 use crate::intake;
 use crate::webhook;
@@ -87,7 +87,7 @@ pub(super) struct State {
     pub(super) sticky: Option<Fault>,
     pub(super) keys: Keys,
     pub(super) reject: Option<RejectRule>,
-    pub(super) record: Record,
+    pub(super) record: Recording,
 }
 
 /// The counters, and whether more can come.
@@ -143,7 +143,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state and tells those who wait. The news are sent under the lock, so that
+    /// Changes the state and tells the callers that wait. The news are sent under the lock, so that
     /// they never go back.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state();

@@ -17,7 +17,7 @@ use crate::intake::UNIVERSAL;
 /// # Errors
 /// One text for each fault.
 pub(super) fn validate(channel: &str, message: &Value) -> Result<(), Vec<String>> {
-    let root = Place::Root("message");
+    let root = FieldPath::Root("message");
     let mut faults = Vec::new();
     if !message.is_object() {
         faults.push(format!("{root} must be an object"));
@@ -33,21 +33,21 @@ pub(super) fn validate(channel: &str, message: &Value) -> Result<(), Vec<String>
 
 /// The documentation contradicts itself: its schema nests the inner message under `message`, its
 /// example does not. Both are accepted; a field `message` says which one it is.
-fn universal(message: &Value, root: &Place<'_>, faults: &mut Vec<String>) {
+fn universal(message: &Value, root: &FieldPath<'_>, faults: &mut Vec<String>) {
     check_shape(&ENVELOPE, message, root, faults);
     match message.get("message") {
-        Some(inner) => check_shape(&INNER, inner, &Place::Field(root, "message"), faults),
+        Some(inner) => check_shape(&INNER, inner, &FieldPath::Field(root, "message"), faults),
         None => check_shape(&INNER, message, root, faults),
     }
 }
 
-fn check_shape(shape: &Shape, value: &Value, place: &Place<'_>, faults: &mut Vec<String>) {
+fn check_shape(shape: &Shape, value: &Value, place: &FieldPath<'_>, faults: &mut Vec<String>) {
     let Some(object) = value.as_object() else {
         faults.push(format!("{place} must be an object"));
         return;
     };
     for field in shape.fields {
-        let here = Place::Field(place, field.name);
+        let here = FieldPath::Field(place, field.name);
         match object.get(field.name) {
             Some(value) => check_kind(&field.kind, value, &here, faults),
             None if field.required => faults.push(format!("{here} is required")),
@@ -74,7 +74,7 @@ fn check_shape(shape: &Shape, value: &Value, place: &Place<'_>, faults: &mut Vec
     }
 }
 
-fn check_kind(kind: &Kind, value: &Value, place: &Place<'_>, faults: &mut Vec<String>) {
+fn check_kind(kind: &Kind, value: &Value, place: &FieldPath<'_>, faults: &mut Vec<String>) {
     let wanted = match kind {
         Kind::Object(shape) => return check_shape(shape, value, place, faults),
         Kind::List(shape) => return check_list(shape, value, place, faults),
@@ -96,13 +96,13 @@ fn check_kind(kind: &Kind, value: &Value, place: &Place<'_>, faults: &mut Vec<St
     faults.push(format!("{place} must be {wanted}"));
 }
 
-fn check_list(shape: &Shape, value: &Value, place: &Place<'_>, faults: &mut Vec<String>) {
+fn check_list(shape: &Shape, value: &Value, place: &FieldPath<'_>, faults: &mut Vec<String>) {
     let Some(items) = value.as_array() else {
         faults.push(format!("{place} must be a list"));
         return;
     };
     for (index, item) in items.iter().enumerate() {
-        check_shape(shape, item, &Place::Item(place, index), faults);
+        check_shape(shape, item, &FieldPath::Item(place, index), faults);
     }
 }
 
@@ -112,13 +112,13 @@ fn is_integer(value: &Value) -> bool {
 }
 
 /// Where in the message a value stands. It is only written out when there is a fault to report.
-enum Place<'a> {
+enum FieldPath<'a> {
     Root(&'static str),
-    Field(&'a Place<'a>, &'static str),
-    Item(&'a Place<'a>, usize),
+    Field(&'a FieldPath<'a>, &'static str),
+    Item(&'a FieldPath<'a>, usize),
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for FieldPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Root(name) => f.write_str(name),

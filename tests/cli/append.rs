@@ -83,7 +83,7 @@ fn after_ctrl_c_everything_acknowledged_is_there_and_nothing_else() {
     let mut stdin = running.stdin.take().unwrap();
     let writer = std::thread::spawn(move || {
         let mut n = 0;
-        // For as long as somebody reads.
+        // For as long as the output is read.
         while stdin.write_all(message(n).as_bytes()).is_ok() {
             n += 1;
         }

@@ -34,7 +34,7 @@ async fn settings_that_are_broken_keep_nobody_from_the_owner() {
         let ended = place.run(args).expect(exit::DONE);
         assert!(!ended.err.contains("settings"), "{args:?}: {}", ended.err);
     }
-    // What was typed has to be a value, whoever owns the spool.
+    // What was typed has to be a value, whichever process owns the spool.
     let typed = place.run(&["append", "--max-bytes", "64XB"]);
     let typed = typed.expect(exit::USAGE);
     assert!(typed.err.contains("--max-bytes cannot be"), "{}", typed.err);

@@ -1,4 +1,4 @@
-//! Commands on a spool that somebody else owns.
+//! Commands on a spool that another process owns.
 
 use everpost::sandbox::{Fault, Sandbox};
 use everpost::{Event, Queue, exit};

@@ -59,7 +59,7 @@ fn many_that_append_at_once_are_all_served_and_each_event_is_there_once() {
     }
 }
 
-/// Whoever owns the spool is killed, again and again, while the others wait, are served or take its
+/// The process that owns the spool is killed, again and again, while the others wait, are served or take its
 /// place. What was acknowledged is there; what is there twice has the same id.
 #[test]
 fn what_was_acknowledged_is_there_whichever_owner_is_killed() {

@@ -21,7 +21,7 @@ fn hear(running: &mut Running, wanted: &str) -> BufReader<ChildStderr> {
     err
 }
 
-/// It kept everybody out for as long as the outage took: `append` and `status` ended with 3.
+/// It kept every command out for as long as the outage took: `append` and `status` ended with 3.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_in_an_outage_serves_the_others_and_delivers_what_they_append() {
     let sandbox = Sandbox::start().await.unwrap();
@@ -232,7 +232,7 @@ async fn a_pause_beside_an_append_that_goes_on_holds_for_who_delivers_next() {
     assert_eq!(sandbox.accepted().len(), 3);
 }
 
-/// One that appends from a pipe for days keeps nobody from appending, and hands the spool over.
+/// One that appends from a pipe for days keeps no command from appending, and hands the spool over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_append_that_goes_on_serves_and_hands_over() {
     let sandbox = Sandbox::start().await.unwrap();

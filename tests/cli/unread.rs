@@ -1,4 +1,4 @@
-//! A service whose standard error is a pipe that is open and that nobody reads.
+//! A service whose standard error is a pipe that is open and is not read.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::ChildStdin;
@@ -29,7 +29,7 @@ async fn accepted(sandbox: &Sandbox, events: u64) {
         .unwrap();
 }
 
-/// The pipe takes 64 KiB. Whoever had something to log waited for the rest: nothing was taken in,
+/// The pipe takes 64 KiB. A thread that had something to log waited for the rest: nothing was taken in,
 /// nothing was delivered, no command was answered, and SIGTERM did not end it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standard_error_that_nobody_reads_holds_nothing_up() {

@@ -94,7 +94,7 @@ async fn a_client_that_does_not_read_its_answer_is_cut_off() {
     let mut stream = owner.connect().await;
     let ask = request("GET", "/events", "");
     stream.write_all(ask.as_bytes()).await.unwrap();
-    // The answer has begun; from here on nobody reads.
+    // The answer has begun; from here on the client does not read.
     assert_eq!(stream.read_u8().await.unwrap(), b'H');
     timeout(WRITE_TIME * 2, pending::<()>()).await.unwrap_err();
     let got = rest(&mut stream).await.len();

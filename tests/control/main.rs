@@ -211,7 +211,7 @@ async fn what_is_not_documented_is_refused_with_a_kind() {
     owner.close().await;
 }
 
-/// An owner that only takes events in refused a pause, which is for whoever delivers after it.
+/// An owner that only takes events in refused a pause, which is for the owner that delivers after it.
 #[tokio::test]
 async fn an_owner_without_a_sink_keeps_a_pause_for_the_next_owner() {
     let owner = Owner::start().await;
@@ -349,7 +349,7 @@ async fn what_a_killed_owner_acknowledged_is_safe_and_its_socket_is_replaced() {
     assert!(matches!(error, OpenError::InUse { .. }), "{error}");
     program.kill().unwrap();
     program.wait().unwrap();
-    assert!(spool.join(SOCKET).exists(), "nobody removed it");
+    assert!(spool.join(SOCKET).exists(), "it was not removed");
     let error = client.status().await.unwrap_err();
     assert!(matches!(error, ClientError::NoOwner { .. }), "{error}");
     let queue = Queue::builder(&spool).open().await.unwrap();

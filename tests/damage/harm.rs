@@ -125,7 +125,7 @@ pub(crate) fn harm(dice: &mut Dice, spool: &Path, other: &Path) -> Harm {
     let file = random_file(dice, spool);
     let path = spool.join(&file);
     let mut bytes = fs::read(&path).unwrap();
-    // Where something is: a damage to zeroes that nobody wrote shows little. One in four is.
+    // Where something is: a damage to zeroes that were never written shows little. One in four is.
     let reach = match dice.below(4) {
         0 => bytes.len() as u64,
         _ => used_len(&bytes).max(1),
@@ -210,7 +210,7 @@ pub(crate) fn harm(dice: &mut Dice, spool: &Path, other: &Path) -> Harm {
     harm
 }
 
-/// A whole segment, or one more journal file, of somebody else is put in.
+/// A whole segment, or one more journal file, of another spool is put in.
 fn add_from(dice: &mut Dice, harm: &mut Harm, spool: &Path, other: &Path) {
     if dice.below(2) == 0 {
         harm.file = "journal/00000009.journal".into();

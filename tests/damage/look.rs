@@ -169,7 +169,10 @@ impl Saw {
     fn check(&self, base: &Base) -> Result<(), Broken> {
         let report = &self.report;
         check_events(base, &self.events, "a look")?;
-        ensure!(!report.disturbed, "nobody writes, and a look was disturbed");
+        ensure!(
+            !report.disturbed,
+            "nothing writes, and a look was disturbed"
+        );
         ensure!(
             report.events == self.events.len() as u64
                 && report.dead_letters == self.letters.len() as u64

@@ -129,7 +129,7 @@ mod tests {
             .settings(settings())
             .open()
             .await;
-        assert!(opened.is_err(), "it opens and has told nobody");
+        assert!(opened.is_err(), "it opens and has said nothing");
         let mut after = contents(spool);
         // Each opening writes its pid.
         after.insert("lock".into(), before[std::path::Path::new("lock")].clone());

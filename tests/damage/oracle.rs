@@ -179,7 +179,7 @@ pub(crate) async fn judge(
                 "refused ({error}), and a look says {looked:?}"
             );
             let mut after = contents(spool);
-            // Each opening writes its pid, and the ballast is nobody's data.
+            // Each opening writes its pid, and the ballast holds no data.
             for name in ["lock", "ballast"] {
                 after.remove(Path::new(name));
             }

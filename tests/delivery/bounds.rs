@@ -284,7 +284,7 @@ async fn an_append_that_is_dropped_while_it_waits_for_room_appends_nothing() {
     world.sandbox.release();
     drained(&queue).await;
     let next = queue.append(large(dropped + 1)).await.unwrap();
-    assert_eq!(next.seq, dropped, "the number was given to nobody");
+    assert_eq!(next.seq, dropped, "the number was given to no event");
     drained(&queue).await;
     world
         .sandbox

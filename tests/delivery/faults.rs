@@ -17,7 +17,7 @@ fn batches_of(events: u32) -> Settings {
     settings
 }
 
-/// Whether a fault takes the batch and lets nobody know.
+/// Whether a fault takes the batch and lets no client know.
 fn loses_the_answer(fault: &Fault) -> bool {
     match fault {
         Fault::AcceptThenReset | Fault::AcceptThenAnswer(_) | Fault::Delay(_) => true,

@@ -76,7 +76,7 @@ async fn request(stream: &mut TcpStream) -> String {
     }
 }
 
-/// Twelve events through these answers, with no word from anybody.
+/// Twelve events through these answers, with no word from the receiver.
 async fn survives(answers: Vec<String>, settings: Settings) {
     let world = World::new().await;
     let raw = Raw::start(answers).await;

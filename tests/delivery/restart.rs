@@ -163,7 +163,7 @@ async fn a_pause_for_credentials_is_known_after_a_restart_and_probed_at_once() {
     assert_eq!(last_error.status, Some(401));
     queue.close(Duration::ZERO).await.unwrap();
 
-    // The key is mended while nobody runs.
+    // The key is mended while no program runs.
     world.sandbox.accept_key(world.sandbox.key());
     let queue = world.open(settings()).await;
     assert_eq!(drained(&queue).await.dead_letters, 0);

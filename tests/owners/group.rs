@@ -121,7 +121,7 @@ async fn members_of_the_group_append_and_see_the_status_and_no_more() {
     late.says("no process serves the control socket");
 }
 
-/// Whoever may write to the directory could put another socket there, and be handed the events.
+/// A user who may write to the directory could put another socket there, and be handed the events.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_that_others_may_write_to_holds_no_socket_for_a_group() {
     if !is_root() {

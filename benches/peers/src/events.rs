@@ -1,4 +1,4 @@
-//! The bytes that are appended: the same for everybody.
+//! The bytes that are appended: the same for every system.
 
 use bytes::Bytes;
 

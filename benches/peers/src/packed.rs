@@ -1,5 +1,5 @@
 //! A backlog as the least that a compressed log could be: a file of zstd frames, and a thread that
-//! reads and unpacks it ahead of whoever posts it. No checksum, no cursor, no way to append.
+//! reads and unpacks it ahead of what posts it. No checksum, no cursor, no way to append.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::args::{Append, Cli, Input, Intake};
 use crate::environment;
 use crate::fault::Fault;
-use crate::lines::{self, Line, Lines, Place};
+use crate::lines::{self, Line, LinePlace, Lines};
 use crate::meter::Meter;
 use crate::out::{Out, remark};
 use crate::own_export;
@@ -32,8 +32,8 @@ pub(crate) async fn append(cli: &Cli, append: &Append, out: Out) -> Result<(), F
     environment::check_words(cli)?;
     let acks = append.ack_from.or(append.ack.then_some(0));
     let mut signals = Signals::catch()?;
-    let lines = lines_for(cli, &append.files)?;
-    invite(&append.files, out);
+    let lines = lines_for(cli, &append.input.files)?;
+    invite(&append.input.files, out);
     let opening = async {
         match append.level {
             None => Target::open(cli, true).await,
@@ -50,8 +50,8 @@ pub(crate) async fn append(cli: &Cli, append: &Append, out: Out) -> Result<(), F
         }
     };
     let target = in_time(opening, &mut signals, exit::UNEXPECTED, None).await?;
-    let feed = Feed::new(&target, append.intake, Form::Event, acks);
-    let feed = feed.by_hand(&append.files, out);
+    let feed = Feed::new(&target, append.input.intake, Form::Event, acks);
+    let feed = feed.by_hand(&append.input.files, out);
     let fed = feed.run(lines, &mut signals).await;
     finish(target, fed, acks.is_none(), out).await
 }
@@ -305,7 +305,7 @@ impl<'a> Feed<'a> {
 
     /// Commits as many of the lines that are here as may go together.
     async fn take_batch(&mut self, signals: &mut Signals) -> Result<(), Fault> {
-        let mut events: Vec<(Place, Event)> = Vec::new();
+        let mut events: Vec<(LinePlace, Event)> = Vec::new();
         let mut bytes = 0;
         while events.len() < self.intake.batch as usize {
             let next_bytes = self
@@ -364,7 +364,7 @@ impl<'a> Feed<'a> {
         }
     }
 
-    fn refuse(&mut self, place: &Place, reason: &str, is_spread: bool) {
+    fn refuse(&mut self, place: &LinePlace, reason: &str, is_spread: bool) {
         self.tally.refused += 1;
         let hint = (is_spread && !std::mem::replace(&mut self.hinted, is_spread)).then_some(SPREAD);
         Refusal::new(place, reason, hint).tell(self.json);
@@ -372,14 +372,14 @@ impl<'a> Feed<'a> {
 
     async fn commit(
         &mut self,
-        events: Vec<(Place, Event)>,
+        events: Vec<(LinePlace, Event)>,
         signals: &mut Signals,
     ) -> Result<(), Fault> {
         let Some((first, _)) = events.first() else {
             return Ok(());
         };
         let first = first.clone();
-        let (places, events): (Vec<Place>, Vec<Event>) = events.into_iter().unzip();
+        let (places, events): (Vec<LinePlace>, Vec<Event>) = events.into_iter().unzip();
         match self.append(&events, &first, signals).await {
             Ok(seqs) => self.acknowledge(&seqs)?,
             Err(fault) if fault.code == exit::REFUSED => {
@@ -406,7 +406,7 @@ impl<'a> Feed<'a> {
     async fn append(
         &mut self,
         events: &[Event],
-        place: &Place,
+        place: &LinePlace,
         signals: &mut Signals,
     ) -> Result<Vec<Seq>, Fault> {
         let mut waits = false;
@@ -490,7 +490,7 @@ fn not_read(source: &std::io::Error) -> Fault {
     Fault::io("read the input", source).hint("what was read before is appended; append the rest")
 }
 
-fn not_appended(mut fault: Fault, place: &Place) -> Fault {
+fn not_appended(mut fault: Fault, place: &LinePlace) -> Fault {
     fault.text = format!("{place} and what follows is not appended: {}", fault.text);
     fault
 }

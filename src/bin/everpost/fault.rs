@@ -47,7 +47,7 @@ impl Fault {
         match (self.text.as_str(), json) {
             ("", _) => {}
             (_, false) => remark(&self.to_string()),
-            (error, true) => remark_json(&Told {
+            (error, true) => remark_json(&FaultLine {
                 error,
                 hint: self.hint.as_deref(),
                 code: self.code,
@@ -71,7 +71,7 @@ impl Fault {
 
 /// A fault for programs.
 #[derive(Serialize)]
-struct Told<'a> {
+struct FaultLine<'a> {
     error: &'a str,
     hint: Option<&'a str>,
     code: u8,

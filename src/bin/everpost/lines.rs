@@ -20,7 +20,7 @@ const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();
 
 /// Where a line stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct LinePlace {
     /// The name of the file, if there are several.
     pub(crate) file: Option<Arc<str>>,
     /// From 1.
@@ -28,7 +28,7 @@ pub(crate) struct Place {
 }
 
 /// `line 3`, or `line 3 of b.jsonl`.
-impl fmt::Display for Place {
+impl fmt::Display for LinePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}", self.number)?;
         match &self.file {
@@ -41,7 +41,7 @@ impl fmt::Display for Place {
 /// One line of input, without its end.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Line {
-    pub(crate) place: Place,
+    pub(crate) place: LinePlace,
     /// None if it is longer than the limit; then it was not kept.
     pub(crate) bytes: Option<Vec<u8>>,
 }
@@ -356,7 +356,7 @@ impl Splitter {
         if kept && bytes.trim_ascii().is_empty() {
             return None;
         }
-        let place = Place {
+        let place = LinePlace {
             file: self.file.clone(),
             number: self.number,
         };

@@ -3,7 +3,7 @@
 use everpost::exit;
 use serde::Serialize;
 
-use crate::lines::Place;
+use crate::lines::LinePlace;
 use crate::out::{remark, remark_json};
 
 /// Why a line is not taken. As JSON it is an error like every other, with its place beside it.
@@ -17,7 +17,7 @@ pub(crate) struct Refusal<'a> {
 }
 
 impl<'a> Refusal<'a> {
-    pub(crate) fn new(place: &'a Place, reason: &str, hint: Option<&'a str>) -> Self {
+    pub(crate) fn new(place: &'a LinePlace, reason: &str, hint: Option<&'a str>) -> Self {
         Self {
             error: format!("{place} is refused: {reason}"),
             hint,

@@ -19,7 +19,7 @@ const WAITING_BYTES: usize = 256 << 10;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Where lines go once a service has begun.
-static DESK: OnceLock<Desk> = OnceLock::new();
+static BACKLOG: OnceLock<Backlog> = OnceLock::new();
 
 /// Makes a line of the log, in its form, of what is to be said.
 type Form = fn(&str) -> String;
@@ -28,21 +28,21 @@ type Form = fn(&str) -> String;
 pub(crate) fn begin(form: Form) {
     let thread = std::thread::Builder::new().name("everpost-stderr".to_owned());
     let mut is_new = false;
-    let desk = DESK.get_or_init(|| {
+    let backlog = BACKLOG.get_or_init(|| {
         is_new = true;
-        Desk::new(form)
+        Backlog::new(form)
     });
-    if is_new && thread.spawn(|| desk.work(write)).is_err() {
+    if is_new && thread.spawn(|| backlog.work(write)).is_err() {
         // Where the system gives no thread, each thread writes for itself.
-        desk.lock().is_served = false;
+        backlog.lock().is_served = false;
     }
 }
 
 /// Says a line, with the break at its end.
 pub(crate) fn say(line: &str) {
     let line = visible(line).into_owned();
-    let unserved = match DESK.get() {
-        Some(desk) => desk.put(line),
+    let unserved = match BACKLOG.get() {
+        Some(backlog) => backlog.put(line),
         None => Some(line),
     };
     if let Some(line) = unserved {
@@ -52,8 +52,8 @@ pub(crate) fn say(line: &str) {
 
 /// Waits until everything that was said is written, but not for long: perhaps it is never read.
 pub(crate) fn finish() {
-    if let Some(desk) = DESK.get() {
-        desk.finish(LAST_WORDS);
+    if let Some(backlog) = BACKLOG.get() {
+        backlog.finish(LAST_WORDS);
     }
 }
 
@@ -66,7 +66,7 @@ fn write(line: &str) {
 
 /// Lines that wait for the thread.
 #[derive(Debug)]
-struct Desk {
+struct Backlog {
     waiting: Mutex<Waiting>,
     /// Something has been put here, or written.
     changed: Condvar,
@@ -85,7 +85,7 @@ struct Waiting {
     is_served: bool,
 }
 
-impl Desk {
+impl Backlog {
     fn new(form: Form) -> Self {
         Self {
             waiting: Mutex::new(Waiting {
@@ -178,28 +178,28 @@ mod tests {
 
     use super::*;
 
-    fn desk() -> Desk {
-        Desk::new(|text| format!("WARN {text}\n"))
+    fn backlog() -> Backlog {
+        Backlog::new(|text| format!("WARN {text}\n"))
     }
 
     /// A standard error that was not read held up the thread that logged, and with it delivery.
     #[test]
     fn what_does_not_fit_is_dropped_and_the_next_line_says_how_many() {
-        let desk = desk();
+        let backlog = backlog();
         let line = || "x".repeat(1 << 10);
         let fit = WAITING_BYTES / line().len();
         for _ in 0..fit + 3 {
-            assert_eq!(desk.put(line()), None);
+            assert_eq!(backlog.put(line()), None);
         }
-        let mut waiting = desk.lock();
+        let mut waiting = backlog.lock();
         assert_eq!((waiting.lines.len(), waiting.dropped), (fit, 3));
         // As the thread does it.
         let written = waiting.lines.pop_front().map(|line| line.len());
         waiting.bytes -= written.unwrap();
         drop(waiting);
-        desk.put("next\n".to_owned());
-        desk.put("other\n".to_owned());
-        let waiting = desk.lock();
+        backlog.put("next\n".to_owned());
+        backlog.put("other\n".to_owned());
+        let waiting = backlog.lock();
         let last: Vec<&String> = waiting.lines.iter().rev().take(3).rev().collect();
         let note = "WARN 3 log lines were dropped: standard error was not read\n";
         assert_eq!(last, [note, "next\n", "other\n"]);
@@ -208,22 +208,22 @@ mod tests {
 
     #[test]
     fn a_line_longer_than_all_that_may_wait_is_said_where_nothing_waits() {
-        let desk = desk();
-        assert_eq!(desk.put("x".repeat(2 * WAITING_BYTES)), None);
-        assert_eq!(desk.put("y".to_owned()), None);
-        let waiting = desk.lock();
+        let backlog = backlog();
+        assert_eq!(backlog.put("x".repeat(2 * WAITING_BYTES)), None);
+        assert_eq!(backlog.put("y".to_owned()), None);
+        let waiting = backlog.lock();
         assert_eq!((waiting.lines.len(), waiting.dropped), (1, 1));
     }
 
     #[test]
     fn the_end_waits_for_what_is_being_written_and_not_for_what_never_is() {
-        let desk = Arc::new(desk());
+        let backlog = Arc::new(backlog());
         let (written, lines) = channel();
         let (release, held) = sync_channel::<()>(0);
         std::thread::spawn({
-            let desk = Arc::clone(&desk);
+            let backlog = Arc::clone(&backlog);
             move || {
-                desk.work(|line| {
+                backlog.work(|line| {
                     // The last one is held up for ever, as by a pipe without a reader.
                     let _ = held.recv();
                     let _ = written.send(line.to_owned());
@@ -231,7 +231,7 @@ mod tests {
             }
         });
         for line in ["one\n", "two\n"] {
-            desk.put(line.to_owned());
+            backlog.put(line.to_owned());
         }
         let twice = std::thread::spawn(move || {
             for () in [(), ()] {
@@ -239,11 +239,11 @@ mod tests {
             }
             release
         });
-        desk.finish(Duration::from_secs(3_600));
+        backlog.finish(Duration::from_secs(3_600));
         assert_eq!(lines.try_iter().collect::<String>(), "one\ntwo\n");
         let _held = twice.join().unwrap();
-        desk.put("three\n".to_owned());
-        desk.finish(Duration::ZERO);
+        backlog.put("three\n".to_owned());
+        backlog.finish(Duration::ZERO);
         assert_eq!(lines.try_iter().count(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! The events of the workloads: each can be made again from its name alone, so whoever reads one
+//! The events of the workloads: each can be made again from its name alone, so a program that reads one
 //! back can tell whether it was altered.
 
 use std::time::{Duration, UNIX_EPOCH};

@@ -129,7 +129,7 @@ fn look(workload: &str, seed: &str, spool: &Path) -> Result<(), Failure> {
 
 fn suite(plan: &str) -> Result<(), Failure> {
     // The first process of its namespace: when it goes, so do all others, and their mounts. It
-    // goes when whoever started it is gone, however that ended.
+    // goes when the process that started it is gone, however that ended.
     std::thread::spawn(|| {
         drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
         std::process::exit(1);
@@ -490,7 +490,7 @@ impl Suite {
                 all.insert(number, result?);
                 progress.step();
             }
-            // The others see that nobody takes their results any more.
+            // The others see that their results are not taken any more.
             drop(results);
             Ok::<_, Failure>(())
         })?;

@@ -16,7 +16,7 @@ pub(crate) struct Expected {
     written: Vec<(Seq, Name, u64)>,
     delivered: BTreeMap<Seq, Name>,
     cursor: Seq,
-    /// Letters that somebody began to append again or to throw away.
+    /// Letters that a process began to append again or to throw away.
     moved: BTreeMap<Seq, Name>,
     thrown: BTreeSet<Name>,
     /// Letters that are certainly gone.

@@ -61,7 +61,7 @@ impl Stage {
         Ok(image)
     }
 
-    /// Mounts an image that nobody records.
+    /// Mounts an image that is not recorded.
     pub(crate) fn mount_image(&self, image: &[u8]) -> Result<Mounted, Failure> {
         let path = self.dir.join("image");
         let mut file = OpenOptions::new();
@@ -199,7 +199,7 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         let at = self.at.to_string_lossy();
         if run("umount", &[&at]).is_err() {
-            // Someone still looks into it; it goes when they do.
+            // A process still looks into it; it goes with that.
             drop(run("umount", &["-l", &at]));
         }
     }
@@ -256,7 +256,7 @@ pub(crate) fn wait(
     }
 }
 
-/// A child tells nobody without unsafe code that it has ended, so it is looked for now and then.
+/// Without unsafe code a child does not tell that it has ended, so it is looked for now and then.
 fn pause() {
     std::thread::park_timeout(Duration::from_millis(2));
 }

@@ -1,7 +1,7 @@
 //! Runs the suites: each part in a process of its own with a log of its own, several at a time.
 //!
 //! Where that is allowed, a part lives in mount and process namespaces of its own. Its first
-//! process ends when whoever started it is gone, and the system ends all others with it and takes
+//! process ends when the process that started it is gone, and the system ends all others with it and takes
 //! away their mounts.
 
 use std::collections::VecDeque;
@@ -223,7 +223,7 @@ fn of_tests(run: &Run, program: &Path, spaced: bool) -> Result<Command, Failure>
     command.args(["prove-watch", mount]).arg(program);
     command.args(["--nocapture", run.filter]);
     command.env("TMPDIR", scratch).current_dir(root());
-    // What somebody has set by hand is for runs by hand.
+    // What a person has set by hand is for runs by hand.
     for name in ["TRACED_ALL", "TRACED_PART", "TRACED_ONLY"] {
         command.env_remove(name);
     }
@@ -377,7 +377,7 @@ pub(crate) fn inner(command: &str, args: &[String]) -> Option<Result<(), Failure
     })
 }
 
-/// Ends this process once whoever started it is gone, however that ended.
+/// Ends this process once the process that started it is gone, however that ended.
 fn end_with_parent() {
     std::thread::spawn(|| {
         drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));

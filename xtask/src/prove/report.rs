@@ -243,7 +243,7 @@ impl Progress {
             eprint!("\r{what}: {done} of {all}, {took} s   ");
             drop(std::io::stderr().flush());
         } else {
-            // Whoever runs this as a part of something larger looks for the word.
+            // A program that runs this as a part of something larger looks for the word.
             eprintln!("PROGRESS {what}: {done} of {all}");
         }
     }

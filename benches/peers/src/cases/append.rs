@@ -155,7 +155,7 @@ struct Entry {
 }
 
 /// One round of each system after the other, as often as there are rounds. Each round begins with
-/// another system, since whoever comes first meets what was deleted and written before it.
+/// another system, since the system that comes first meets what was deleted and written before it.
 fn rounds(bench: &mut Bench, case: &str, race: &Race, systems: Vec<System>) -> Result<()> {
     // What is that close together needs more of them.
     let is_close = race.processor.is_some() && !case.contains('/') && !bench.args.quick;
@@ -226,7 +226,7 @@ fn bounded_by_disk(bench: &mut Bench, case: &str, limit: &str) {
         .map(|(system, ratio)| format!("{system} {ratio:.2}"))
         .collect();
     let note = format!(
-        "The limit makes one write and one fdatasync, which nobody who keeps this promise can do without, and nothing else. Its own rounds reach from {:.2} to {:.2} of their median. Near it, as a share of that median: {}.",
+        "The limit makes one write and one fdatasync, which no system that keeps this promise can do without, and nothing else. Its own rounds reach from {:.2} to {:.2} of their median. Near it, as a share of that median: {}.",
         limit.min / limit.median,
         limit.max / limit.median,
         near.join("; ")

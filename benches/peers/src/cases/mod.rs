@@ -41,7 +41,7 @@ pub(crate) fn all() -> Vec<Case> {
         },
         Case {
             name: "append_synced_64",
-            about: "64 producers, each awaiting its event before it appends the next. The bare limit writes 64 events for each fdatasync, with nobody to wake.",
+            about: "64 producers, each awaiting its event before it appends the next. The bare limit writes 64 events for each fdatasync, with no caller to wake.",
             needs_disk: true,
             run: append::synced_64,
         },
@@ -53,7 +53,7 @@ pub(crate) fn all() -> Vec<Case> {
         },
         Case {
             name: "append_written_64",
-            about: "64 producers, with the same promise as one. The bare limit writes 64 events in each call, with nobody to wake.",
+            about: "64 producers, with the same promise as one. The bare limit writes 64 events in each call, with no caller to wake.",
             needs_disk: false,
             run: append::written_64,
         },

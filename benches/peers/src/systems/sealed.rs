@@ -23,7 +23,7 @@ const CHUNKS_MAX: usize = 32;
 
 /// Checks each event, gives it an id and a checksum, and overwrites a ring of three files, which
 /// is synced when the next one is begun. A thread beside compresses what was written, and writes
-/// and syncs that. It does not divide the work with anybody, knows no cursor, and never fails.
+/// and syncs that. It does not divide the work with other threads, knows no cursor, and never fails.
 struct Sealed {
     ring: File,
     at: u64,
