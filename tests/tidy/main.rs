@@ -223,10 +223,14 @@ fn the_pure_parts_have_no_clock_and_no_runtime() {
 
 #[test]
 fn files_hold_one_noun() {
-    for path in files("src", &[".rs"]) {
+    // Two that test the log as it was proven, and stay as they were then.
+    let proven = ["src/log/schedule_tests.rs", "src/log/spool/tests.rs"];
+    let homes = ["src", "tests", "more"];
+    for path in homes.iter().flat_map(|dir| files(dir, &[".rs"])) {
         let lines = fs::read_to_string(&path).unwrap().lines().count();
         let name = relative(&path);
-        assert!(lines <= 500 || is_test_file(&name), "{name}: {lines} lines");
+        let is_short = lines <= 500 || proven.contains(&name.as_str());
+        assert!(is_short, "{name}: {lines} lines");
     }
 }
 

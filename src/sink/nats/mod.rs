@@ -77,4 +77,3 @@ pub use self::jet_stream::JetStream;
 pub use self::names::{Names, Spool};
 pub use self::servers::Servers;
 pub use self::target::Target;
-pub use super::http::{SecretRef, SecretSource};
