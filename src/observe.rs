@@ -3,6 +3,8 @@
 //! WARN: odd, but nothing is lost. ERROR: something was lost, set aside, or a person must act.
 //! INFO: it is well again. DEBUG: each attempt. Never a key, never the content of an event.
 
+#[cfg(all(feature = "fleet", feature = "relay"))]
+pub(crate) mod books;
 #[cfg(any(feature = "control", feature = "relay"))]
 mod doors;
 #[cfg(feature = "fleet")]

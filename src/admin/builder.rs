@@ -16,6 +16,8 @@ use super::token::Token;
 use super::{CONNECTION_TIME, CONNECTIONS_MAX, Port};
 use crate::control;
 use crate::control::answer::Refusal;
+#[cfg(feature = "fleet")]
+use crate::fleet::BooksWatch;
 use crate::hosts::Hosts;
 use crate::queue::Queue;
 use crate::relay;
@@ -43,6 +45,8 @@ pub struct Admin {
     doors: [Arc<Hosts>; 2],
     health: Router,
     bounds: Bounds,
+    #[cfg(feature = "fleet")]
+    fleet: Option<BooksWatch>,
     is_kept: Arc<AtomicBool>,
 }
 
@@ -55,6 +59,8 @@ pub struct Builder {
     rules: Rules,
     health: Router,
     bounds: Bounds,
+    #[cfg(feature = "fleet")]
+    fleet: Option<BooksWatch>,
 }
 
 impl Admin {
@@ -75,6 +81,8 @@ impl Admin {
                 connection_time: Some(CONNECTION_TIME),
                 grace: GRACE,
             },
+            #[cfg(feature = "fleet")]
+            fleet: None,
         }
     }
 
@@ -117,6 +125,13 @@ impl Admin {
         }
         for at in 0..self.desk.channels.len() {
             runtime.spawn(keep(Arc::downgrade(&self.desk), at));
+        }
+        #[cfg(feature = "fleet")]
+        if let Some(fleet) = &self.fleet {
+            runtime.spawn(super::fleet::keep(
+                Arc::downgrade(&self.desk),
+                fleet.clone(),
+            ));
         }
     }
 
@@ -195,16 +210,32 @@ impl Builder {
         self
     }
 
+    /// Shows the books of this fleet beside the channels. They are only read; that they cannot be read is shown, and
+    /// changes nothing else.
+    #[cfg(feature = "fleet")]
+    pub fn fleet(mut self, fleet: BooksWatch) -> Self {
+        self.fleet = Some(fleet);
+        self
+    }
+
     /// The page.
     #[must_use]
     pub fn build(self) -> Admin {
         let mut trusted = self.hosts.clone();
         trusted.add(SOCKET_HOST.to_owned());
+        let desk = Desk::new(self.channels, self.rules);
+        #[cfg(feature = "fleet")]
+        if let Some(fleet) = &self.fleet {
+            desk.fleet
+                .send_replace(Some(super::fleet::json(fleet).into()));
+        }
         Admin {
             doors: [Arc::new(self.hosts), Arc::new(trusted)],
-            desk: Arc::new(Desk::new(self.channels, self.rules)),
+            desk: Arc::new(desk),
             health: self.health,
             bounds: self.bounds,
+            #[cfg(feature = "fleet")]
+            fleet: self.fleet,
             is_kept: Arc::new(AtomicBool::new(false)),
         }
     }

@@ -70,6 +70,8 @@ pub(super) struct Desk {
     pub(super) jobs: AtomicU64,
     /// The number of the newest piece of news.
     pub(super) news: watch::Sender<u64>,
+    /// The fleet that is shown beside the channels, as JSON.
+    pub(super) fleet: watch::Sender<Option<Arc<str>>>,
 }
 
 impl Desk {
@@ -83,6 +85,7 @@ impl Desk {
             deeds: Arc::new(Semaphore::new(1)),
             jobs: AtomicU64::new(0),
             news: watch::Sender::new(0),
+            fleet: watch::Sender::new(None),
         }
     }
 
@@ -161,6 +164,7 @@ struct Channels {
     access: Access,
     sample: bool,
     channels: Vec<Box<RawValue>>,
+    fleet: Option<Box<RawValue>>,
 }
 
 async fn channels(State(desk): State<Arc<Desk>>, Extension(caller): Extension<Caller>) -> Answer {
@@ -168,6 +172,7 @@ async fn channels(State(desk): State<Arc<Desk>>, Extension(caller): Extension<Ca
         .channels
         .iter()
         .map(|watched| RawValue::from_string(watched.json()));
+    let fleet = desk.fleet.borrow().clone();
     let channels = Channels {
         version: env!("CARGO_PKG_VERSION"),
         now_ms: unix_ms(SystemClock.wall()),
@@ -179,6 +184,7 @@ async fn channels(State(desk): State<Arc<Desk>>, Extension(caller): Extension<Ca
         sample: desk.rules.sample,
         // What was just written can be read.
         channels: channels.flatten().collect(),
+        fleet: fleet.and_then(|json| RawValue::from_string(json.as_ref().to_owned()).ok()),
     };
     json(StatusCode::OK, &channels)
 }

@@ -23,16 +23,18 @@ const SILENCE: Duration = Duration::from_secs(15);
 struct Listener {
     desk: Arc<Desk>,
     news: watch::Receiver<u64>,
+    fleet: watch::Receiver<Option<Arc<str>>>,
     /// The last that it was told; none before the first.
     told: Option<u64>,
     entries: u64,
     ends: Option<Instant>,
 }
 
-/// All channels now, and each one as it changes.
+/// All channels and the fleet now, and each of them as it changes.
 pub(super) fn live(desk: Arc<Desk>) -> Response {
     let listener = Listener {
         news: desk.news.subscribe(),
+        fleet: desk.fleet.subscribe(),
         told: None,
         entries: desk.diary.newest(),
         ends: desk.rules.live_time.map(|time| Instant::now() + time),
@@ -56,11 +58,20 @@ impl Listener {
             for watched in &self.desk.channels {
                 text += &event("channel", &watched.json());
             }
-            return Some(text);
+            return Some(text + &self.of_the_fleet());
         };
         let silent_at = Instant::now() + SILENCE;
         let until = self.ends.map_or(silent_at, |ends| ends.min(silent_at));
-        match timeout_at(until, self.news.changed()).await {
+        let changed = async {
+            tokio::select! {
+                changed = self.news.changed() => changed,
+                changed = self.fleet.changed() => {
+                    self.fleet.mark_changed();
+                    changed
+                }
+            }
+        };
+        match timeout_at(until, changed).await {
             Err(_) if self.ends.is_some_and(|ends| Instant::now() >= ends) => return None,
             Err(_) => return Some(": still here\n\n".to_owned()),
             Ok(Err(_)) => return None,
@@ -74,12 +85,22 @@ impl Listener {
                 text += &event("channel", &json);
             }
         }
+        if self.fleet.has_changed().unwrap_or(false) {
+            text += &self.of_the_fleet();
+        }
         let entries = self.desk.diary.newest();
         if std::mem::replace(&mut self.entries, entries) != entries {
             text += &event("log", &entries.to_string());
         }
         self.told = Some(now);
         Some(text)
+    }
+
+    /// The fleet as it is known now; nothing if there is none.
+    fn of_the_fleet(&mut self) -> String {
+        let json = self.fleet.borrow_and_update();
+        json.as_deref()
+            .map_or_else(String::new, |json| event("fleet", json))
     }
 }
 

@@ -44,9 +44,9 @@
 //!
 //! | endpoint | what it does |
 //! |---|---|
-//! | `GET /` | the page; its parts are `/page.css` and the scripts `/page.js`, `/text.js`, `/charts.js`, `/letters.js` |
-//! | `GET /api/channels` | all channels as they are now, and what the caller may do |
-//! | `GET /api/live` | the same as server-sent events: `channel` for each one, now and as it changes, at most four a second; `log` when an entry is added |
+//! | `GET /` | the page; its parts are `/page.css` and the scripts `/page.js`, `/text.js`, `/charts.js`, `/letters.js`, `/fleet.js` |
+//! | `GET /api/channels` | all channels as they are now, what the caller may do, and under `fleet` the books of a fleet, if the page was given one |
+//! | `GET /api/live` | the same as server-sent events: `channel` for each one, now and as it changes, at most four a second; `fleet` after each look at its books; `log` when an entry is added |
 //! | `GET /api/log` | who did what, the newest [`LOG_MAX`] entries |
 //! | `GET /api/channels/{channel}/history` | numbers of the last [`HISTORY`] |
 //! | `GET /api/channels/{channel}/letters?after=0&max=50` | dead letters without their events, in order, from those that the filter lets through |
@@ -73,6 +73,8 @@ mod deed;
 mod desk;
 mod diary;
 mod filter;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod history;
 mod keeper;
 mod letters;

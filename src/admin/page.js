@@ -1,13 +1,12 @@
 // The page: what the channels do, live, and what a person may do about it.
-import { el, put, show, number, many, rate, bytes, span, ago, time, now, setClock, answer, visible, plain } from './text.js';
+import { el, put, show, number, many, rate, bytes, span, ago, time, now, setClock, answer, visible, plain, sentence, tile } from './text.js';
 import { Chart, spark } from './charts.js';
 import { Letters } from './letters.js';
+import { Fleet } from './fleet.js';
 
 const at = (id) => document.getElementById(id);
 const KEPT = 'everpost-admin-token';
 const HOURS = 6 * 3600 * 1000;
-const MARKS = { well: '\u2713', wait: '\u25f7', act: '!', off: '\u2013' };
-const TONES = { well: 'Well', wait: 'Waits', act: 'Needs you', off: 'Off' };
 
 const state = {
   access: { may_act: false, by: 'nothing', has_token: false },
@@ -15,6 +14,8 @@ const state = {
   channels: new Map(),
   points: new Map(),
   detail: undefined,
+  fleet: undefined,
+  fleetWords: undefined,
 };
 
 // -- Asking ------------------------------------------------------------------------------------
@@ -162,12 +163,6 @@ function seeCards() {
   put(tally, `Of ${many(cards.size, 'channel')}: ${parts.join(', ')}.`);
 }
 
-const tile = (label) => {
-  const value = el('dd', {});
-  const note = el('dd', { class: 'note' });
-  return { value, note, root: el('div', { class: 'tile' }, el('dt', {}, label), value, note) };
-};
-
 class Card {
   constructor(name) {
     this.name = name;
@@ -197,23 +192,6 @@ class Card {
   draw() {
     spark(this.spark, state.points.get(this.name) ?? [], 'pending');
   }
-}
-
-/** Writes a sentence into its box, and leaves it alone if it says the same. */
-function sentence(box, said) {
-  const when = [];
-  if (said.since_ms) when.push(`since ${time(said.since_ms, false)} (${span(now() - said.since_ms)})`);
-  if (said.until_ms) when.push(said.until_ms > now() + 500 ? `next try in ${span(said.until_ms - now())}` : 'a try is under way');
-  const key = JSON.stringify([said.tone, said.text, said.todo]);
-  if (box.dataset.key !== key) {
-    box.dataset.key = key;
-    box.replaceChildren(
-      el('p', {}, el('b', {}, el('span', { 'aria-hidden': 'true' }, `${MARKS[said.tone]} `), el('span', { class: 'unseen' }, `${TONES[said.tone]}: `), visible(said.text)), ' '),
-      said.todo ? el('p', {}, visible(said.todo)) : '', el('p', { class: 'when' }));
-  }
-  const last = box.lastChild;
-  put(last, when.join('; '));
-  show(last, when.length > 0);
 }
 
 // -- One channel -------------------------------------------------------------------------------
@@ -430,6 +408,14 @@ function take(view) {
   return before === undefined;
 }
 
+/** Takes the state of the fleet. */
+function takeFleet(view) {
+  const before = state.fleetWords;
+  state.fleet ??= new Fleet(at('fleet'));
+  state.fleetWords = state.fleet.see(view);
+  if (before !== undefined && before !== state.fleetWords) put(at('news'), plain(`Fleet: ${state.fleetWords}`));
+}
+
 let source;
 
 function live(how, words) {
@@ -442,6 +428,7 @@ function listen() {
   source = new EventSource('api/live');
   source.addEventListener('open', () => live('on', 'live'));
   source.addEventListener('channel', (event) => { if (take(JSON.parse(event.data))) route(); });
+  source.addEventListener('fleet', (event) => takeFleet(JSON.parse(event.data)));
   source.addEventListener('log', () => loadLog());
   source.addEventListener('error', () => {
     if (source.readyState !== EventSource.CLOSED) {
@@ -549,6 +536,7 @@ async function start() {
     state.access = all.access;
     state.sample = all.sample;
     for (const view of all.channels) take(view);
+    if (all.fleet) takeFleet(all.fleet);
     put(at('foot'), `everpost ${all.version}`);
     route();
     if (state.detail) loadHistory(state.detail.name);
@@ -566,6 +554,7 @@ async function start() {
 // Ages and waits go on between two pieces of news.
 setInterval(() => {
   if (document.hidden || state.channels.size === 0) return;
+  state.fleet?.tick();
   if (state.detail) {
     const view = state.channels.get(state.detail.name);
     state.detail.say(view);

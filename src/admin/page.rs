@@ -6,7 +6,7 @@ use axum::routing::get;
 use hyper::header::CONTENT_TYPE;
 
 /// Path, kind and content of each file.
-const FILES: [(&str, &str, &str); 6] = [
+const FILES: [(&str, &str, &str); 7] = [
     ("/", "text/html; charset=utf-8", include_str!("page.html")),
     (
         "/page.css",
@@ -17,6 +17,7 @@ const FILES: [(&str, &str, &str); 6] = [
     ("/text.js", SCRIPT, include_str!("text.js")),
     ("/charts.js", SCRIPT, include_str!("charts.js")),
     ("/letters.js", SCRIPT, include_str!("letters.js")),
+    ("/fleet.js", SCRIPT, include_str!("fleet.js")),
 ];
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";

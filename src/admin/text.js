@@ -113,6 +113,33 @@ export function answer(said) {
   return parts.length > 0 ? parts : ['no answer'];
 }
 
+/** A number with its name above and a word below. */
+export const tile = (label) => {
+  const value = el('dd', {});
+  const note = el('dd', { class: 'note' });
+  return { value, note, root: el('div', { class: 'tile' }, el('dt', {}, label), value, note) };
+};
+
+const MARKS = { well: '\u2713', wait: '\u25f7', act: '!', off: '\u2013' };
+const TONES = { well: 'Well', wait: 'Waits', act: 'Needs you', off: 'Off' };
+
+/** Writes a sentence into its box, and leaves it alone if it says the same. */
+export function sentence(box, said) {
+  const when = [];
+  if (said.since_ms) when.push(`since ${time(said.since_ms, false)} (${span(now() - said.since_ms)})`);
+  if (said.until_ms) when.push(said.until_ms > now() + 500 ? `next try in ${span(said.until_ms - now())}` : 'a try is under way');
+  const key = JSON.stringify([said.tone, said.text, said.todo]);
+  if (box.dataset.key !== key) {
+    box.dataset.key = key;
+    box.replaceChildren(
+      el('p', {}, el('b', {}, el('span', { 'aria-hidden': 'true' }, `${MARKS[said.tone]} `), el('span', { class: 'unseen' }, `${TONES[said.tone]}: `), visible(said.text)), ' '),
+      said.todo ? el('p', {}, visible(said.todo)) : '', el('p', { class: 'when' }));
+  }
+  const last = box.lastChild;
+  put(last, when.join('; '));
+  show(last, when.length > 0);
+}
+
 /** JSON laid out over lines, digit for digit as it is. */
 export function laidOut(json) {
   let out = '';

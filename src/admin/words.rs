@@ -39,7 +39,7 @@ pub(super) struct Sentence {
 }
 
 impl Sentence {
-    fn new(kind: &'static str, tone: Tone, text: impl Into<String>) -> Self {
+    pub(super) fn new(kind: &'static str, tone: Tone, text: impl Into<String>) -> Self {
         Self {
             kind,
             tone,
@@ -50,12 +50,12 @@ impl Sentence {
         }
     }
 
-    fn todo(mut self, todo: impl Into<String>) -> Self {
+    pub(super) fn todo(mut self, todo: impl Into<String>) -> Self {
         self.todo = Some(todo.into());
         self
     }
 
-    fn since(mut self, since: SystemTime) -> Self {
+    pub(super) fn since(mut self, since: SystemTime) -> Self {
         self.since_ms = Some(crate::millis::unix_ms(since));
         self
     }
@@ -218,7 +218,7 @@ fn said(answer: &Answer) -> String {
 }
 
 /// Without the full stop that is put behind it.
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     let text = text.trim_end_matches('.');
     match text.char_indices().nth(SAID_MAX) {
         None => text.to_owned(),

@@ -116,6 +116,8 @@
 //! [`HEAD_TIME`] and [`WRITE_TIME`].
 
 pub(crate) mod answer;
+#[cfg(all(feature = "fleet", feature = "relay"))]
+pub(crate) mod books;
 mod client;
 #[cfg(unix)]
 mod connection;

@@ -16,7 +16,8 @@ use crate::fleet::{Held, Worker, WorkerStatus};
 use crate::metrics::page::{self, Labels, Page};
 use crate::observe::numbers::real;
 use crate::observe::worker::{
-    DEAD, DELIVERED, EXPIRED, LOST, OF_PARTITION, OF_WORKER, PARTITION, PENDING, TROUBLE, WORKER,
+    DEAD, DELIVERED, EXPIRED, LOST, OF_EVENTS, OF_HELD, OF_WORKER, PARTITION, PENDING, TROUBLE,
+    WORKER,
 };
 
 /// Serves `/livez`, `/readyz` and `/metrics` of this worker on a TCP port, as
@@ -88,7 +89,7 @@ fn numbers(status: &WorkerStatus) -> Page {
         };
         page.value(number.name, &worker, real(is));
     }
-    for number in OF_PARTITION {
+    for number in OF_EVENTS.into_iter().chain(OF_HELD) {
         page.head(number.name, number.kind, number.meaning);
         for held in &status.held {
             let labels = worker.with(PARTITION, &held.partition.to_string());

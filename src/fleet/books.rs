@@ -1,28 +1,31 @@
 //! The books of a fleet: what became of every event that was ever stored.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::api::Info;
 use super::record::Record;
 use super::removal;
-use super::text::clean;
+use super::text::{clean, reason};
 use super::wire::{Wanted, Wire};
 use crate::error::Error;
+use crate::millis::unix_ms;
 use crate::nats::Names;
 
 /// A server may be a little behind, so books that do not balance are read again, so often.
 const READS_MAX: u32 = 5;
 const AGAIN: Duration = Duration::from_millis(300);
 
+/// A record that was not written for so long has no worker, whatever it says: the longest lease is less.
+const SILENT: Duration = Duration::from_secs(10 * 60);
+
 /// The books of a fleet, as they were within a moment.
 ///
 /// Everything that was ever stored left its partition or is pending, so `stored` is what the stream has
 /// counted in its whole life: with what arrived while the books were read as the only room.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Books {
     /// The stream of events.
@@ -88,9 +91,29 @@ pub struct PartitionBooks {
     pub oldest_ms: Option<u64>,
     /// What is wrong with its record: a newer everpost wrote it, say.
     pub fault: Option<String>,
+    /// Whether its books agree with what the stream holds of it.
+    pub balanced: bool,
+}
+
+impl Books {
+    /// The partitions without a worker that has written of late.
+    #[must_use]
+    pub fn unowned(&self, now: SystemTime) -> Vec<u16> {
+        let partitions = self.partitions.iter();
+        let without = partitions.filter(|partition| partition.worker(now).is_none());
+        without.map(|partition| partition.partition).collect()
+    }
+
+    /// How many workers have a partition.
+    #[must_use]
+    pub fn workers(&self, now: SystemTime) -> usize {
+        let workers = self.partitions.iter().filter_map(|one| one.worker(now));
+        workers.collect::<BTreeSet<_>>().len()
+    }
 }
 
 /// What the stream counts.
+#[derive(Default)]
 struct Counts {
     first_seq: u64,
     last_seq: u64,
@@ -99,24 +122,40 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(names: &Names, info: Info) -> Self {
-        let mut partitions = BTreeMap::new();
-        for (subject, count) in info.state.subjects.unwrap_or_default() {
-            let mut all = names.partition_subject(0);
-            all.truncate(all.len() - 3);
+    /// Asks the stream. Its subjects come in pages, of which only the sums are kept: there is one for each device.
+    async fn read(wire: &Wire, names: &Names) -> Result<Self, Error> {
+        let info = wire.info_of_subjects(names.stream(), ">", 0).await?;
+        let mut counts = Self {
+            first_seq: info.state.first_seq,
+            last_seq: info.state.last_seq,
+            messages: info.state.messages,
+            partitions: BTreeMap::new(),
+        };
+        let mut came = counts.add(names, info.state.subjects);
+        while came > 0 && came < info.total {
+            let next = wire.info_of_subjects(names.stream(), ">", came).await?;
+            match counts.add(names, next.state.subjects) {
+                0 => break,
+                more => came = came.saturating_add(more),
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Adds the messages of these subjects, and gives how many subjects they are.
+    fn add(&mut self, names: &Names, subjects: Option<BTreeMap<String, u64>>) -> u64 {
+        let subjects = subjects.unwrap_or_default();
+        let mut all = names.partition_subject(0);
+        all.truncate(all.len() - 3);
+        for (subject, count) in &subjects {
             let partition = subject
                 .strip_prefix(&all)
                 .and_then(|rest| rest.split_once('.'));
             if let Some(partition) = partition.and_then(|(number, _)| number.parse().ok()) {
-                *partitions.entry(partition).or_insert(0) += count;
+                *self.partitions.entry(partition).or_insert(0) += count;
             }
         }
-        Self {
-            first_seq: info.state.first_seq,
-            last_seq: info.state.last_seq,
-            messages: info.state.messages,
-            partitions,
-        }
+        subjects.len() as u64
     }
 
     fn of_partition(&self, partition: u16) -> u64 {
@@ -125,6 +164,16 @@ impl Counts {
 }
 
 impl PartitionBooks {
+    /// The worker that has it, if that has written of late.
+    #[must_use]
+    pub fn worker(&self, now: SystemTime) -> Option<&str> {
+        let now_ms = unix_ms(now);
+        let silent_ms = u64::try_from(SILENT.as_millis()).unwrap_or(u64::MAX);
+        let written = self.written_ms;
+        let is_silent = written.is_none_or(|ms| now_ms.saturating_sub(ms) > silent_ms);
+        self.owner.as_deref().filter(|_| !is_silent)
+    }
+
     fn new(partition: u16, record: Option<Result<Record, Error>>) -> Self {
         let mut books = Self {
             partition,
@@ -142,7 +191,7 @@ impl PartitionBooks {
                 books.expired = record.expired;
                 books.lost = record.lost;
             }
-            Some(Err(error)) => books.fault = Some(error.to_string()),
+            Some(Err(error)) => books.fault = Some(reason(error)),
             None => {}
         }
         books
@@ -196,13 +245,7 @@ pub(super) async fn read(wire: &Wire, names: &Names) -> Result<Books, Error> {
 }
 
 async fn read_once(wire: &Wire, names: &Names) -> Result<Books, Error> {
-    let counts = async || {
-        Ok::<_, Error>(Counts::of(
-            names,
-            wire.info(names.stream(), Some(">")).await?,
-        ))
-    };
-    let before = counts().await?;
+    let before = Counts::read(wire, names).await?;
     let mut records = BTreeMap::new();
     for (partition, _, record) in removal::records(wire, names).await? {
         records.insert(partition, record);
@@ -232,24 +275,26 @@ async fn read_once(wire: &Wire, names: &Names) -> Result<Books, Error> {
         books.stored = books.settled().saturating_add(books.pending);
         partitions.push(books);
     }
-    let letters = wire.info(&names.dead_stream(), None).await?.state.messages;
-    let after = counts().await?;
+    let letters = wire.info(&names.dead_stream()).await?.state.messages;
+    let after = Counts::read(wire, names).await?;
     Ok(sum(names, partitions, letters, &before, &after))
 }
 
 fn sum(
     names: &Names,
-    partitions: Vec<PartitionBooks>,
+    mut partitions: Vec<PartitionBooks>,
     letters: u64,
     before: &Counts,
     after: &Counts,
 ) -> Books {
+    let mut faults = Vec::new();
+    for books in &mut partitions {
+        let fault = books.check(before, after);
+        books.balanced = fault.is_none();
+        faults.extend(fault);
+    }
     let all =
         |of: fn(&PartitionBooks) -> u64| partitions.iter().map(of).fold(0, u64::saturating_add);
-    let mut faults: Vec<String> = partitions
-        .iter()
-        .filter_map(|books| books.check(before, after))
-        .collect();
     let stored = all(|books| books.stored);
     if !(before.last_seq..=after.last_seq).contains(&stored) {
         faults.push(format!(

@@ -1,5 +1,7 @@
 //! A fleet as the people see it who run it.
 
+use async_nats::Client;
+
 use super::books::{self, Books};
 use super::connect::Access;
 use super::letters::Letters;
@@ -39,10 +41,15 @@ impl Fleet {
     /// # Cancel safety
     /// Dropped, no connection is left.
     pub async fn connect(access: &Access, names: Names) -> Result<Self, Error> {
-        Ok(Self {
-            wire: Wire::of(access.connect().await?),
+        Ok(Self::of(access.connect().await?, names))
+    }
+
+    /// By a connection that is there.
+    pub(super) fn of(client: Client, names: Names) -> Self {
+        Self {
+            wire: Wire::of(client),
             names,
-        })
+        }
     }
 
     /// The books: what became of every event that was ever stored, held against what the stream counts.

@@ -67,7 +67,7 @@ impl Letters {
     /// # Cancel safety
     /// Reads only.
     pub async fn count(&self) -> Result<u64, Error> {
-        let info = self.wire.info(&self.names.dead_stream(), None).await?;
+        let info = self.wire.info(&self.names.dead_stream()).await?;
         Ok(info.state.messages)
     }
 

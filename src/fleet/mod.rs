@@ -14,7 +14,7 @@
 //! - `station.rs` is a partition that is delivered, `worker.rs` a worker, `builder.rs` what it is made of,
 //!   `status.rs` what it shows.
 //! - `letter.rs` is a dead letter as a message, `letters.rs` what people do with them; `books.rs` are the
-//!   books, `fleet.rs` the way there.
+//!   books, `fleet.rs` the way there, `watch.rs` reads them again and again for those who show them.
 //! - `removal.rs` removes what every cursor has passed.
 //! - `setup` makes and checks the streams; `rights.rs` says what a user of the servers has to be allowed.
 
@@ -42,6 +42,7 @@ pub mod setup;
 mod station;
 mod status;
 mod text;
+mod watch;
 mod wire;
 mod worker;
 
@@ -55,4 +56,5 @@ pub use letter::Letter;
 pub use letters::{LetterPages, Letters};
 pub use rights::Rights;
 pub use status::{Held, WorkerStatus};
+pub use watch::{BooksWatch, KnownBooks, Unread};
 pub use worker::Worker;

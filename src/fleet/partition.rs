@@ -58,7 +58,7 @@ impl Partition {
     pub(super) async fn open(hold: Hold) -> Result<Self, Error> {
         let record = hold.record().await?;
         let claim = hold.claim().clone();
-        let info = claim.wire.info(claim.names.stream(), None).await?;
+        let info = claim.wire.info(claim.names.stream()).await?;
         if info.state.last_seq < record.seq {
             return Err(fleet(format!(
                 "partition {} is delivered up to place {} and the stream {} ends at {}: it was made anew or restored \
@@ -290,7 +290,7 @@ impl Partition {
     /// Whether events behind this place were removed, not by workers.
     async fn were_removed(&self, after: u64) -> Result<bool, Error> {
         let claim = self.0.hold.claim();
-        let info = claim.wire.info(claim.names.stream(), None).await?;
+        let info = claim.wire.info(claim.names.stream()).await?;
         let by_workers = removal::through(&claim.wire, &claim.names).await?;
         let were = info.state.first_seq > after.max(by_workers).saturating_add(1);
         if were {

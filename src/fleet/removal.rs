@@ -65,7 +65,7 @@ pub(super) async fn through(wire: &Wire, names: &Names) -> Result<u64, Error> {
 pub(super) async fn round(hold: &Hold, keep: Duration) -> Result<u64, Error> {
     let claim = hold.claim();
     let (wire, names) = (&claim.wire, &*claim.names);
-    let state = wire.info(names.stream(), None).await?.state;
+    let state = wire.info(names.stream()).await?.state;
     if state.messages == 0 {
         return Ok(0);
     }

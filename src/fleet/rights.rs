@@ -65,6 +65,19 @@ impl Rights {
         }
     }
 
+    /// Of what looks and changes nothing, such as a relay that shows the books: to ask the three streams what they
+    /// count, and to read events and the records of partitions.
+    #[must_use]
+    pub fn viewer(names: &Names) -> Self {
+        let (events, cursors, dead) = (names.stream(), names.cursor_stream(), names.dead_stream());
+        let info = |stream: &str| format!("$JS.API.STREAM.INFO.{stream}");
+        let read = |stream: &str| format!("$JS.API.DIRECT.GET.{stream}");
+        Self {
+            publish: vec![info(events), read(events), read(&cursors), info(&dead)],
+            subscribe: vec!["_INBOX.>".to_owned()],
+        }
+    }
+
     /// Of the person who sets a fleet up and works on it: to make, change and purge its three streams,
     /// to read them, to send dead letters again and to discard them.
     #[must_use]
@@ -138,5 +151,8 @@ mod tests {
                 .any(|subject| subject.contains("UPDATE"))
         );
         assert!(!worker.publish.contains(&event_subjects(&names)));
+        // What only looks may publish to nothing but questions.
+        let mut asked = Rights::viewer(&names).publish.into_iter();
+        assert!(asked.all(|one| one.contains(".INFO.") || one.contains(".GET.")));
     }
 }

@@ -1,5 +1,7 @@
 //! Texts from outside, made fit to be kept and shown.
 
+use crate::error::Error;
+
 /// Characters that are kept.
 const CHARS_MAX: usize = 300;
 
@@ -14,6 +16,14 @@ pub(super) fn clean(text: &str) -> String {
         kept.push_str("...");
     }
     kept
+}
+
+/// What an error says, to be shown where it is known to be of a fleet.
+pub(super) fn reason(error: Error) -> String {
+    match error {
+        Error::Fleet { reason } => reason,
+        error => error.to_string(),
+    }
 }
 
 /// Milliseconds since 1970 of a time as servers write it, `2026-11-27T17:08:46.999416639Z`; `None` if it

@@ -147,29 +147,21 @@ impl Wire {
         Ok(api::answer(&message.payload))
     }
 
-    /// What the leader of a stream counts, with the messages of each of these subjects if any are named.
-    pub(super) async fn info(&self, stream: &str, subjects: Option<&str>) -> Result<Info, Error> {
-        let mut body = match subjects {
-            Some(subjects) => json!({"subjects_filter": subjects, "offset": 0}),
-            None => json!({}),
-        };
-        let mut info: Info = self.api("INFO", stream, &body).await??;
-        // The names of subjects come in pages.
-        loop {
-            let Some(named) = info.state.subjects.as_mut().filter(|_| subjects.is_some()) else {
-                return Ok(info);
-            };
-            let have = named.len() as u64;
-            if have == 0 || have >= info.total {
-                return Ok(info);
-            }
-            body["offset"] = have.into();
-            let next: Info = self.api("INFO", stream, &body).await??;
-            named.extend(next.state.subjects.unwrap_or_default());
-            if named.len() as u64 == have {
-                return Ok(info);
-            }
-        }
+    /// What the leader of a stream counts.
+    pub(super) async fn info(&self, stream: &str) -> Result<Info, Error> {
+        Ok(self.api("INFO", stream, &json!({})).await??)
+    }
+
+    /// The same with the messages of each of these subjects, those of one page: from the subject with the number
+    /// `offset` on.
+    pub(super) async fn info_of_subjects(
+        &self,
+        stream: &str,
+        subjects: &str,
+        offset: u64,
+    ) -> Result<Info, Error> {
+        let body = json!({"subjects_filter": subjects, "offset": offset});
+        Ok(self.api("INFO", stream, &body).await??)
     }
 
     /// The last message of a subject, as the leader has it; `None` if there is none.

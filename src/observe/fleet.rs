@@ -78,3 +78,13 @@ pub(crate) fn refused_by_servers(said: &str, wait: Duration) {
 pub(crate) fn taken_by_servers() {
     tracing::info!("the servers take this worker again");
 }
+
+/// WARN: the books of a fleet are shown as they were before, if at all.
+pub(crate) fn books_not_read(error: &Error) {
+    tracing::warn!(%error, "the books of the fleet cannot be read; trying again, and showing those from before");
+}
+
+/// INFO: the books of a fleet are shown as they are.
+pub(crate) fn books_are_read_again() {
+    tracing::info!("the books of the fleet are read again");
+}

@@ -49,8 +49,8 @@ pub(crate) const OF_WORKER: [Number; 2] = [
     ),
 ];
 
-/// Of each partition that it has.
-pub(crate) const OF_PARTITION: [Number; 6] = [
+/// Of each partition, as its record has them.
+pub(crate) const OF_EVENTS: [Number; 5] = [
     number(DELIVERED, Kind::Counter, "events taken by the receiver"),
     number(
         DEAD,
@@ -68,9 +68,11 @@ pub(crate) const OF_PARTITION: [Number; 6] = [
         "events removed before they were delivered",
     ),
     number(PENDING, Kind::Gauge, "events waiting for delivery"),
-    number(
-        REQUESTS,
-        Kind::Counter,
-        "requests since this worker has the partition",
-    ),
 ];
+
+/// Of each partition that it has.
+pub(crate) const OF_HELD: [Number; 1] = [number(
+    REQUESTS,
+    Kind::Counter,
+    "requests since this worker has the partition",
+)];

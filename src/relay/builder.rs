@@ -13,6 +13,8 @@ use super::{
     Address, CONNECTIONS_MAX, Channel, Door, HEAD_BYTES_MAX, HEAD_TIME, Rules, Tokens, WRITE_TIME,
 };
 use crate::error::Error;
+#[cfg(feature = "fleet")]
+use crate::fleet::BooksWatch;
 use crate::serving;
 
 /// Connections beyond the limit that are told so; more wait unheard.
@@ -36,6 +38,8 @@ pub struct Builder {
     tokens: Tokens,
     channels: BTreeMap<String, Channel>,
     rules: Rules,
+    #[cfg(feature = "fleet")]
+    fleet: Option<BooksWatch>,
 }
 
 impl Relay {
@@ -46,6 +50,8 @@ impl Relay {
             tokens,
             channels: BTreeMap::new(),
             rules: Rules::new(),
+            #[cfg(feature = "fleet")]
+            fleet: None,
         }
     }
 
@@ -63,7 +69,7 @@ impl Relay {
     /// |---|---|---|
     /// | `GET /livez` | for each channel, whether its log answers | 503 if one does not |
     /// | `GET /readyz` | for each channel, whether it would take a message, and why not | 503 if none would |
-    /// | `GET /metrics` | the [numbers](crate::metrics) of each queue, with the label `channel`, and [`REQUESTS`](super::REQUESTS) and [`REQUEST_TIME`](super::REQUEST_TIME) | 200 |
+    /// | `GET /metrics` | the [numbers](crate::metrics) of each queue, with the label `channel`, and [`REQUESTS`](super::REQUESTS) and [`REQUEST_TIME`](super::REQUEST_TIME); those of a fleet, if [it](Builder) was given one | 200 |
     ///
     /// With `?channel=NAME` the first two tell of that one alone, in the form that they have for one
     /// queue within `channels`: see [`Liveness`](crate::control::wire::Liveness) and
@@ -125,10 +131,21 @@ impl Builder {
         self
     }
 
+    /// Shows the numbers of this fleet in `/metrics` too, under the names that its workers give them. Nothing else of
+    /// the relay depends on it.
+    #[cfg(feature = "fleet")]
+    #[must_use]
+    pub fn fleet(mut self, fleet: BooksWatch) -> Self {
+        self.fleet = Some(fleet);
+        self
+    }
+
     /// The relay.
     #[must_use]
     pub fn build(self) -> Relay {
         let desk = Desk::new(self.tokens, self.channels, self.rules);
+        #[cfg(feature = "fleet")]
+        let desk = desk.beside(self.fleet);
         let desk = Arc::new(desk);
         Relay { desk }
     }

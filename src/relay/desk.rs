@@ -30,6 +30,8 @@ use super::{
     BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME, Channel, MESSAGES_MAX, Origin, Rules, Tokens,
 };
 use crate::event::Event;
+#[cfg(feature = "fleet")]
+use crate::fleet::BooksWatch;
 use crate::hosts::Wrong;
 use crate::id::EventId;
 use crate::intake::{self, NOT_A_LIST};
@@ -47,6 +49,9 @@ pub(super) struct Desk {
     rules: RwLock<Arc<Rules>>,
     limits: RwLock<Arc<Limits>>,
     tally: Tally,
+    /// A fleet whose numbers are shown beside those of the channels.
+    #[cfg(feature = "fleet")]
+    fleet: Option<BooksWatch>,
     /// Memory for bodies, in units of [`PERMIT_BYTES`].
     memory: Arc<Semaphore>,
 }
@@ -159,8 +164,22 @@ impl Desk {
             limits: RwLock::new(Arc::new(Limits::new(rules.rates()))),
             rules: RwLock::new(Arc::new(rules)),
             tally: Tally::default(),
+            #[cfg(feature = "fleet")]
+            fleet: None,
             memory: Arc::new(Semaphore::new(BODIES_BYTES_MAX / PERMIT_BYTES)),
         }
+    }
+
+    /// With this fleet beside the channels.
+    #[cfg(feature = "fleet")]
+    pub(super) fn beside(self, fleet: Option<BooksWatch>) -> Self {
+        Self { fleet, ..self }
+    }
+
+    /// The fleet beside the channels.
+    #[cfg(feature = "fleet")]
+    pub(super) fn fleet(&self) -> Option<&BooksWatch> {
+        self.fleet.as_ref()
     }
 
     /// Those that hold at this moment.

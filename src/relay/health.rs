@@ -15,6 +15,8 @@ use super::Channel;
 use super::desk::Desk;
 use super::numbers::{self, CHANNEL};
 use crate::control::answer::{Answer, Refusal, json, text};
+#[cfg(feature = "fleet")]
+use crate::control::books;
 use crate::control::health::{liveness, readiness, status_of};
 use crate::control::wire::{Liveness, Readiness};
 use crate::metrics::page::{self, Page, Source};
@@ -74,6 +76,10 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Answer {
     let mut page = Page::default();
     page::add_queues(&mut page, &sources);
     numbers::add(&mut page, desk.tally());
+    #[cfg(feature = "fleet")]
+    if let Some(fleet) = desk.fleet() {
+        books::add(&mut page, fleet);
+    }
     Ok(text(page::TYPE, page.into_text()))
 }
 

@@ -12,7 +12,7 @@ use crate::relay::Relaying;
 use crate::set_up::{Place, Running};
 
 /// The address in a line such as `admin on http://127.0.0.1:7680/`.
-fn admin(running: &mut Running) -> SocketAddr {
+pub(crate) fn admin(running: &mut Running) -> SocketAddr {
     let line = running.read_until(|line| line.starts_with("admin on "));
     let address = line.trim().trim_start_matches("admin on http://");
     address.trim_end_matches('/').parse().unwrap()

@@ -28,6 +28,7 @@ mod receivers;
 mod relay;
 mod relay_channels;
 mod relay_doors;
+mod relay_fleet;
 mod relay_floods;
 mod relay_pages;
 mod relay_repeats;

@@ -1,40 +1,21 @@
 //! A real server of NATS, alone, for the commands of a fleet.
 
+#[path = "../nats/server.rs"]
+mod server;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 
-/// No server takes longer to be ready, also on a busy machine.
-const READY_MAX: Duration = Duration::from_secs(90);
-
-/// Where the program is; none, and a line that says so, where it cannot be had.
-#[expect(clippy::print_stdout, reason = "what is skipped has to be seen")]
-fn program() -> Option<&'static Path> {
-    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let found = PROGRAM.get_or_init(|| {
-        let install = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nats/install");
-        let output = Command::new(install).output().unwrap();
-        if output.status.success() {
-            let path = String::from_utf8(output.stdout).unwrap();
-            Some(PathBuf::from(path.trim_end()))
-        } else {
-            println!("SKIPPED nats-server cannot be had; set NATS_SERVER to its path");
-            None
-        }
-    });
-    found.as_deref()
-}
+use server::Process;
 
 /// A server that ends with this value, and with the test however that ends.
 pub(crate) struct Nats {
-    /// A shell that kills it once this process is gone.
-    shell: Child,
-    pid: String,
+    process: Option<Process>,
+    config: PathBuf,
     port: u16,
     monitor: u16,
     _dir: tempfile::TempDir,
@@ -43,12 +24,9 @@ pub(crate) struct Nats {
 impl Nats {
     /// Starts it, with more configuration; none where there is no server to be had.
     pub(crate) fn start(more: &str) -> Option<Self> {
-        let program = program()?;
+        server::program()?;
         let dir = tempfile::tempdir().unwrap();
-        // Both are free now, and the system gives out others before it gives out these again.
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let (one, two) = (free(), free());
-        let [port, monitor] = [one, two].map(|socket| socket.local_addr().unwrap().port());
+        let [port, monitor] = server::free_ports(2).try_into().unwrap();
         let config = dir.path().join("server.conf");
         let data = dir.path().join("data");
         let text = format!(
@@ -57,51 +35,26 @@ impl Nats {
             data.display()
         );
         std::fs::write(&config, text).unwrap();
-        let script = "log=$1; shift; \"$@\" >\"$log\" 2>&1 & echo $!; cat >/dev/null; kill -9 $! 2>/dev/null";
-        let mut shell = Command::new("sh")
-            .args(["-c", script, "sh"])
-            .arg(dir.path().join("log"))
-            .arg(program)
-            .arg("-c")
-            .arg(&config)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut pid = String::new();
-        let stdout = shell.stdout.as_mut().unwrap();
-        BufReader::new(stdout).read_line(&mut pid).unwrap();
-        let nats = Self {
-            shell,
-            pid: pid.trim().to_owned(),
+        let mut nats = Self {
+            process: None,
+            config,
             port,
             monitor,
             _dir: dir,
         };
-        nats.wait_ready();
+        nats.start_again();
         Some(nats)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "another process is waited for")]
-    fn wait_ready(&self) {
-        let began = Instant::now();
-        while self
-            .ask("/healthz")
-            .is_none_or(|health| health["status"] != "ok")
-        {
-            assert!(began.elapsed() < READY_MAX, "the server is not ready");
-            std::thread::yield_now();
-        }
+    /// Kills it with SIGKILL; its files and its ports stay.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
     }
 
-    /// What the monitoring port says.
-    fn ask(&self, path: &str) -> Option<Value> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.monitor)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    /// Starts it on what it left.
+    pub(crate) fn start_again(&mut self) {
+        self.process = Some(Process::start(&self.config));
+        server::wait_ready(self.monitor, &self.config);
     }
 
     /// As `--nats` takes it.
@@ -163,13 +116,5 @@ impl Nats {
     pub(crate) fn stream(&self, name: &str) -> Value {
         let subject = format!("$JS.API.STREAM.INFO.{name}");
         self.request(&subject, &serde_json::json!({}))["config"].clone()
-    }
-}
-
-impl Drop for Nats {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-9", &self.pid]).status();
-        drop(self.shell.stdin.take());
-        let _ = self.shell.wait();
     }
 }

@@ -202,7 +202,7 @@ fn a_file_that_is_read_again_holds_from_then_on_and_what_does_not_is_told() {
     assert_eq!(asked(), 421);
     write(
         &place,
-        "hosts = [\"bot.example\"]",
+        "hosts = [\"bot.example\"]\n[fleet]\nservers = \"nats://a\"",
         &[("universal", "max_bytes = \"2 GiB\""), ("rasa", "")],
     );
     relay.running.signal("-HUP");
@@ -210,6 +210,7 @@ fn a_file_that_is_read_again_holds_from_then_on_and_what_does_not_is_told() {
     let later = hear("at the next start");
     assert!(later.contains("channels.rasa (new)"), "{later}");
     assert!(later.contains("channels.universal.max_bytes"), "{later}");
+    assert!(later.contains("fleet"), "{later}");
     assert_eq!(asked(), 200);
     fs::write(Path::new(&config), "hosts = 1").unwrap();
     relay.running.signal("-HUP");

@@ -1,37 +1,18 @@
 //! Real servers: as many nodes as a test wants, killed, frozen and started again by name, and a proxy
 //! whose connections can be cut.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+#[path = "../../../tests/nats/server.rs"]
+mod server;
+
+use std::io::{BufRead as _, BufReader};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// No server takes longer to be ready, nor a cluster to choose a leader, also on a busy machine.
-const READY_MAX: Duration = Duration::from_secs(90);
-
-/// The program, installed once; `None`, and a line that says so, where it cannot be had.
-fn program() -> Option<&'static Path> {
-    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let found = PROGRAM.get_or_init(|| {
-        let install = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/nats/install");
-        let output = Command::new(install).output().unwrap();
-        if output.status.success() {
-            let path = String::from_utf8(output.stdout).unwrap();
-            Some(PathBuf::from(path.trim_end()))
-        } else {
-            println!("SKIPPED nats-server cannot be had; set NATS_SERVER to its path");
-            None
-        }
-    });
-    found.as_deref()
-}
+use server::{Process, free_ports, wait_until};
 
 /// How the servers are set up.
 #[derive(Clone, Debug)]
@@ -66,56 +47,6 @@ pub(crate) struct Node {
     process: Option<Process>,
 }
 
-/// A server under a shell that kills it once this process is gone, by whatever signal.
-struct Process {
-    shell: Child,
-    pid: u32,
-}
-
-impl Process {
-    fn start(config: &Path) -> Self {
-        let log = config.with_extension("log");
-        let mut shell = Command::new("sh")
-            .args([
-                "-c",
-                "log=$1; shift; \"$@\" >>\"$log\" 2>&1 & echo $!; cat >/dev/null; kill -9 $! 2>/dev/null",
-                "sh",
-            ])
-            .arg(log)
-            .arg(program().unwrap())
-            .arg("-c")
-            .arg(config)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let stdout = shell.stdout.as_mut().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        let pid = line.trim().parse().unwrap();
-        Self { shell, pid }
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([name, &self.pid.to_string()])
-            .stderr(Stdio::null())
-            .status();
-        assert!(status.unwrap().success(), "kill {name} {}", self.pid);
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = Command::new("kill")
-            .args(["-9", &self.pid.to_string()])
-            .stderr(Stdio::null())
-            .status();
-        drop(self.shell.stdin.take());
-        let _ = self.shell.wait();
-    }
-}
-
 impl Node {
     /// Kills it with SIGKILL.
     pub(crate) fn kill(&mut self) {
@@ -135,11 +66,11 @@ impl Node {
 
     /// Stops it with SIGSTOP: it is there and says nothing.
     pub(crate) fn freeze(&self) {
-        self.process.as_ref().unwrap().signal("-STOP");
+        assert!(self.process.as_ref().unwrap().signal("-STOP"));
     }
 
     pub(crate) fn thaw(&self) {
-        self.process.as_ref().unwrap().signal("-CONT");
+        assert!(self.process.as_ref().unwrap().signal("-CONT"));
     }
 
     /// Where clients connect to: `127.0.0.1:port`.
@@ -149,19 +80,14 @@ impl Node {
 
     /// What its monitoring port says; `None` if it says nothing within two seconds.
     pub(crate) fn ask(&self, path: &str) -> Option<Value> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.monitor)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+        server::ask(self.monitor, path)
     }
 }
 
 impl Cluster {
     /// Starts the servers and waits until they are ready. `None` where there is no server to be had.
     pub(crate) fn start(setup: &Setup) -> Option<Self> {
-        program()?;
+        server::program()?;
         let dir = tempfile::tempdir().unwrap();
         let ports = free_ports(setup.nodes * 3);
         let routes: Vec<String> = (0..setup.nodes)
@@ -208,11 +134,7 @@ impl Cluster {
     /// Waits until each node that runs says that it is well.
     pub(crate) fn wait_ready(&self) {
         for node in self.nodes.iter().filter(|node| node.is_running()) {
-            let what = || format!("{} is not ready: {}", node.name, tail(&node.config));
-            wait_until(what, || {
-                let health = node.ask("/healthz")?;
-                (health["status"] == "ok").then_some(())
-            });
+            server::wait_ready(node.monitor, &node.config);
         }
     }
 
@@ -257,44 +179,6 @@ impl Cluster {
         let what = || format!("no node leads {stream}");
         wait_until(what, || self.leader(stream))
     }
-}
-
-/// The state of a server is to be had by asking alone.
-#[expect(clippy::disallowed_methods, reason = "another process is waited for")]
-fn wait_until<T>(what: impl Fn() -> String, mut look: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(began.elapsed() < READY_MAX, "{}", what());
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
-}
-
-fn tail(config: &Path) -> String {
-    let log = std::fs::read_to_string(config.with_extension("log")).unwrap_or_default();
-    let lines: Vec<&str> = log.lines().rev().take(5).collect();
-    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
-}
-
-/// Ports below those that the system gives to connections, so that none is taken while its server is
-/// dead. Each process begins elsewhere: not by
-/// its number, which is the same in two namespaces.
-fn free_ports(count: usize) -> Vec<u16> {
-    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
-    let mut next = NEXT.lock().unwrap();
-    let mut port =
-        next.unwrap_or_else(|| 10_000 + (RandomState::new().hash_one(0) % 200) as u16 * 100);
-    let mut free = Vec::new();
-    while free.len() < count {
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            free.push(port);
-        }
-        port = if port >= 32_000 { 10_000 } else { port + 1 };
-    }
-    *next = Some(port);
-    free
 }
 
 /// Passes bytes on to a server until its connections are cut.

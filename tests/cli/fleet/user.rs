@@ -24,10 +24,12 @@ fn a_user_may_do_what_its_role_needs_and_a_device_nothing_to_others() {
     let place = Place::new();
     let (operator, operator_seed) = user(&place, &["operator"]);
     let (worker, worker_seed) = user(&place, &["worker"]);
+    let (viewer, viewer_seed) = user(&place, &["viewer"]);
     let (device, _) = user(&place, &["device", "--as", "sensor-7"]);
     // What a device may do, for a user whose password a test can type.
     let of_device = device.split_once("permissions").unwrap().1;
-    let users = format!("{operator}{worker}{{ user: d, password: p, permissions{of_device}");
+    let users =
+        format!("{operator}{worker}{viewer}{{ user: d, password: p, permissions{of_device}");
     let accounts = format!("accounts {{ FLEET {{ jetstream: enabled, users: [\n{users}] }} }}\n");
     let Some(nats) = Nats::start(&accounts) else {
         return;
@@ -44,6 +46,12 @@ fn a_user_may_do_what_its_role_needs_and_a_device_nothing_to_others() {
     assert!(refused.err.contains("$JS.API"), "{refused:?}");
     with(&words, &operator_seed).expect(exit::DONE);
     with(&["check", "--accept-no-owner"], &operator_seed).expect(exit::DONE);
+    let look = |words: &[&str]| {
+        let words = [words, &["--credentials-file", &viewer_seed]].concat();
+        fleet(&place, &nats, &words)
+    };
+    look(&["status"]).expect(exit::DONE);
+    look(&["rewind", "--yes"]).expect(exit::UNEXPECTED);
 
     let connect = r#"{"verbose":false,"user":"d","pass":"p","headers":true,"no_responders":true}"#;
     let say = |subject: &str, body: &str| nats.say_as(connect, "_INBOX_sensor-7.1", subject, body);
@@ -95,6 +103,7 @@ fn the_accounts_in_the_package_are_those_that_the_command_prints() {
     for words in [
         &["operator"][..],
         &["worker"],
+        &["viewer"],
         &["device", "--as", "sensor-7"],
     ] {
         let seed = place.path("seed");

@@ -28,31 +28,31 @@ pub(crate) struct Servers {
         env = "EVERPOST_NATS",
         hide_env_values = true
     )]
-    nats: Vec<String>,
+    pub(crate) nats: Vec<String>,
 
     /// The file that says who this is: one of NATS (.creds), or one with a seed alone (SU...).
     #[arg(long, value_name = "FILE")]
-    credentials_file: Option<PathBuf>,
+    pub(crate) credentials_file: Option<PathBuf>,
 
     /// Authorities to trust beside those of the system, as certificates in PEM.
     #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
 
     /// Allows a connection in clear to another machine: each who is on the way can then read and change
     /// events, and make up answers, for which events are taken for delivered that nothing has taken.
     #[arg(long)]
-    allow_plain: bool,
+    pub(crate) allow_plain: bool,
 
     /// What the subjects of answers begin with, where these credentials may subscribe to no other;
     /// _INBOX otherwise.
     #[arg(long, value_name = "PREFIX")]
-    inbox_prefix: Option<String>,
+    pub(crate) inbox_prefix: Option<String>,
 }
 
 impl Servers {
     /// # Errors
     /// A fault if it is no address of servers.
-    pub(super) fn access(&self) -> Result<Access, Fault> {
+    pub(crate) fn access(&self) -> Result<Access, Fault> {
         let access = Access::new(&self.nats.join(",")).map_err(unusable)?;
         let access = access.named("everpost fleet");
         let mut access = access.allow_plain(self.allow_plain);

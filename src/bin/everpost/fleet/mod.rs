@@ -10,6 +10,8 @@ mod user;
 
 use clap::Subcommand;
 
+pub(crate) use access::Servers;
+
 use crate::args::Cli;
 use crate::fault::Fault;
 use crate::out::Out;

@@ -11,7 +11,6 @@ use everpost::nats::Names;
 use serde::Serialize;
 
 use super::access::Servers;
-use super::status::unowned;
 use crate::fault::Fault;
 use crate::out::Out;
 use crate::text::{count, plain};
@@ -152,7 +151,7 @@ pub(super) async fn check(args: &Check, out: Out) -> Result<(), Fault> {
     if is_free_of(Risk::Missing) && is_free_of(Risk::Partitions) && is_free_of(Risk::NoDirect) {
         let names = Names::new(&report.stream, report.partitions)?;
         let books = Fleet::connect(&access, names).await?.books().await?;
-        let unowned = unowned(&books, SystemClock.wall());
+        let unowned = books.unowned(SystemClock.wall());
         wanted.note_books(&mut report, &books, &unowned);
     }
     show(&report, out)?;

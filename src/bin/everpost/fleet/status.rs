@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use everpost::clock::{Clock as _, SystemClock};
-use everpost::fleet::{Books, Fleet, PartitionBooks};
+use everpost::fleet::{Books, Fleet};
 use everpost::nats::Names;
 use serde::Serialize;
 
@@ -20,9 +20,6 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Characters shown of a worker's name.
 const NAME: usize = 28;
-
-/// A record that was not written for so long has no worker, whatever it says: the longest lease is less.
-const SILENT: Duration = Duration::from_secs(10 * 60);
 
 /// What is typed with `status`.
 #[derive(Debug, Args)]
@@ -88,22 +85,9 @@ fn show(books: &Books, names: &Names, all: bool, out: Out) -> Result<(), Fault> 
     let shown = Shown {
         books,
         oldest_age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-        unowned: unowned(books, now),
+        unowned: books.unowned(now),
     };
     out.show(&shown, || for_people(&shown, names, all, now))
-}
-
-/// Partitions without a worker.
-pub(super) fn unowned(books: &Books, now: SystemTime) -> Vec<u16> {
-    let partitions = books.partitions.iter();
-    let without = partitions.filter(|partition| owner(partition, now).is_none());
-    without.map(|partition| partition.partition).collect()
-}
-
-/// The worker that has a partition, if it has written of late.
-fn owner(partition: &PartitionBooks, now: SystemTime) -> Option<&str> {
-    let is_silent = age(partition.written_ms, now).is_none_or(|age| age > SILENT);
-    partition.owner.as_deref().filter(|_| !is_silent)
 }
 
 /// How long ago that was; a clock that is ahead of this one makes it nothing.
@@ -146,7 +130,7 @@ fn for_people(shown: &Shown<'_>, names: &Names, all: bool, now: SystemTime) -> S
             }
         }
     }
-    let workers = workers(books, now);
+    let workers = books.workers(now);
     text.push_str(&format!("workers      {}", count(workers as u64, "worker")));
     text.push_str(&match shown.unowned.len() {
         0 => "\n".to_owned(),
@@ -154,12 +138,6 @@ fn for_people(shown: &Shown<'_>, names: &Names, all: bool, now: SystemTime) -> S
     });
     text.push_str(&table(books, all, now));
     text
-}
-
-/// How many workers have a partition.
-fn workers(books: &Books, now: SystemTime) -> usize {
-    let owners = books.partitions.iter().filter_map(|one| owner(one, now));
-    owners.collect::<std::collections::BTreeSet<_>>().len()
 }
 
 /// A row for each partition that ever held anything, or for each.
@@ -177,7 +155,7 @@ fn table(books: &Books, all: bool, now: SystemTime) -> String {
         text.push_str(&format!(
             "{:>4}  {:<NAME$}  {:>10}  {:>10}  {:>8}  {:>8}  {oldest}\n",
             one.partition,
-            cut(owner(one, now).unwrap_or("-"), NAME),
+            cut(one.worker(now).unwrap_or("-"), NAME),
             grouped(one.stored),
             grouped(one.delivered),
             grouped(one.dead.saturating_add(one.expired)),

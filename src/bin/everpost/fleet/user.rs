@@ -49,6 +49,8 @@ enum Role {
     Worker,
     /// Sets the streams up, looks at them, and works on dead letters.
     Operator,
+    /// Looks at the books and changes nothing, as a relay does that shows them.
+    Viewer,
 }
 
 /// The user, for the configuration of the servers.
@@ -68,6 +70,7 @@ pub(super) fn user(user: &User, out: Out) -> Result<(), Fault> {
     let rights = match (user.role, &user.name) {
         (Role::Device, Some(name)) => Rights::device(&names, &name.parse()?),
         (Role::Worker, _) => Rights::worker(&names),
+        (Role::Viewer, _) => Rights::viewer(&names),
         _ => Rights::operator(&names),
     };
     let (pair, made) = seed(&user.seed_file)?;

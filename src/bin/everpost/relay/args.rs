@@ -11,6 +11,7 @@ use crate::args::Deadline;
 use crate::listen::name;
 use crate::times::span;
 
+use super::fleet::Typed;
 use super::spot::{Mode, Spot, mode, rate, spot};
 
 /// The port of a relay if none is typed.
@@ -131,6 +132,9 @@ pub(crate) struct Relay {
 
     #[command(flatten)]
     pub(crate) deadline: Deadline,
+
+    #[command(flatten)]
+    pub(crate) fleet: Typed,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::doors::tls;
+use super::fleet::{Fleet, Shown};
 use super::plan::Plan;
 use crate::fault::Fault;
 use crate::out::Out;
@@ -15,6 +16,8 @@ use crate::text::plain;
 struct Report<'a> {
     dir: &'a Path,
     channels: Vec<Channel<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<Shown<'a>>,
 }
 
 #[derive(Serialize)]
@@ -45,7 +48,12 @@ pub(super) async fn show(plan: &Plan, out: Out) -> Result<(), Fault> {
         });
     }
     let dir = plan.dir();
-    let report = Report { dir, channels };
+    let fleet = plan.fleet().map(Fleet::shown).transpose()?;
+    let report = Report {
+        dir,
+        channels,
+        fleet,
+    };
     out.show(&report, || report.for_people())
 }
 
@@ -59,6 +67,9 @@ impl Report<'_> {
                 let error = plain(error);
                 text += &format!("{name}: no key to deliver with: {error}; what comes is kept\n");
             }
+        }
+        if let Some(fleet) = &self.fleet {
+            text += &fleet.for_people();
         }
         text + "the settings are usable\n"
     }

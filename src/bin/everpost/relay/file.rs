@@ -7,6 +7,7 @@ use std::time::Duration;
 use everpost::relay::{Origin, OriginError};
 use serde::Deserialize;
 
+use super::fleet::Table;
 use super::spot::{Mode, Spot};
 use crate::listen;
 use crate::settings::LogFormat;
@@ -38,6 +39,7 @@ pub(super) struct File {
     #[serde(with = "humantime_serde")]
     pub(super) deadline: Option<Duration>,
     pub(super) log_format: Option<LogFormat>,
+    pub(super) fleet: Option<Table>,
 }
 
 /// A name as `--listen-host` takes it.

@@ -5,6 +5,7 @@ mod assignment;
 mod check;
 mod doors;
 mod file;
+mod fleet;
 mod life;
 mod page;
 mod passed;
@@ -26,6 +27,7 @@ use crate::place::Place;
 use crate::signals::{Hangups, Signals};
 use args::{Action, Dir};
 use doors::Doors;
+use fleet::Fleet;
 use life::Life;
 use page::Desk;
 use passed::passed;
@@ -92,10 +94,15 @@ async fn serve(cli: &Cli, args: &args::Relay, plan: Plan, out: Out) -> Result<()
         Relay::builder(tokens.clone()).rules(plan.rules(is_public)),
         |builder, station| builder.channel(station.channel()),
     );
+    let fleet = plan.fleet().map(Fleet::watch).transpose()?;
+    let relay = match &fleet {
+        Some(fleet) => relay.fleet(fleet.clone()),
+        None => relay,
+    };
     let relay = relay.build();
     let ports = doors.open(&relay)?;
     let token_file = desk.as_ref().and_then(Desk::token_file).map(Path::to_owned);
-    let page = desk.map(|desk| desk.open(&plan, &relay, &stations, args.sandbox));
+    let page = desk.map(|desk| desk.open(&plan, &relay, &stations, fleet, args.sandbox));
     let page = page.transpose()?.unwrap_or_default();
     let mut address = Address::of(&plan, &ports, args.sandbox.then_some(&tokens))?;
     address.admin_urls = page

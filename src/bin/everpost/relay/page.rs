@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use everpost::admin::{Admin, Shown, Token};
+use everpost::fleet::BooksWatch;
 use everpost::relay::{Door, Port, Relay};
 
 #[cfg(unix)]
@@ -50,6 +51,10 @@ impl Desk {
                 let text = "--admin-token is for the page, and there is none";
                 return Err(Fault::usage(text).hint("add --admin 127.0.0.1:7680"));
             }
+            if plan.fleet().is_some() {
+                let text = "a fleet is shown on the page and beside it, and there is none";
+                return Err(Fault::usage(text).hint("add --admin 127.0.0.1:7680"));
+            }
             return Ok(None);
         }
         let token = plan.has_admin_token().then(|| Token::open(plan.dir()));
@@ -68,6 +73,7 @@ impl Desk {
         plan: &Plan,
         relay: &Relay,
         stations: &[Station],
+        fleet: Option<BooksWatch>,
         is_for_a_sandbox: bool,
     ) -> Result<Vec<Port>, Fault> {
         let builder = Admin::builder().sample(is_for_a_sandbox);
@@ -87,6 +93,9 @@ impl Desk {
         }
         if let Some(token) = self.token {
             builder = builder.token(token);
+        }
+        if let Some(fleet) = fleet {
+            builder = builder.fleet(fleet);
         }
         let admin = builder.build();
         let serve = |door| {

@@ -10,6 +10,7 @@ use everpost::relay::{HOLD, Origin, Rate, RepeatWindows, Rules};
 use super::args;
 use super::assignment::Assignment;
 use super::file::{CHANNELS, File};
+use super::fleet::Fleet;
 use super::spot::Spot;
 use crate::args::Cli;
 use crate::fault::Fault;
@@ -37,6 +38,7 @@ pub(super) struct Plan {
     dedupe: Option<Duration>,
     deadline: Duration,
     log_format: Option<LogFormat>,
+    fleet: Option<Fleet>,
     channels: Vec<Assignment>,
 }
 
@@ -91,6 +93,7 @@ impl Plan {
             dedupe: args.dedupe.or(file.dedupe),
             deadline: deadline.unwrap_or(DEADLINE),
             log_format: log.or(file.log_format).or(of_channel.log_format),
+            fleet: Fleet::of(&args.fleet, file.fleet)?,
             channels,
         })
     }
@@ -153,6 +156,11 @@ impl Plan {
         self.log_format
     }
 
+    /// The fleet that is shown beside the channels, if one is.
+    pub(super) fn fleet(&self) -> Option<&Fleet> {
+        self.fleet.as_ref()
+    }
+
     pub(super) fn channels(&self) -> &[Assignment] {
         &self.channels
     }
@@ -207,6 +215,7 @@ impl Plan {
             ("plain", self.plain != new.plain),
             ("deadline", self.deadline != new.deadline),
             ("log_format", self.log_format != new.log_format),
+            ("fleet", self.fleet != new.fleet),
         ]);
         let (old, mut found) = (self.by_name(), new.by_name());
         for (name, old) in old {
