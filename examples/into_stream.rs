@@ -23,7 +23,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let met = sink.knock().await;
     if met.verdict != Verdict::Delivered {
         println!("not now: {}", met.answer.detail.unwrap_or_default());
-        println!("start `nats-server -js`, then `everpost fleet setup --nats {address}`");
+        // What is accepted is that one server alone is a trial.
+        println!(
+            "start `nats-server -js`, then `everpost fleet setup --nats {address} --replicas 1 \
+             --accept-few-replicas --accept-sync-unknown`"
+        );
     }
 
     let home = tempfile::tempdir()?;

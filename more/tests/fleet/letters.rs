@@ -235,6 +235,8 @@ async fn a_letter_that_cannot_be_stored_holds_the_cursor_until_it_can() {
     field.api("DELETE.EVENTS_DEAD", json!({})).await;
     receiver.come_back();
     let is_stuck = || {
+        let taken = receiver.taken().len();
+        assert!(taken <= 4, "it has passed an event without a letter");
         let status = worker.status();
         let held = status.held.first();
         held.is_some_and(|held| {

@@ -866,6 +866,15 @@ pub(crate) const BREAKS: &[Break] = &[
         first: &["letters::a_letter_that_cannot"],
     },
     Break {
+        what: "speaks in clear to another machine although that is not allowed",
+        violates: "promise 4",
+        file: "src/fleet/connect.rs",
+        find: "        self.servers.is_tls() || !self.allow_plain && !self.servers.are_here()",
+        put: "        self.servers.is_tls()",
+        target: FLEET,
+        first: &["rights::another_machine"],
+    },
+    Break {
         what: "removes what is old though a partition has not passed it",
         violates: "I16",
         file: "src/fleet/removal.rs",
