@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions};
 use everpost::Queue;
 use everpost::fleet::setup::{Risk, Setup as Streams};
-use everpost::fleet::{Access, Fleet, Worker, WorkerBuilder};
+use everpost::fleet::{Access, BooksWatch, Fleet, KnownBooks, Worker, WorkerBuilder};
 use everpost::http::SecretRef;
 use everpost::nats::{Credentials, Names, Target};
 use nkeys::KeyPair;
@@ -66,6 +66,7 @@ fn users() -> (String, Users) {
     for (place, user) in [
         ("PUBLIC_KEY_OF_THE_OPERATOR", "operator"),
         ("PUBLIC_KEY_OF_THE_WORKERS", "worker"),
+        ("PUBLIC_KEY_OF_THE_VIEWER", "viewer"),
         ("PUBLIC_KEY_OF_SENSOR_7", "sensor-7"),
     ] {
         assert_eq!(config.matches(place).count(), 1, "{place}");
@@ -264,6 +265,62 @@ async fn a_worker_and_a_device_may_do_nothing_beyond() {
         ])
         .await;
     assert_eq!(info().await, before);
+}
+
+/// What relays show: by the seed of a stranger first, and by that of the viewer once it is put there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_sees_the_books_once_its_seed_is_there_and_may_do_nothing_beyond() {
+    let Some((field, users)) = fleet().await else {
+        return;
+    };
+    deliver(&field, &users, 3).await;
+    let mut viewer = users.trial(&field.cluster, "viewer", "_INBOX").await;
+    viewer
+        .may_not_publish(&[
+            "events.15.sensor-7",
+            "events_cursors.15",
+            "events_dead.15.1",
+            "events_workers",
+            "$JS.API.STREAM.PURGE.EVENTS",
+            "$JS.API.STREAM.DELETE.EVENTS_CURSORS",
+            "$JS.API.STREAM.MSG.DELETE.EVENTS_DEAD",
+            "$JS.API.STREAM.CREATE.OTHER",
+        ])
+        .await;
+    viewer
+        .may_not_subscribe(&["events.>", "_INBOX_sensor-7.>"])
+        .await;
+
+    let seed = users.seed("shown");
+    fs::write(&seed, KeyPair::new_user().seed().unwrap()).unwrap();
+    let access = users.access(&field.cluster, "shown");
+    let mut watch = BooksWatch::start(access, "EVENTS", Duration::from_secs(1)).unwrap();
+    let unread = until(&mut watch, |known| known.unread.is_some()).await;
+    let reason = &unread.unread.as_ref().unwrap().reason;
+    assert!(
+        reason.contains("does not take the credentials of"),
+        "{reason}"
+    );
+    assert!(unread.books.is_none());
+    fs::copy(users.seed("viewer"), &seed).unwrap();
+    let read = until(&mut watch, |known| known.unread.is_none()).await;
+    let books = read.books.as_ref().unwrap();
+    assert!(books.balanced, "{books:?}");
+    assert_eq!((books.stored, books.pending), (3, 3));
+}
+
+/// What is known once it is as wanted.
+async fn until(watch: &mut BooksWatch, is_wanted: impl Fn(&KnownBooks) -> bool) -> Arc<KnownBooks> {
+    let waiting = async {
+        loop {
+            assert!(watch.changed().await);
+            let known = watch.current();
+            if is_wanted(&known) {
+                return known;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENT, waiting).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
