@@ -371,12 +371,12 @@ async fn wake(State(endpoints): Shared) -> Answer {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct PaceQuery {
     rate_events: Option<NonZeroU32>,
     rate_bytes: Option<NonZeroU64>,
 }
 
-async fn pace(State(endpoints): Shared, wanted: Asked<Wanted>) -> Answer {
+async fn pace(State(endpoints): Shared, wanted: Asked<PaceQuery>) -> Answer {
     let Query(wanted) = wanted?;
     endpoints.delivers()?;
     let pace = Pace {

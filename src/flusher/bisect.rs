@@ -20,7 +20,7 @@ use crate::sink::{Batch, Request};
 
 /// An event with what befell it in this plan.
 #[derive(Clone, Debug)]
-pub(crate) struct Item {
+pub(crate) struct PlannedEvent {
     pub(crate) stored: StoredEvent,
     /// Requests that carried it.
     pub(crate) attempts: u32,
@@ -28,7 +28,7 @@ pub(crate) struct Item {
     pub(crate) sent: Option<(SystemTime, SystemTime)>,
 }
 
-impl Item {
+impl PlannedEvent {
     /// The letter that says why the event is set aside. One that expired does so `now`; any other
     /// was last tried when it was last sent.
     pub(super) fn letter(self, cause: Cause, answer: Answer, now: SystemTime) -> DeadLetter {
@@ -55,9 +55,9 @@ impl Item {
 struct Part {
     /// Never zero.
     len: usize,
-    /// As in [`Item`].
+    /// As in [`PlannedEvent`].
     attempts: u32,
-    /// As in [`Item`].
+    /// As in [`PlannedEvent`].
     sent: Option<(SystemTime, SystemTime)>,
     /// It is known to hold a refused event, so sending it whole is of no use.
     bad: bool,
@@ -183,9 +183,9 @@ impl Plan {
     }
 
     /// Takes the first event out.
-    pub(crate) fn take_first(&mut self) -> Option<Item> {
+    pub(crate) fn take_first(&mut self) -> Option<PlannedEvent> {
         let part = *self.parts.front()?;
-        let first = self.left().first().map(|stored| Item {
+        let first = self.left().first().map(|stored| PlannedEvent {
             stored: stored.clone(),
             attempts: part.attempts,
             sent: part.sent,
@@ -259,7 +259,7 @@ mod tests {
     }
 
     /// Requests, delivered and refused events of a receiver that refuses `bad` for ever.
-    fn run(n: u64, bad: &[Seq]) -> (u32, Vec<Seq>, Vec<Item>) {
+    fn run(n: u64, bad: &[Seq]) -> (u32, Vec<Seq>, Vec<PlannedEvent>) {
         let mut plan = Plan::new(events(n));
         let (mut requests, mut delivered, mut buried) = (0, Vec::new(), Vec::new());
         loop {

@@ -27,7 +27,7 @@ mod verdict;
 use std::time::Duration;
 
 use super::alarm::Alarm;
-use super::bisect::Item;
+use super::bisect::PlannedEvent;
 use super::fact::{Fact, Facts};
 use super::flow::{Flow, Wait};
 use super::outbox::{Offer, Outbox};
@@ -308,7 +308,7 @@ impl Machine {
         Some(Action::End)
     }
 
-    fn expire(&mut self, item: Item, now: &Now) {
+    fn expire(&mut self, item: PlannedEvent, now: &Now) {
         // The last word on an event that was never sent is none.
         let answer = item.sent.and(self.facts.last_answer().cloned());
         let letter = item.letter(Cause::Expired, answer.unwrap_or_default(), now.wall);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::age::Ages;
-use super::bisect::{Item, Plan};
+use super::bisect::{Plan, PlannedEvent};
 use super::fact::Fact;
 use super::limit::BatchSize;
 use super::shape::{Change, Shape};
@@ -30,7 +30,7 @@ pub(super) enum Offer {
     /// Nothing: it wants another batch.
     Empty,
     /// An event that has outlived what is allowed; it is taken out.
-    Expired(Item),
+    Expired(PlannedEvent),
     /// A request, at this moment on the monotonic clock.
     Later(Duration),
     /// A request, counted as sent.
@@ -184,7 +184,7 @@ impl Outbox {
     }
 
     /// Takes out the event that was refused alone, for this cause.
-    pub(super) fn condemn(&mut self, cause: Cause) -> Option<Item> {
+    pub(super) fn condemn(&mut self, cause: Cause) -> Option<PlannedEvent> {
         let item = self.plan.take_first()?;
         if cause == Cause::TooLarge {
             self.limit.blame(item.stored.seq);

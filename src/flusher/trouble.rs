@@ -12,18 +12,18 @@ use crate::settings::Delivery;
 #[derive(Debug)]
 pub(super) struct DiskTrouble {
     waits: Backoff,
-    refusal: Option<Refusal>,
+    refusal: Option<DiskRefusal>,
 }
 
 #[derive(Debug)]
-struct Refusal {
+struct DiskRefusal {
     since: SystemTime,
     until: Due,
     last_error: Answer,
 }
 
 /// What there is to show of it.
-pub(super) struct Shown<'a> {
+pub(super) struct ShownTrouble<'a> {
     pub(super) since: SystemTime,
     pub(super) until: SystemTime,
     pub(super) attempts: u32,
@@ -46,7 +46,7 @@ impl DiskTrouble {
     pub(super) fn refused(&mut self, error: &Error, now: &Now) -> Option<Duration> {
         let wait = self.waits.fail(None);
         let known = self.refusal.as_ref().map(|refusal| refusal.since);
-        self.refusal = Some(Refusal {
+        self.refusal = Some(DiskRefusal {
             since: known.unwrap_or(now.wall),
             until: now.after(wait),
             last_error: Answer::from_detail(error.to_string()),
@@ -73,9 +73,9 @@ impl DiskTrouble {
         }
     }
 
-    pub(super) fn shown(&self) -> Option<Shown<'_>> {
+    pub(super) fn shown(&self) -> Option<ShownTrouble<'_>> {
         let refusal = self.refusal.as_ref()?;
-        Some(Shown {
+        Some(ShownTrouble {
             since: refusal.since,
             until: refusal.until.wall,
             attempts: self.waits.attempts(),

@@ -34,7 +34,7 @@ pub(super) struct Service {
 }
 
 /// What is done with the bare socket, after which the connection ends.
-enum Wire {
+enum WireFault {
     /// RST.
     Reset,
     /// FIN.
@@ -54,7 +54,7 @@ type BoxedAnswer = Pin<Box<dyn Future<Output = HttpAnswer> + Send>>;
 /// connection.
 pub(super) async fn serve(stream: TcpStream, service: Service) {
     let (sender, mut wire) = oneshot::channel();
-    let line = Arc::new(Line::new(service, sender));
+    let line = Arc::new(OpenConnection::new(service, sender));
     let io = TokioIo::new(Tap {
         stream,
         line: line.clone(),
@@ -78,22 +78,22 @@ pub(super) async fn serve(stream: TcpStream, service: Service) {
     }
 }
 
-async fn play(wire: Wire, mut stream: TcpStream) -> io::Result<()> {
+async fn play(wire: WireFault, mut stream: TcpStream) -> io::Result<()> {
     match wire {
-        Wire::Reset => {
+        WireFault::Reset => {
             stream.set_zero_linger()?;
             return Ok(());
         }
-        Wire::Close => {}
-        Wire::Bytes(bytes) => stream.write_all(&bytes).await?,
-        Wire::Drip(bytes, pause) => {
+        WireFault::Close => {}
+        WireFault::Bytes(bytes) => stream.write_all(&bytes).await?,
+        WireFault::Drip(bytes, pause) => {
             stream.set_nodelay(true)?;
             for byte in bytes {
                 stream.write_all(&[byte]).await?;
                 tokio::time::sleep(pause).await;
             }
         }
-        Wire::Flood(bytes) => flood(bytes, &mut stream).await?,
+        WireFault::Flood(bytes) => flood(bytes, &mut stream).await?,
     }
     stream.shutdown().await
 }
@@ -119,7 +119,7 @@ async fn flood(bytes: u64, stream: &mut TcpStream) -> io::Result<()> {
 }
 
 /// What the two ends of one connection share: the tap below hyper and the answers above it.
-struct Line {
+struct OpenConnection {
     service: Service,
     progress: Mutex<Progress>,
 }
@@ -135,11 +135,11 @@ struct Progress {
     /// After how many of them the connection is reset.
     reset_at: Option<u64>,
     /// Takes the socket from hyper; used once.
-    wire: Option<oneshot::Sender<Wire>>,
+    wire: Option<oneshot::Sender<WireFault>>,
 }
 
-impl Line {
-    fn new(service: Service, wire: oneshot::Sender<Wire>) -> Self {
+impl OpenConnection {
+    fn new(service: Service, wire: oneshot::Sender<WireFault>) -> Self {
         Self {
             service,
             progress: Mutex::new(Progress {
@@ -172,7 +172,7 @@ impl Line {
     }
 
     /// Hands the socket over to a fault.
-    fn take_over(&self, wire: Wire) {
+    fn take_over(&self, wire: WireFault) {
         if let Some(sender) = self.progress(|progress| progress.wire.take()) {
             // The other side is only gone when the connection has ended anyway.
             let _ = sender.send(wire);
@@ -189,11 +189,11 @@ impl Line {
         let (bytes, body) = match read_body(body, shared.rules.max_body_bytes).await {
             Ok(read) => read,
             // The client broke off: no answer can reach it.
-            Err(_) => return self.end(Wire::Close).await,
+            Err(_) => return self.end(WireFault::Close).await,
         };
         shared.note_body(turn.number, bytes, body.as_ref());
         let number = turn.number;
-        let request = Taken { head, body, number };
+        let request = TakenRequest { head, body, number };
         let response = self.misbehave(turn.fault, request).await;
         shared.answer(number, response.status().as_u16());
         drop(turn.ending);
@@ -202,7 +202,7 @@ impl Line {
     }
 
     /// Plays a fault as far as it can be played in HTTP, and hands over the socket otherwise.
-    async fn misbehave(&self, fault: Fault, request: Taken) -> Response<AnswerBody> {
+    async fn misbehave(&self, fault: Fault, request: TakenRequest) -> Response<AnswerBody> {
         let number = request.number;
         match fault {
             Fault::None => self.comply(request).await,
@@ -221,30 +221,31 @@ impl Line {
                 response
             }
             Fault::ResetBefore | Fault::ResetAt(_) | Fault::ResetAfter => {
-                self.end(Wire::Reset).await
+                self.end(WireFault::Reset).await
             }
             Fault::AcceptThenReset => {
                 self.comply(request).await;
-                self.end(Wire::Reset).await
+                self.end(WireFault::Reset).await
             }
-            Fault::Close => self.end(Wire::Close).await,
+            Fault::Close => self.end(WireFault::Close).await,
             Fault::Drip(pause) => {
                 let (head, body) = self.comply_on_the_wire(request).await;
-                self.end(Wire::Drip([head, body].concat(), pause)).await
+                self.end(WireFault::Drip([head, body].concat(), pause))
+                    .await
             }
             Fault::Truncate => {
                 let (mut bytes, body) = self.comply_on_the_wire(request).await;
                 bytes.extend(body.iter().take(body.len() / 2));
-                self.end(Wire::Bytes(bytes)).await
+                self.end(WireFault::Bytes(bytes)).await
             }
             Fault::Flood(bytes) => {
                 self.comply(request).await;
                 self.service.shared.answer(number, 200);
-                self.end(Wire::Flood(bytes)).await
+                self.end(WireFault::Flood(bytes)).await
             }
             Fault::Garbage => {
                 let garbage = b"\x16\x03\x01 this is not HTTP\r\n\r\n".to_vec();
-                self.end(Wire::Bytes(garbage)).await
+                self.end(WireFault::Bytes(garbage)).await
             }
             Fault::Refuse(time) => {
                 // The listener drops this connection together with all others.
@@ -255,7 +256,7 @@ impl Line {
     }
 
     /// Answers as the contract says.
-    async fn comply(&self, request: Taken) -> Response<AnswerBody> {
+    async fn comply(&self, request: TakenRequest) -> Response<AnswerBody> {
         match request.body {
             Some(body) => {
                 let contract = &self.service.contract;
@@ -271,8 +272,8 @@ impl Line {
         }
     }
 
-    /// As [`comply`](Line::comply), but gives the bytes of the answer, which is begun thereby.
-    async fn comply_on_the_wire(&self, request: Taken) -> (Vec<u8>, Vec<u8>) {
+    /// As [`comply`](OpenConnection::comply), but gives the bytes of the answer, which is begun thereby.
+    async fn comply_on_the_wire(&self, request: TakenRequest) -> (Vec<u8>, Vec<u8>) {
         let number = request.number;
         let response = self.comply(request).await;
         let status = response.status().as_u16();
@@ -289,14 +290,14 @@ impl Line {
     }
 
     /// Ends the connection by a fault; never returns, because the connection drops this future.
-    async fn end<T>(&self, wire: Wire) -> T {
+    async fn end<T>(&self, wire: WireFault) -> T {
         self.take_over(wire);
         pending().await
     }
 }
 
 /// A request that was read to its end.
-struct Taken {
+struct TakenRequest {
     number: u64,
     head: hyper::http::request::Parts,
     /// `None` if it was larger than allowed.
@@ -325,7 +326,7 @@ async fn read_body(mut body: Incoming, max: usize) -> hyper::Result<(u64, Option
 /// read its head.
 struct Tap {
     stream: TcpStream,
-    line: Arc<Line>,
+    line: Arc<OpenConnection>,
 }
 
 impl AsyncRead for Tap {
@@ -338,7 +339,7 @@ impl AsyncRead for Tap {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let read = buf.filled().len() - before;
         if read > 0 && self.line.saw(u64::try_from(read).unwrap_or(u64::MAX)) {
-            self.line.take_over(Wire::Reset);
+            self.line.take_over(WireFault::Reset);
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         Poll::Ready(Ok(()))

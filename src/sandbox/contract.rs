@@ -194,11 +194,11 @@ async fn messages(
     };
     let taken = shared
         .admits(&head)
-        .map_err(|reason| Refusal::of(401, reason))
+        .map_err(|reason| Rejection::of(401, reason))
         .and_then(|()| read_batch(&shared, number, &head.headers, &body))
         .and_then(|events| {
             let stored = shared.accept(number, events);
-            stored.map_err(|error| Refusal::of(500, format!("it could not be stored: {error}")))
+            stored.map_err(|error| Rejection::of(500, format!("it could not be stored: {error}")))
         });
     match taken {
         Ok(()) => {
@@ -207,7 +207,7 @@ async fn messages(
                 .header(CONTENT_TYPE.as_str(), "application/json")
                 .body(answer.to_string())
         }
-        Err(Refusal { reply, reason }) => {
+        Err(Rejection { reply, reason }) => {
             shared.refuse(number, reason);
             reply
         }
@@ -215,12 +215,12 @@ async fn messages(
 }
 
 /// An answer that refuses, and why in more words than it has.
-struct Refusal {
+struct Rejection {
     reply: Reply,
     reason: String,
 }
 
-impl Refusal {
+impl Rejection {
     /// With the documented text for the client.
     fn of(status: u16, reason: impl Into<String>) -> Self {
         let (reply, reason) = (Reply::status(status), reason.into());
@@ -250,18 +250,18 @@ fn read_batch(
     number: u64,
     headers: &HeaderMap,
     body: &Bytes,
-) -> Result<Vec<Accepted>, Refusal> {
+) -> Result<Vec<Accepted>, Rejection> {
     if !intake::is_json(headers) {
         let reason = "the Content-Type is not application/json";
-        return Err(Refusal::of(400, reason));
+        return Err(Rejection::of(400, reason));
     }
     let items = intake::messages(body).map_err(|unread| match unread {
-        Unread::NoList => Refusal::bad([NOT_A_LIST]),
-        Unread::NoJson { .. } => Refusal::of(400, unread.to_string()),
+        Unread::NoList => Rejection::bad([NOT_A_LIST]),
+        Unread::NoJson { .. } => Rejection::of(400, unread.to_string()),
     })?;
     let messages = items.len();
     if messages == 0 {
-        return Err(Refusal::bad(["messages must not be empty"]));
+        return Err(Rejection::bad(["messages must not be empty"]));
     }
     if messages > shared.rules.max_events {
         let reason = format!(
@@ -269,12 +269,12 @@ fn read_batch(
             shared.rules.max_events
         );
         let reply = Reply::status(413).errors([reason.clone()]);
-        return Err(Refusal { reply, reason });
+        return Err(Rejection { reply, reason });
     }
     let reject = shared.state().reject.clone();
     let read = |raw| {
         let message = intake::message_in(&shared.rules.channel, raw);
-        let message = message.ok_or_else(|| Refusal::bad([NOT_A_LIST]))?;
+        let message = message.ok_or_else(|| Rejection::bad([NOT_A_LIST]))?;
         read_message(shared, reject.as_ref(), number, message, body)
     };
     let items = items.into_iter().enumerate();
@@ -289,13 +289,13 @@ fn read_message(
     number: u64,
     raw: &RawValue,
     body: &Bytes,
-) -> Result<Accepted, Refusal> {
+) -> Result<Accepted, Rejection> {
     // What is well formed can still be a number beyond all bounds, or nested too deeply.
     let message: Value = serde_json::from_str(raw.get())
-        .map_err(|_| Refusal::of(400, "a number is too large, or it is nested too deeply"))?;
-    validate(&shared.rules.channel, &message).map_err(Refusal::bad)?;
+        .map_err(|_| Rejection::of(400, "a number is too large, or it is nested too deeply"))?;
+    validate(&shared.rules.channel, &message).map_err(Rejection::bad)?;
     if let Some(text) = reject.and_then(|rule| rule(&message)) {
-        return Err(Refusal::bad([text]));
+        return Err(Rejection::bad([text]));
     }
     let id = message
         .pointer(&shared.rules.id_pointer)

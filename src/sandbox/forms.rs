@@ -13,14 +13,14 @@ use super::shared::Shared;
 use crate::webhook;
 
 /// An event as it was found in a body.
-struct Found {
+struct FoundEvent {
     id: Option<String>,
     value: Value,
 }
 
 /// Who is spoken to, which decides what is answered.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FormKind {
     Webhook,
     Otlp,
     Loki,
@@ -43,7 +43,7 @@ pub(super) fn take(shared: &Shared, number: u64, headers: &HeaderMap, body: &Byt
     };
     let reject = shared.state().reject.clone();
     let (mut taken, mut refused) = (Vec::new(), Vec::new());
-    for Found { id, value } in found {
+    for FoundEvent { id, value } in found {
         match reject.as_ref().and_then(|rule| rule(&value)) {
             Some(text) => refused.push(text),
             None => {
@@ -52,7 +52,7 @@ pub(super) fn take(shared: &Shared, number: u64, headers: &HeaderMap, body: &Byt
             }
         }
     }
-    if kind == Kind::Webhook && !refused.is_empty() {
+    if kind == FormKind::Webhook && !refused.is_empty() {
         shared.refuse(number, refused.join("; "));
         return Reply::status(400).errors(refused);
     }
@@ -64,19 +64,19 @@ pub(super) fn take(shared: &Shared, number: u64, headers: &HeaderMap, body: &Byt
     answer(kind, number, &refused)
 }
 
-fn answer(kind: Kind, number: u64, refused: &[String]) -> Reply {
+fn answer(kind: FormKind, number: u64, refused: &[String]) -> Reply {
     let json = |body: Value| {
         let reply = Reply::status(200).header("content-type", "application/json");
         reply.body(body.to_string())
     };
     match (kind, refused.first()) {
-        (Kind::Otlp, Some(text)) => json(serde_json::json!({"partialSuccess": {
+        (FormKind::Otlp, Some(text)) => json(serde_json::json!({"partialSuccess": {
             "rejectedLogRecords": refused.len().to_string(), "errorMessage": text,
         }})),
-        (Kind::Otlp, None) => json(serde_json::json!({"partialSuccess": {}})),
-        (Kind::Loki, Some(text)) => Reply::status(400).body(text.as_str()),
-        (Kind::Loki, None) => Reply::status(204).body(""),
-        (Kind::Webhook, _) => json(serde_json::json!({"request_id": format!("r-{number}")})),
+        (FormKind::Otlp, None) => json(serde_json::json!({"partialSuccess": {}})),
+        (FormKind::Loki, Some(text)) => Reply::status(400).body(text.as_str()),
+        (FormKind::Loki, None) => Reply::status(204).body(""),
+        (FormKind::Webhook, _) => json(serde_json::json!({"request_id": format!("r-{number}")})),
     }
 }
 
@@ -131,7 +131,11 @@ fn gunzip(body: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
     (bytes.len() <= bytes_max).then_some(bytes)
 }
 
-fn read(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Result<(Kind, Vec<Found>), Wrong> {
+fn read(
+    shared: &Shared,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(FormKind, Vec<FoundEvent>), Wrong> {
     let mime = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
@@ -143,7 +147,7 @@ fn read(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Result<(Kind, Vec<
     let own = |value: Value| {
         let id = value.pointer(pointer).and_then(Value::as_str);
         let id = id.map(str::to_owned);
-        Found { id, value }
+        FoundEvent { id, value }
     };
     match mime.trim().to_ascii_lowercase().as_str() {
         "application/x-ndjson" => {
@@ -151,40 +155,40 @@ fn read(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Result<(Kind, Vec<
             let lines = lines.filter(|line| !line.is_empty());
             let values = lines.map(serde_json::from_slice);
             let values = values.collect::<Result<Vec<Value>, _>>().map_err(no_json)?;
-            Ok((Kind::Webhook, values.into_iter().map(own).collect()))
+            Ok((FormKind::Webhook, values.into_iter().map(own).collect()))
         }
         "application/cloudevents-batch+json" => {
             let list: Vec<Value> = serde_json::from_slice(body).map_err(no_json)?;
             let found = list.iter().map(cloud_event).collect::<Option<_>>();
             let found = found.ok_or((400, "not each is a CloudEvent 1.0".to_owned()))?;
-            Ok((Kind::Webhook, found))
+            Ok((FormKind::Webhook, found))
         }
         "application/json" => {
             let value: Value = serde_json::from_slice(body).map_err(no_json)?;
             if value.get("resourceLogs").is_some() {
-                return Ok((Kind::Otlp, log_records(&value)));
+                return Ok((FormKind::Otlp, log_records(&value)));
             }
             if value.get("streams").is_some() {
-                return Ok((Kind::Loki, lines(&value)));
+                return Ok((FormKind::Loki, lines(&value)));
             }
             let values = match value {
                 Value::Array(list) => list,
                 Value::Object(fields) => wrapped(fields),
                 other => vec![other],
             };
-            Ok((Kind::Webhook, values.into_iter().map(own).collect()))
+            Ok((FormKind::Webhook, values.into_iter().map(own).collect()))
         }
         _ => Err((415, "the Content-Type is not known here".to_owned())),
     }
 }
 
-fn cloud_event(event: &Value) -> Option<Found> {
+fn cloud_event(event: &Value) -> Option<FoundEvent> {
     let text = |name| event.get(name).and_then(Value::as_str);
     let is_one = text("specversion") == Some("1.0")
         && ["source", "type"]
             .iter()
             .all(|name| text(name).is_some_and(|text| !text.is_empty()));
-    let found = Found {
+    let found = FoundEvent {
         id: Some(text("id")?.to_owned()),
         value: event.get("data").cloned().unwrap_or_default(),
     };
@@ -217,7 +221,7 @@ fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
         .flatten()
 }
 
-fn log_records(value: &Value) -> Vec<Found> {
+fn log_records(value: &Value) -> Vec<FoundEvent> {
     list(value, "resourceLogs")
         .flat_map(|resource| list(resource, "scopeLogs"))
         .flat_map(|scope| list(scope, "logRecords"))
@@ -225,7 +229,7 @@ fn log_records(value: &Value) -> Vec<Found> {
             let mut attributes = list(record, "attributes");
             let uid = attributes.find(|attribute| attribute["key"] == "log.record.uid");
             let id = uid.and_then(|uid| uid.pointer("/value/stringValue")?.as_str());
-            Found {
+            FoundEvent {
                 id: id.map(str::to_owned),
                 value: record.clone(),
             }
@@ -233,7 +237,7 @@ fn log_records(value: &Value) -> Vec<Found> {
         .collect()
 }
 
-fn lines(value: &Value) -> Vec<Found> {
+fn lines(value: &Value) -> Vec<FoundEvent> {
     list(value, "streams")
         .flat_map(|stream| list(stream, "values"))
         .map(|line| {
@@ -241,7 +245,7 @@ fn lines(value: &Value) -> Vec<Found> {
             let value = serde_json::from_str(text(1)).unwrap_or_else(|_| text(1).into());
             // Its time tells a line from others that say the same.
             let id = Some(text(0).to_owned());
-            Found { id, value }
+            FoundEvent { id, value }
         })
         .collect()
 }

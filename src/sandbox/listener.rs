@@ -33,7 +33,7 @@ pub(super) enum Command {
 }
 
 /// Whether the port is listened on.
-enum Door {
+enum Accepting {
     Open(TcpListener),
     Shut {
         /// Holds the port, bound but not listening, so that no other program is given it meanwhile.
@@ -46,7 +46,7 @@ enum Door {
 /// The listening socket and all that came through it.
 pub(super) struct Listener {
     address: SocketAddr,
-    door: Door,
+    door: Accepting,
     connections: JoinSet<()>,
     service: Service,
     commands: mpsc::Receiver<Command>,
@@ -97,7 +97,7 @@ impl Listener {
     ) -> Self {
         Self {
             address,
-            door: Door::Open(listener),
+            door: Accepting::Open(listener),
             connections: JoinSet::new(),
             service,
             commands,
@@ -149,12 +149,12 @@ impl Listener {
 
     /// Closes the listening socket and every connection.
     async fn shut(&mut self, until: Option<Instant>) -> io::Result<()> {
-        if let Door::Shut { until: known, .. } = &mut self.door {
+        if let Accepting::Shut { until: known, .. } = &mut self.door {
             *known = until;
             return Ok(());
         }
         // The old socket must be closed before its port can be reserved.
-        self.door = Door::Shut {
+        self.door = Accepting::Shut {
             reserved: None,
             until,
         };
@@ -166,7 +166,7 @@ impl Listener {
             }
             other => other,
         };
-        self.door = Door::Shut {
+        self.door = Accepting::Shut {
             reserved: Some(socket?),
             until,
         };
@@ -175,19 +175,19 @@ impl Listener {
 
     /// Listens again, unless it does already.
     fn open(&mut self) -> io::Result<()> {
-        if let Door::Shut { reserved, .. } = &mut self.door {
+        if let Accepting::Shut { reserved, .. } = &mut self.door {
             let socket = match reserved.take() {
                 Some(socket) => socket,
                 None => reserve(self.address)?,
             };
-            self.door = Door::Open(socket.listen(BACKLOG)?);
+            self.door = Accepting::Open(socket.listen(BACKLOG)?);
         }
         Ok(())
     }
 
     /// As [`open`](Self::open), waiting a little for a port that is in use.
     async fn come_back(&mut self) -> io::Result<()> {
-        if let Door::Shut {
+        if let Accepting::Shut {
             reserved: reserved @ None,
             ..
         } = &mut self.door
@@ -200,7 +200,7 @@ impl Listener {
     /// Ends a scripted outage. No caller waits for the answer, so it tries until it works.
     fn reopen(&mut self) {
         if self.open().is_err() {
-            self.door = Door::Shut {
+            self.door = Accepting::Shut {
                 reserved: None,
                 until: Some(Instant::now() + REST),
             };
@@ -239,16 +239,16 @@ pub(super) fn raise_panic(ended: Result<(), JoinError>) {
     }
 }
 
-async fn accept(door: &Door) -> io::Result<TcpStream> {
+async fn accept(door: &Accepting) -> io::Result<TcpStream> {
     match door {
-        Door::Open(listener) => listener.accept().await.map(|(stream, _)| stream),
-        Door::Shut { .. } => std::future::pending().await,
+        Accepting::Open(listener) => listener.accept().await.map(|(stream, _)| stream),
+        Accepting::Shut { .. } => std::future::pending().await,
     }
 }
 
-async fn reopening(door: &Door) {
+async fn reopening(door: &Accepting) {
     match door {
-        Door::Shut {
+        Accepting::Shut {
             until: Some(until), ..
         } => tokio::time::sleep_until(*until).await,
         _ => std::future::pending().await,

@@ -22,12 +22,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
-    content: Content,
+    content: ReplyContent,
 }
 
 /// What the body is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Content {
+pub(super) enum ReplyContent {
     /// What the API documents for the status.
     Documented,
     /// `{"errors":[...]}`.
@@ -46,7 +46,7 @@ impl Reply {
         Self {
             status,
             headers: Vec::new(),
-            content: Content::Documented,
+            content: ReplyContent::Documented,
         }
     }
 
@@ -96,7 +96,7 @@ impl Reply {
     /// With the documented JSON body and these error texts in it.
     #[must_use]
     pub fn errors<T: Into<String>>(mut self, errors: impl IntoIterator<Item = T>) -> Self {
-        self.content = Content::Errors(errors.into_iter().map(Into::into).collect());
+        self.content = ReplyContent::Errors(errors.into_iter().map(Into::into).collect());
         self
     }
 
@@ -104,7 +104,7 @@ impl Reply {
     /// otherwise.
     #[must_use]
     pub fn body(mut self, body: impl Into<String>) -> Self {
-        self.content = Content::Text(body.into());
+        self.content = ReplyContent::Text(body.into());
         self
     }
 
@@ -117,7 +117,7 @@ impl Reply {
         &self.headers
     }
 
-    pub(super) fn content(&self) -> &Content {
+    pub(super) fn content(&self) -> &ReplyContent {
         &self.content
     }
 
@@ -126,12 +126,12 @@ impl Reply {
         const JSON: &str = "application/json";
         let errors = |texts: &[String]| serde_json::json!({ "errors": texts }).to_string();
         match &self.content {
-            Content::Text(text) => ("text/plain; charset=utf-8", text.clone()),
-            Content::Errors(texts) => (JSON, errors(texts)),
-            Content::Documented if (200..300).contains(&self.status) => {
+            ReplyContent::Text(text) => ("text/plain; charset=utf-8", text.clone()),
+            ReplyContent::Errors(texts) => (JSON, errors(texts)),
+            ReplyContent::Documented if (200..300).contains(&self.status) => {
                 (JSON, r#"{"request_id":"r-0"}"#.to_owned())
             }
-            Content::Documented => (JSON, errors(&[documented_text(self.status)])),
+            ReplyContent::Documented => (JSON, errors(&[documented_text(self.status)])),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! which of them must be there.
 
 /// What a value must be.
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     /// A string.
     Text,
     /// A string out of a fixed list.
@@ -16,15 +16,15 @@ pub(super) enum Kind {
     /// `true` or `false`.
     Flag,
     /// An object of this shape.
-    Object(&'static Shape),
+    Object(&'static ObjectShape),
     /// A list of objects of this shape.
-    List(&'static Shape),
+    List(&'static ObjectShape),
 }
 
 /// One documented field.
 pub(super) struct Field {
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
     pub(super) required: bool,
 }
 
@@ -39,12 +39,12 @@ pub(super) enum Need {
 }
 
 /// One documented object.
-pub(super) struct Shape {
+pub(super) struct ObjectShape {
     pub(super) fields: &'static [Field],
     pub(super) need: Need,
 }
 
-const fn optional(name: &'static str, kind: Kind) -> Field {
+const fn optional(name: &'static str, kind: ValueKind) -> Field {
     Field {
         name,
         kind,
@@ -52,7 +52,7 @@ const fn optional(name: &'static str, kind: Kind) -> Field {
     }
 }
 
-const fn required(name: &'static str, kind: Kind) -> Field {
+const fn required(name: &'static str, kind: ValueKind) -> Field {
     Field {
         name,
         kind,
@@ -60,237 +60,264 @@ const fn required(name: &'static str, kind: Kind) -> Field {
     }
 }
 
-const fn shape(fields: &'static [Field]) -> Shape {
-    Shape {
+const fn shape(fields: &'static [Field]) -> ObjectShape {
+    ObjectShape {
         fields,
         need: Need::Nothing,
     }
 }
 
 /// What stands around the inner message, in both nestings.
-pub(super) static ENVELOPE: Shape = shape(&[
-    optional("id", Kind::Text),
-    optional("thread", Kind::Object(&THREAD)),
-    optional("conversation", Kind::Object(&CONVERSATION)),
+pub(super) static ENVELOPE: ObjectShape = shape(&[
+    optional("id", ValueKind::Text),
+    optional("thread", ValueKind::Object(&THREAD)),
+    optional("conversation", ValueKind::Object(&CONVERSATION)),
 ]);
 
-static THREAD: Shape = shape(&[
-    optional("id", Kind::Text),
-    optional("is_group", Kind::Flag),
-    optional("is_currently_owned", Kind::Flag),
+static THREAD: ObjectShape = shape(&[
+    optional("id", ValueKind::Text),
+    optional("is_group", ValueKind::Flag),
+    optional("is_currently_owned", ValueKind::Flag),
 ]);
 
-static CONVERSATION: Shape = shape(&[
-    optional("id", Kind::Text),
-    optional("is_new", Kind::Flag),
+static CONVERSATION: ObjectShape = shape(&[
+    optional("id", ValueKind::Text),
+    optional("is_new", ValueKind::Flag),
     optional(
         "context",
-        Kind::Object(&shape(&[optional("should_end_session", Kind::Flag)])),
+        ValueKind::Object(&shape(&[optional("should_end_session", ValueKind::Flag)])),
     ),
-    optional("start_timestamp", Kind::Number),
+    optional("start_timestamp", ValueKind::Number),
 ]);
 
 /// The inner message. Neither `content` nor `event` is marked as required, and nothing forbids
 /// both.
-pub(super) static INNER: Shape = shape(&[
-    required("timestamp", Kind::Time),
-    optional("sender", Kind::Object(&SENDER)),
+pub(super) static INNER: ObjectShape = shape(&[
+    required("timestamp", ValueKind::Time),
+    optional("sender", ValueKind::Object(&SENDER)),
     optional(
         "recipient",
-        Kind::Object(&shape(&[optional("id", Kind::Text)])),
+        ValueKind::Object(&shape(&[optional("id", ValueKind::Text)])),
     ),
-    optional("locale", Kind::Text),
-    optional("content", Kind::Object(&CONTENT)),
-    optional("event", Kind::Object(&EVENT)),
-    optional("reply_to", Kind::Object(&PLATFORM_MESSAGE)),
-    optional("context", Kind::Object(&CONTEXT)),
+    optional("locale", ValueKind::Text),
+    optional("content", ValueKind::Object(&CONTENT)),
+    optional("event", ValueKind::Object(&EVENT)),
+    optional("reply_to", ValueKind::Object(&PLATFORM_MESSAGE)),
+    optional("context", ValueKind::Object(&CONTEXT)),
     optional(
         "nlu",
-        Kind::Object(&shape(&[optional("intent", Kind::Text)])),
+        ValueKind::Object(&shape(&[optional("intent", ValueKind::Text)])),
     ),
 ]);
 
-static SENDER: Shape = shape(&[
-    optional("id", Kind::Text),
+static SENDER: ObjectShape = shape(&[
+    optional("id", ValueKind::Text),
     optional(
         "type",
-        Kind::Choice(&["user", "virtual-agent", "human-agent"]),
+        ValueKind::Choice(&["user", "virtual-agent", "human-agent"]),
     ),
-    optional("locale", Kind::Text),
+    optional("locale", ValueKind::Text),
 ]);
 
-static CONTEXT: Shape = shape(&[
-    optional("is_in_sandbox", Kind::Flag),
-    optional("is_response_expected", Kind::Flag),
-    optional("is_ephemeral", Kind::Flag),
+static CONTEXT: ObjectShape = shape(&[
+    optional("is_in_sandbox", ValueKind::Flag),
+    optional("is_response_expected", ValueKind::Flag),
+    optional("is_ephemeral", ValueKind::Flag),
 ]);
 
-static PLATFORM_MESSAGE: Shape = shape(&[optional("platform_message_id", Kind::Text)]);
+static PLATFORM_MESSAGE: ObjectShape = shape(&[optional("platform_message_id", ValueKind::Text)]);
 
 /// The fifteen kinds of content.
-pub(super) static CONTENT: Shape = Shape {
+pub(super) static CONTENT: ObjectShape = ObjectShape {
     fields: &[
-        optional("texts", Kind::List(&shape(&[required("text", Kind::Text)]))),
-        optional("speeches", Kind::List(&SPEECH)),
-        optional("stickers", Kind::List(&STICKER)),
-        optional("images", Kind::List(&IMAGE)),
-        optional("audios", Kind::List(&AUDIO)),
-        optional("videos", Kind::List(&VIDEO)),
+        optional(
+            "texts",
+            ValueKind::List(&shape(&[required("text", ValueKind::Text)])),
+        ),
+        optional("speeches", ValueKind::List(&SPEECH)),
+        optional("stickers", ValueKind::List(&STICKER)),
+        optional("images", ValueKind::List(&IMAGE)),
+        optional("audios", ValueKind::List(&AUDIO)),
+        optional("videos", ValueKind::List(&VIDEO)),
         optional(
             "documents",
-            Kind::List(&shape(&[required("url", Kind::Text)])),
+            ValueKind::List(&shape(&[required("url", ValueKind::Text)])),
         ),
-        optional("files", Kind::List(&shape(&[required("url", Kind::Text)]))),
-        optional("urls", Kind::List(&URL)),
-        optional("locations", Kind::List(&LOCATION)),
-        optional("postback", Kind::Object(&POSTBACK)),
+        optional(
+            "files",
+            ValueKind::List(&shape(&[required("url", ValueKind::Text)])),
+        ),
+        optional("urls", ValueKind::List(&URL)),
+        optional("locations", ValueKind::List(&LOCATION)),
+        optional("postback", ValueKind::Object(&POSTBACK)),
         optional(
             "suggestions",
-            Kind::List(&shape(&[required("title", Kind::Text)])),
+            ValueKind::List(&shape(&[required("title", ValueKind::Text)])),
         ),
-        optional("cards", Kind::List(&CARD)),
-        optional("carousel", Kind::Object(&ITEMS)),
-        optional("list", Kind::Object(&ITEMS)),
+        optional("cards", ValueKind::List(&CARD)),
+        optional("carousel", ValueKind::Object(&ITEMS)),
+        optional("list", ValueKind::Object(&ITEMS)),
     ],
     need: Need::ExactlyOne,
 };
 
-static SPEECH: Shape = Shape {
-    fields: &[optional("text", Kind::Text), optional("ssml", Kind::Text)],
+static SPEECH: ObjectShape = ObjectShape {
+    fields: &[
+        optional("text", ValueKind::Text),
+        optional("ssml", ValueKind::Text),
+    ],
     need: Need::AnyOf(&["text", "ssml"]),
 };
 
 /// The documentation asks for "one of text, sticker_id" but lists `url` and `sticker_id`; any of
 /// the three will do here.
-static STICKER: Shape = Shape {
+static STICKER: ObjectShape = ObjectShape {
     fields: &[
-        optional("url", Kind::Text),
-        optional("sticker_id", Kind::Text),
+        optional("url", ValueKind::Text),
+        optional("sticker_id", ValueKind::Text),
     ],
     need: Need::AnyOf(&["url", "sticker_id", "text"]),
 };
 
-static IMAGE: Shape = shape(&[
-    required("url", Kind::Text),
-    optional("title", Kind::Text),
-    optional("height", Kind::Integer),
-    optional("width", Kind::Integer),
+static IMAGE: ObjectShape = shape(&[
+    required("url", ValueKind::Text),
+    optional("title", ValueKind::Text),
+    optional("height", ValueKind::Integer),
+    optional("width", ValueKind::Integer),
 ]);
 
-static AUDIO: Shape = shape(&[
-    required("url", Kind::Text),
-    optional("image", Kind::Object(&IMAGE)),
-    optional("title", Kind::Text),
+static AUDIO: ObjectShape = shape(&[
+    required("url", ValueKind::Text),
+    optional("image", ValueKind::Object(&IMAGE)),
+    optional("title", ValueKind::Text),
 ]);
 
-static VIDEO: Shape = shape(&[required("url", Kind::Text), optional("title", Kind::Text)]);
-
-static URL: Shape = shape(&[
-    required("url", Kind::Text),
-    optional("is_displayed", Kind::Flag),
+static VIDEO: ObjectShape = shape(&[
+    required("url", ValueKind::Text),
+    optional("title", ValueKind::Text),
 ]);
 
-static LOCATION: Shape = shape(&[required("coordinates", Kind::Object(&COORDINATES))]);
-
-static COORDINATES: Shape = shape(&[
-    optional("latitude", Kind::Number),
-    optional("longitude", Kind::Number),
+static URL: ObjectShape = shape(&[
+    required("url", ValueKind::Text),
+    optional("is_displayed", ValueKind::Flag),
 ]);
 
-static POSTBACK: Shape = Shape {
-    fields: &[optional("title", Kind::Text), optional("index", Kind::Text)],
+static LOCATION: ObjectShape = shape(&[required("coordinates", ValueKind::Object(&COORDINATES))]);
+
+static COORDINATES: ObjectShape = shape(&[
+    optional("latitude", ValueKind::Number),
+    optional("longitude", ValueKind::Number),
+]);
+
+static POSTBACK: ObjectShape = ObjectShape {
+    fields: &[
+        optional("title", ValueKind::Text),
+        optional("index", ValueKind::Text),
+    ],
     need: Need::AnyOf(&["title", "index"]),
 };
 
-static CARD: Shape = shape(&[
-    optional("title", Kind::Text),
-    optional("subtitle", Kind::Text),
-    optional("text", Kind::Text),
-    optional("images", Kind::List(&IMAGE)),
-    optional("audios", Kind::List(&AUDIO)),
-    optional("videos", Kind::List(&VIDEO)),
+static CARD: ObjectShape = shape(&[
+    optional("title", ValueKind::Text),
+    optional("subtitle", ValueKind::Text),
+    optional("text", ValueKind::Text),
+    optional("images", ValueKind::List(&IMAGE)),
+    optional("audios", ValueKind::List(&AUDIO)),
+    optional("videos", ValueKind::List(&VIDEO)),
     optional(
         "animations",
-        Kind::List(&shape(&[optional("url", Kind::Text)])),
+        ValueKind::List(&shape(&[optional("url", ValueKind::Text)])),
     ),
     optional(
         "buttons",
-        Kind::List(&shape(&[
-            optional("title", Kind::Text),
-            optional("url", Kind::Text),
+        ValueKind::List(&shape(&[
+            optional("title", ValueKind::Text),
+            optional("url", ValueKind::Text),
         ])),
     ),
 ]);
 
-static ITEMS: Shape = shape(&[optional(
+static ITEMS: ObjectShape = shape(&[optional(
     "items",
-    Kind::List(&shape(&[optional("title", Kind::Text)])),
+    ValueKind::List(&shape(&[optional("title", ValueKind::Text)])),
 )]);
 
 /// The kinds of event. The documentation has twenty-two, two of them under one key:
 /// `message_reaction_removed` also stands where "message highlighted" is described, with the
 /// same field. So there are twenty-one keys.
-pub(super) static EVENT: Shape = Shape {
+pub(super) static EVENT: ObjectShape = ObjectShape {
     fields: &[
-        optional("conversation_started", Kind::Object(&BARE)),
+        optional("conversation_started", ValueKind::Object(&BARE)),
         optional(
             "conversation_ended",
-            Kind::Object(&shape(&[optional("reason", Kind::Text)])),
+            ValueKind::Object(&shape(&[optional("reason", ValueKind::Text)])),
         ),
-        optional("escalated", Kind::Object(&BARE)),
-        optional("fallback", Kind::Object(&BARE)),
-        optional("optin", Kind::Object(&BARE)),
-        optional("game_started", Kind::Object(&BARE)),
-        optional("missing_input", Kind::Object(&BARE)),
-        optional("slot_reset", Kind::Object(&BARE)),
-        optional("handover", Kind::Object(&HANDOVER)),
-        optional("message_read", Kind::Object(&UP_TO)),
-        optional("message_delivered", Kind::Object(&UP_TO)),
-        optional("message_reaction_added", Kind::Object(&REACTION)),
-        optional("message_reaction_removed", Kind::Object(&PLATFORM_MESSAGE)),
-        optional("message_edited", Kind::Object(&PLATFORM_MESSAGE)),
-        optional("message_deleted", Kind::Object(&PLATFORM_MESSAGE)),
-        optional("referral", Kind::Object(&REFERRAL)),
+        optional("escalated", ValueKind::Object(&BARE)),
+        optional("fallback", ValueKind::Object(&BARE)),
+        optional("optin", ValueKind::Object(&BARE)),
+        optional("game_started", ValueKind::Object(&BARE)),
+        optional("missing_input", ValueKind::Object(&BARE)),
+        optional("slot_reset", ValueKind::Object(&BARE)),
+        optional("handover", ValueKind::Object(&HANDOVER)),
+        optional("message_read", ValueKind::Object(&UP_TO)),
+        optional("message_delivered", ValueKind::Object(&UP_TO)),
+        optional("message_reaction_added", ValueKind::Object(&REACTION)),
+        optional(
+            "message_reaction_removed",
+            ValueKind::Object(&PLATFORM_MESSAGE),
+        ),
+        optional("message_edited", ValueKind::Object(&PLATFORM_MESSAGE)),
+        optional("message_deleted", ValueKind::Object(&PLATFORM_MESSAGE)),
+        optional("referral", ValueKind::Object(&REFERRAL)),
         optional(
             "game_completed",
-            Kind::Object(&shape(&[optional("score", Kind::Text)])),
+            ValueKind::Object(&shape(&[optional("score", ValueKind::Text)])),
         ),
         optional(
             "slot_unset",
-            Kind::Object(&shape(&[optional("name", Kind::Text)])),
+            ValueKind::Object(&shape(&[optional("name", ValueKind::Text)])),
         ),
         optional(
             "authentication_requested",
-            Kind::Object(&shape(&[optional("type", Kind::Text)])),
+            ValueKind::Object(&shape(&[optional("type", ValueKind::Text)])),
         ),
-        optional("authentication_succeeded", Kind::Object(&AUTHENTICATED)),
+        optional(
+            "authentication_succeeded",
+            ValueKind::Object(&AUTHENTICATED),
+        ),
         optional(
             "purchase_completed",
-            Kind::Object(&shape(&[optional("total", Kind::Integer)])),
+            ValueKind::Object(&shape(&[optional("total", ValueKind::Integer)])),
         ),
     ],
     need: Need::ExactlyOne,
 };
 
-static BARE: Shape = shape(&[]);
+static BARE: ObjectShape = shape(&[]);
 
-static HANDOVER: Shape = shape(&[optional("thread_control_taken_away", Kind::Object(&BARE))]);
+static HANDOVER: ObjectShape = shape(&[optional(
+    "thread_control_taken_away",
+    ValueKind::Object(&BARE),
+)]);
 
-static UP_TO: Shape = shape(&[optional("before_or_at_timestamp", Kind::Number)]);
+static UP_TO: ObjectShape = shape(&[optional("before_or_at_timestamp", ValueKind::Number)]);
 
-static REACTION: Shape = shape(&[
-    optional("platform_message_id", Kind::Text),
-    optional("description", Kind::Text),
+static REACTION: ObjectShape = shape(&[
+    optional("platform_message_id", ValueKind::Text),
+    optional("description", ValueKind::Text),
 ]);
 
-static REFERRAL: Shape = shape(&[
+static REFERRAL: ObjectShape = shape(&[
     optional(
         "source",
-        Kind::Object(&shape(&[optional("url", Kind::Text)])),
+        ValueKind::Object(&shape(&[optional("url", ValueKind::Text)])),
     ),
-    optional("campaign", Kind::Text),
-    optional("medium", Kind::Text),
-    optional("context", Kind::Text),
+    optional("campaign", ValueKind::Text),
+    optional("medium", ValueKind::Text),
+    optional("context", ValueKind::Text),
 ]);
 
-static AUTHENTICATED: Shape = shape(&[optional("type", Kind::Text), optional("token", Kind::Text)]);
+static AUTHENTICATED: ObjectShape = shape(&[
+    optional("type", ValueKind::Text),
+    optional("token", ValueKind::Text),
+]);

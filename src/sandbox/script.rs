@@ -8,7 +8,7 @@ use std::time::Duration;
 use humantime_serde::re::humantime;
 
 use super::fault::Fault;
-use super::reply::{Content, Reply};
+use super::reply::{Reply, ReplyContent};
 
 /// The most faults one script may hold, repetitions included.
 const FAULTS_MAX: usize = 1_000_000;
@@ -317,7 +317,7 @@ fn reply(status: &str, options: &[Word]) -> Result<Reply, String> {
     }
     match (errors.is_empty(), reply.content()) {
         (true, _) => Ok(reply),
-        (false, Content::Text(_)) => Err("`error` and `body` exclude each other".to_owned()),
+        (false, ReplyContent::Text(_)) => Err("`error` and `body` exclude each other".to_owned()),
         (false, _) => Ok(reply.errors(errors)),
     }
 }

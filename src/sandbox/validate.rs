@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::schema::{ENVELOPE, Field, INNER, Kind, Need, Shape};
+use super::schema::{ENVELOPE, Field, INNER, Need, ObjectShape, ValueKind};
 use crate::intake::UNIVERSAL;
 
 /// Checks one message: field by field for the channel `universal`, and only for being an object
@@ -41,7 +41,12 @@ fn universal(message: &Value, root: &FieldPath<'_>, faults: &mut Vec<String>) {
     }
 }
 
-fn check_shape(shape: &Shape, value: &Value, place: &FieldPath<'_>, faults: &mut Vec<String>) {
+fn check_shape(
+    shape: &ObjectShape,
+    value: &Value,
+    place: &FieldPath<'_>,
+    faults: &mut Vec<String>,
+) {
     let Some(object) = value.as_object() else {
         faults.push(format!("{place} must be an object"));
         return;
@@ -74,29 +79,33 @@ fn check_shape(shape: &Shape, value: &Value, place: &FieldPath<'_>, faults: &mut
     }
 }
 
-fn check_kind(kind: &Kind, value: &Value, place: &FieldPath<'_>, faults: &mut Vec<String>) {
+fn check_kind(kind: &ValueKind, value: &Value, place: &FieldPath<'_>, faults: &mut Vec<String>) {
     let wanted = match kind {
-        Kind::Object(shape) => return check_shape(shape, value, place, faults),
-        Kind::List(shape) => return check_list(shape, value, place, faults),
-        Kind::Choice(choices) => {
+        ValueKind::Object(shape) => return check_shape(shape, value, place, faults),
+        ValueKind::List(shape) => return check_list(shape, value, place, faults),
+        ValueKind::Choice(choices) => {
             if !value.as_str().is_some_and(|text| choices.contains(&text)) {
                 faults.push(format!("{place} must be one of: {}", choices.join(", ")));
             }
             return;
         }
-        Kind::Text if !value.is_string() => "a string",
-        Kind::Integer if !is_integer(value) => "an integer",
-        Kind::Number if !value.is_number() => "a number",
-        Kind::Time if !value.as_f64().is_some_and(|time| time >= 0.0) => {
+        ValueKind::Text if !value.is_string() => "a string",
+        ValueKind::Integer if !is_integer(value) => "an integer",
+        ValueKind::Number if !value.is_number() => "a number",
+        ValueKind::Time if !value.as_f64().is_some_and(|time| time >= 0.0) => {
             "a number of milliseconds that is not negative"
         }
-        Kind::Flag if !value.is_boolean() => "true or false",
-        Kind::Text | Kind::Integer | Kind::Number | Kind::Time | Kind::Flag => return,
+        ValueKind::Flag if !value.is_boolean() => "true or false",
+        ValueKind::Text
+        | ValueKind::Integer
+        | ValueKind::Number
+        | ValueKind::Time
+        | ValueKind::Flag => return,
     };
     faults.push(format!("{place} must be {wanted}"));
 }
 
-fn check_list(shape: &Shape, value: &Value, place: &FieldPath<'_>, faults: &mut Vec<String>) {
+fn check_list(shape: &ObjectShape, value: &Value, place: &FieldPath<'_>, faults: &mut Vec<String>) {
     let Some(items) = value.as_array() else {
         faults.push(format!("{place} must be a list"));
         return;

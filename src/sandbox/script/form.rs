@@ -6,7 +6,7 @@ use std::time::Duration;
 use humantime_serde::re::humantime;
 
 use super::super::fault::Fault;
-use super::super::reply::{Content, Reply};
+use super::super::reply::{Reply, ReplyContent};
 
 /// The text form, as [`parse_script`](super::parse_script) reads it.
 impl fmt::Display for Fault {
@@ -48,9 +48,9 @@ fn write_reply(reply: &Reply, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_option(name, value, f)?;
     }
     match reply.content() {
-        Content::Documented => Ok(()),
-        Content::Text(text) => write_option("body", text, f),
-        Content::Errors(texts) => texts
+        ReplyContent::Documented => Ok(()),
+        ReplyContent::Text(text) => write_option("body", text, f),
+        ReplyContent::Errors(texts) => texts
             .iter()
             .try_for_each(|text| write_option("error", text, f)),
     }

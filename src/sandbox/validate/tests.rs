@@ -9,7 +9,7 @@ fn faults(message: &Value) -> Vec<String> {
     validate(UNIVERSAL, message).err().unwrap_or_default()
 }
 
-fn names(shape: &Shape) -> Vec<&'static str> {
+fn names(shape: &ObjectShape) -> Vec<&'static str> {
     shape.fields.iter().map(|field| field.name).collect()
 }
 
@@ -26,7 +26,7 @@ fn faults_of(part: &str, kind: &str, value: &Value) -> Vec<String> {
     flat
 }
 
-fn check_table(part: &str, shape: &Shape, table: Vec<(&str, Value, Value, &str)>) {
+fn check_table(part: &str, shape: &ObjectShape, table: Vec<(&str, Value, Value, &str)>) {
     let mut seen = Vec::new();
     for (kind, good, bad, text) in table {
         assert_eq!(faults_of(part, kind, &good), [""; 0], "{part} {kind} good");

@@ -40,7 +40,7 @@ struct Logged<'a> {
 }
 
 /// The same, once it is known to be that.
-struct Record<'a> {
+struct LogRecord<'a> {
     severity: u8,
     level: Cow<'a, str>,
     target: Cow<'a, str>,
@@ -49,7 +49,7 @@ struct Record<'a> {
     spans: &'a str,
 }
 
-impl<'a> Record<'a> {
+impl<'a> LogRecord<'a> {
     fn read(json: &'a str) -> Option<Self> {
         let logged: Logged<'a> = serde_json::from_str(json).ok()?;
         let severity = match &*logged.level {
@@ -84,7 +84,7 @@ pub(super) fn body(resource: &BTreeMap<String, String>, batch: &Batch) -> Vec<u8
     let mut scope: Option<String> = None;
     for stored in batch.events() {
         let json = String::from_utf8_lossy(stored.event.json_bytes());
-        let record = Record::read(&json);
+        let record = LogRecord::read(&json);
         let target = record.as_ref().map_or("", |record| &record.target);
         match &scope {
             Some(of) if of == target => body.push(b','),
@@ -111,7 +111,7 @@ fn begin_scope(target: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"},"logRecords":["#);
 }
 
-fn log_record(stored: &StoredEvent, json: &str, record: Option<Record<'_>>, out: &mut Vec<u8>) {
+fn log_record(stored: &StoredEvent, json: &str, record: Option<LogRecord<'_>>, out: &mut Vec<u8>) {
     // Times beyond the year 2554 do not fit.
     let nanos = stored.event.time_ms().saturating_mul(1_000_000);
     let times = format!(r#"{{"timeUnixNano":"{nanos}","observedTimeUnixNano":"{nanos}""#);

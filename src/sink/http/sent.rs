@@ -38,12 +38,12 @@ const HELD_FOR: Duration = Duration::from_millis(5);
 
 /// What is known of one request on its way. Dropping it breaks off a request that is still being
 /// sent.
-pub(super) struct Sent(Arc<Way>);
+pub(super) struct Sent(Arc<UploadWay>);
 
 impl Sent {
     /// This body, ready to be sent once, and the knowledge of how far it has come.
     pub(super) fn of(body: Bytes) -> (Self, Pieces) {
-        let way = Arc::new(Way {
+        let way = Arc::new(UploadWay {
             state: Mutex::new(State::begin(body.len())),
         });
         let pieces = Pieces {
@@ -124,7 +124,7 @@ impl Drop for Sent {
 }
 
 /// What the request, its pieces and its caller share.
-struct Way {
+struct UploadWay {
     state: Mutex<State>,
 }
 
@@ -161,7 +161,7 @@ impl State {
     }
 }
 
-impl Way {
+impl UploadWay {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -170,7 +170,7 @@ impl Way {
 /// Wakes the task that waits for the answer, and notes how far the request was when it was woken
 /// last.
 struct Bell {
-    way: Arc<Way>,
+    way: Arc<UploadWay>,
     rung: Mutex<(Option<Waker>, Option<bool>)>,
 }
 
@@ -206,7 +206,7 @@ impl Wake for Bell {
 pub(super) struct Pieces {
     rest: Bytes,
     is_held: bool,
-    way: Arc<Way>,
+    way: Arc<UploadWay>,
     held: Option<Pin<Box<Sleep>>>,
 }
 
@@ -251,7 +251,7 @@ impl Body for Pieces {
         }
         let size = PIECE_BYTES.min(self.rest.len());
         let bytes = self.rest.split_to(size);
-        let piece = Piece::new(bytes, Arc::clone(&self.way), is_last);
+        let piece = BodyPiece::new(bytes, Arc::clone(&self.way), is_last);
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(piece)))))
     }
 
@@ -265,13 +265,13 @@ impl Body for Pieces {
 }
 
 /// A piece that is being written, until it is dropped.
-struct Piece {
+struct BodyPiece {
     bytes: Bytes,
-    way: Arc<Way>,
+    way: Arc<UploadWay>,
 }
 
-impl Piece {
-    fn new(bytes: Bytes, way: Arc<Way>, is_last: bool) -> Self {
+impl BodyPiece {
+    fn new(bytes: Bytes, way: Arc<UploadWay>, is_last: bool) -> Self {
         {
             let mut state = way.state();
             state.progress.went_on(Instant::now());
@@ -283,13 +283,13 @@ impl Piece {
     }
 }
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for BodyPiece {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Piece {
+impl Drop for BodyPiece {
     fn drop(&mut self) {
         let (waker, waiting) = {
             let mut state = self.way.state();

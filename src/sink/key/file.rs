@@ -67,14 +67,14 @@ fn must_be_regular(path: &Path, found: &Metadata) -> Result<(), SecretError> {
 
 /// By which a file is known from another one at its place, and from itself with another content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct FileMark {
     bytes: u64,
     modified: Option<SystemTime>,
     /// Which file it is, and when anything about it changed last.
     place: [i64; 4],
 }
 
-impl Mark {
+impl FileMark {
     /// None if there is no file, or it may not be looked at.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let found = path.metadata().ok()?;

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tokio::sync::{Mutex as TaskMutex, watch};
 use tokio::task::JoinHandle;
 
-use super::file::Mark;
+use super::file::FileMark;
 use super::{Key, KeyError, SecretSource};
 use crate::clock::Clock;
 use crate::error::SecretError;
@@ -84,7 +84,7 @@ pub(crate) struct Ring<C: Content> {
     clock: Arc<dyn Clock>,
     slot: watch::Sender<Slot<C>>,
     /// The file as it was when the secret was last read from it; none before that.
-    read: Mutex<Option<Option<Mark>>>,
+    read: Mutex<Option<Option<FileMark>>>,
     /// What the source was asked and has not answered. It is asked one thing at a time, so that
     /// one which never answers costs one thread.
     asked: TaskMutex<Option<JoinHandle<Answered>>>,
@@ -95,7 +95,7 @@ pub(crate) struct Ring<C: Content> {
 /// What a source answers, on a thread where it may block.
 struct Answered {
     /// The file, if it is one, before the secret was read.
-    mark: Option<Mark>,
+    mark: Option<FileMark>,
     /// None if only the file was to be looked at.
     text: Option<Result<SecretString, SecretError>>,
 }
@@ -186,7 +186,7 @@ impl<C: Content> Ring<C> {
     async fn ask(&self, patience: Duration) -> Result<SecretString, SecretError> {
         let source = self.source.clone();
         let answered = self.ask_source(patience, move || Answered {
-            mark: source.path().and_then(Mark::of),
+            mark: source.path().and_then(FileMark::of),
             text: Some(source.read()),
         });
         let answered = answered.await?;
@@ -245,7 +245,7 @@ impl<C: Content> Ring<C> {
             }
             let path = path.to_owned();
             let look = self.ask_source(patience, move || Answered {
-                mark: Mark::of(&path),
+                mark: FileMark::of(&path),
                 text: None,
             });
             let Ok(Answered { mark, .. }) = look.await else {
