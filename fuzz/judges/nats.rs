@@ -14,6 +14,9 @@ use everpost::{Answer, Batch, Event, Outcome, Request, Sink, StoredEvent, Verdic
 /// Where both sides wait for each other, the sink gives up after it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Before that the server hangs up, or most inputs would be spent waiting.
+const SILENCE: Duration = Duration::from_millis(50);
+
 /// What a server says, to the byte, before it closes.
 pub fn nats(bytes: &[u8]) {
     let (Ok(listener), Some(batch)) = (TcpListener::bind("127.0.0.1:0"), batch()) else {
@@ -55,6 +58,8 @@ fn serve(listener: TcpListener, bytes: &[u8]) {
         return;
     };
     drop(listener);
+    // Without it the other side waits, and nothing else changes.
+    let _ = stream.set_read_timeout(Some(SILENCE));
     let mut heard = String::new();
     for (number, turn) in bytes.split(|byte| *byte == 0).enumerate() {
         if number > 0 && !listen(&mut stream, &mut heard) {
@@ -66,6 +71,7 @@ fn serve(listener: TcpListener, bytes: &[u8]) {
         }
     }
     let _ = stream.shutdown(Shutdown::Write);
+    let _ = stream.set_read_timeout(None);
     // Closed with bytes unread, the connection would be reset and take what was said with it.
     let _ = stream.read_to_end(&mut Vec::new());
 }

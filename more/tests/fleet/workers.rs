@@ -121,6 +121,36 @@ async fn what_a_dead_worker_had_under_way_is_sent_again_as_it_was() {
     other.close();
 }
 
+/// Nothing waits for events of a batch that are not there any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_under_way_and_was_purged_is_not_waited_for() {
+    let Some(field) = Field::new(1, 1).await else {
+        return;
+    };
+    let sandbox = Sandbox::start().await.unwrap();
+    let mut device = Device::new(&field, 0);
+    for _ in 0..3 {
+        device.publish().await;
+    }
+    sandbox.always(Fault::Hang);
+    let start = || Process::start(&field, sandbox.base_url(), sandbox.key(), LEASE);
+    let mut dies = start();
+    sandbox.wait_for(|stats| stats.hanging == 1).await.unwrap();
+    dies.kill();
+    field.api("PURGE.EVENTS", json!({"seq": 3})).await;
+    sandbox.clear();
+    let mut other = start();
+    // It takes a lease and a moment.
+    let taken = tokio::time::timeout(Duration::from_secs(60), sandbox.wait_for_accepted(1));
+    assert!(taken.await.is_ok(), "what is gone is waited for");
+    assert_eq!(sandbox.ids(), [id(0, 3).to_string()]);
+    device.publish().await;
+    field
+        .until("no more is delivered", |books| books.delivered == 2)
+        .await;
+    other.close();
+}
+
 /// Two workers believe that they have the same partition: the one that was frozen goes on, and what it
 /// writes is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
