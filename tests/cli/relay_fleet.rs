@@ -66,6 +66,15 @@ fn number(page: SocketAddr, name: &str) -> String {
     line.rsplit(' ').next().unwrap().to_owned()
 }
 
+/// The names of the numbers of fleets and workers on this page, or in the page of the documentation.
+fn names(text: &str, before: &str) -> BTreeSet<String> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix(before));
+    let names = lines.filter_map(|line| line.split([' ', '`']).next());
+    let of_fleets = ["everpost_fleet_", "everpost_worker_"];
+    let is_one = |name: &&str| of_fleets.iter().any(|begin| name.starts_with(begin));
+    names.filter(is_one).map(str::to_owned).collect()
+}
+
 fn kind(fleet: &Value) -> &str {
     fleet["sentences"][0]["kind"].as_str().unwrap()
 }
@@ -166,6 +175,10 @@ async fn a_fleet_is_shown_beside_the_channels_with_the_numbers_of_its_workers() 
             "{name}"
         );
     }
+    let mut told = names(&get(page, "/metrics").body, "# TYPE ");
+    told.extend(names(&get(worker, "/metrics").body, "# TYPE "));
+    let documented = fs::read_to_string("docs/fleet.md").unwrap();
+    assert_eq!(names(&documented, "| `"), told);
     relay.stop().expect(exit::DONE);
     service.stop();
 }
