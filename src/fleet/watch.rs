@@ -20,8 +20,8 @@ use crate::observe;
 
 /// How long one look may take; the books of a fleet that is well are read in a fraction of a second.
 const LOOK_MAX: Duration = Duration::from_secs(30);
-/// How long a server may take to let us in.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the servers may take to let us in: two of three may be silent for 5 seconds each.
+const PATIENCE: Duration = Duration::from_secs(12);
 /// How often the books may be read.
 const EVERY_MIN: Duration = Duration::from_secs(1);
 const EVERY_MAX: Duration = Duration::from_secs(3600);

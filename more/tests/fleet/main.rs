@@ -14,5 +14,6 @@ mod letters;
 mod login;
 mod rights;
 mod storm;
+mod watch;
 mod week;
 mod workers;

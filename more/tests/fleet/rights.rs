@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions};
 use everpost::Queue;
 use everpost::fleet::setup::{Risk, Setup as Streams};
-use everpost::fleet::{Access, BooksWatch, Fleet, KnownBooks, Worker, WorkerBuilder};
+use everpost::fleet::{Access, BooksWatch, Fleet, Worker, WorkerBuilder};
 use everpost::http::SecretRef;
 use everpost::nats::{Credentials, Names, Target};
 use nkeys::KeyPair;
@@ -21,6 +21,7 @@ use crate::cluster::{Cluster, Setup};
 use crate::field::{Field, Receiver, event};
 use crate::ground::{addresses, close, drained, settings};
 use crate::login::certificate;
+use crate::watch::until;
 use crate::workers::Ahead;
 
 /// No wait of a test is longer, also on a busy machine.
@@ -307,20 +308,6 @@ async fn a_viewer_sees_the_books_once_its_seed_is_there_and_may_do_nothing_beyon
     let books = read.books.as_ref().unwrap();
     assert!(books.balanced, "{books:?}");
     assert_eq!((books.stored, books.pending), (3, 3));
-}
-
-/// What is known once it is as wanted.
-async fn until(watch: &mut BooksWatch, is_wanted: impl Fn(&KnownBooks) -> bool) -> Arc<KnownBooks> {
-    let waiting = async {
-        loop {
-            assert!(watch.changed().await);
-            let known = watch.current();
-            if is_wanted(&known) {
-                return known;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENT, waiting).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
