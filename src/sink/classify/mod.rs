@@ -56,7 +56,7 @@ pub enum Rule {
 /// | anything else | [`Retry`](Rule::Retry), since it says nothing about the events |
 ///
 /// ```
-/// use everpost::sink::classify::{Classifier, Rule};
+/// use everpost::classify::{Classifier, Rule};
 ///
 /// // A receiver that answers 409 to an event it already has, and otherwise 200 with an empty body.
 /// let classifier = Classifier::default()
@@ -209,7 +209,7 @@ impl Classifier {
     /// [`Rule::DeliverUnread`].
     ///
     /// ```
-    /// use everpost::sink::classify::{Classifier, HttpReply, Rule};
+    /// use everpost::classify::{Classifier, HttpReply, Rule};
     /// use everpost::{Outcome, Verdict};
     ///
     /// let classifier = Classifier::default();

@@ -138,7 +138,7 @@ impl Wire {
     /// The way that requests to this URL take: straight, or through which proxy.
     ///
     /// ```
-    /// use everpost::sink::http::{Proxy, Wire};
+    /// use everpost::http::{Proxy, Wire};
     ///
     /// let wire = Wire::default().proxy(Proxy::Url("http://proxy.example:3128".into()));
     /// assert!(wire.route("http://203.0.113.7/in").is_err());
