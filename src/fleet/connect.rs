@@ -290,9 +290,14 @@ fn sources(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {
-        text = format!("{text}: {source}");
+        let said = source.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        let io = source.downcast_ref::<io::Error>();
+        let is_of_the_system = io.is_some_and(|io| io.raw_os_error().is_some());
         // The whole of what rustls says is only in its debug form.
-        if source.source().is_none() {
+        if source.source().is_none() && !is_of_the_system {
             text = format!("{text} ({source:?})");
         }
         next = source.source();
@@ -342,6 +347,18 @@ mod tests {
         ] {
             assert!(Access::new(bad).is_err(), "{bad:?}");
         }
+    }
+
+    /// The page of a relay said "Connection refused" three times, once as `Os { code: 111, ... }`.
+    #[tokio::test]
+    async fn what_the_system_says_is_said_once() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let error = Access::new(&address).unwrap().connect().await.unwrap_err();
+        let text = error.to_string();
+        assert_eq!(text.matches("os error").count(), 1, "{text}");
+        assert!(!text.contains("Os {"), "{text}");
     }
 
     #[test]
