@@ -22,7 +22,7 @@ const READY_MAX: Duration = Duration::from_secs(60);
 /// The servers. They end with this.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    _servers: Vec<Running>,
+    servers: Vec<Running>,
     url: String,
     monitors: Vec<String>,
 }
@@ -51,6 +51,15 @@ fn program() -> Result<String> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "no nats-server: {}", said.trim());
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // A child that is killed cannot end its server.
+        for server in self.servers.drain(..) {
+            let _ = server.end();
+        }
+    }
 }
 
 impl Cluster {
@@ -89,7 +98,7 @@ impl Cluster {
         }
         let address = |port: &u16| format!("127.0.0.1:{port}");
         Ok(Self {
-            _servers: servers,
+            servers,
             url: format!(
                 "nats://{}",
                 clients.iter().map(address).collect::<Vec<_>>().join(",")
