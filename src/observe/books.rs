@@ -2,7 +2,7 @@
 //! worker's names: see [`worker`](super::worker).
 
 use super::numbers::Kind;
-use super::worker::Number;
+use super::worker::{Number, number};
 
 /// Label: the stream of events.
 pub(crate) const STREAM: &str = "stream";
@@ -19,14 +19,6 @@ pub(crate) const LETTERS: &str = "everpost_fleet_dead_letters";
 pub(crate) const READ: &str = "everpost_fleet_books_timestamp_seconds";
 /// Gauge: 1 while the books cannot be read, 0 otherwise.
 pub(crate) const UNREAD: &str = "everpost_fleet_books_unread";
-
-const fn number(name: &'static str, kind: Kind, meaning: &'static str) -> Number {
-    Number {
-        name,
-        kind,
-        meaning,
-    }
-}
 
 /// Of each partition, beside what a worker counts of it.
 pub(crate) const OF_PARTITION: [Number; 2] = [

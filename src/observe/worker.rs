@@ -31,7 +31,7 @@ pub(crate) struct Number {
     pub(crate) meaning: &'static str,
 }
 
-const fn number(name: &'static str, kind: Kind, meaning: &'static str) -> Number {
+pub(super) const fn number(name: &'static str, kind: Kind, meaning: &'static str) -> Number {
     Number {
         name,
         kind,
